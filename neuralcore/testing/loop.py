@@ -37,12 +37,35 @@ START_MONOTONIC_NS = 1_000 * 10**9
 DAY = 86_400.0
 
 REAL_WORLD = (
-    "add_reader add_writer remove_reader remove_writer add_signal_handler remove_signal_handler "
-    "create_connection create_server create_datagram_endpoint create_unix_connection create_unix_server "
-    "connect_accepted_socket connect_read_pipe connect_write_pipe subprocess_exec subprocess_shell start_tls sendfile "
-    "sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendto sock_connect sock_accept sock_sendfile "
-    "getaddrinfo getnameinfo"
-).split()
+    "add_reader",
+    "add_signal_handler",
+    "add_writer",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "getaddrinfo",
+    "getnameinfo",
+    "remove_reader",
+    "remove_signal_handler",
+    "remove_writer",
+    "sendfile",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_sendall",
+    "sock_sendfile",
+    "sock_sendto",
+    "start_tls",
+    "subprocess_exec",
+    "subprocess_shell",
+)
 
 
 class Deadlock(RuntimeError):
@@ -77,7 +100,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._idle.append(waiter)
         await waiter
 
-    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         owner = self._thread_id  # type: ignore[attr-defined]
         if owner is not None and owner != threading.get_ident():
             raise RuntimeError(
@@ -86,10 +111,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             )
         return self.call_soon(callback, *args, context=context)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Run it inline, as one callback of the loop, without a running loop and in an empty context, as a thread would."""
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Run it inline, as a callback of its own: without a running loop and in an empty context, like a thread."""
         self._check_closed()  # type: ignore[attr-defined]
-        future = self.create_future()
+        future: asyncio.Future[T] = self.create_future()
         self.call_soon(_inline, self, future, functools.partial(func, *args), context=Context())
         return future
 
@@ -122,7 +149,7 @@ def _inline(loop: VirtualLoop, future: asyncio.Future[Any], func: Callable[[], A
         outcome, error = func(), None
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001 - it travels on, in the future
         outcome, error = None, exc
     finally:
         asyncio._set_running_loop(loop)
@@ -183,7 +210,13 @@ class _Shuffled(deque[Any]):
         return chosen
 
 
-def run(main: Coroutine[Any, Any, T], *, seed: int | None = None, limit: float = 30 * DAY, debug: bool = False) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    seed: int | None = None,
+    limit: float = 30 * DAY,
+    debug: bool = False,
+) -> T:
     """Like ``asyncio.run``, in virtual time. A failure prints the seed that repeats it."""
     loop = VirtualLoop(seed=seed, limit=limit)
     loop.set_debug(debug)
@@ -198,7 +231,10 @@ def run(main: Coroutine[Any, Any, T], *, seed: int | None = None, limit: float =
 
 
 def virtual(
-    test: Callable[P, Coroutine[Any, Any, T]] | None = None, *, seeds: int = 0, limit: float = 30 * DAY
+    test: Callable[P, Coroutine[Any, Any, T]] | None = None,
+    *,
+    seeds: int = 0,
+    limit: float = 30 * DAY,
 ) -> Any:
     """Make an ``async def`` test a plain one that runs in virtual time: once, or once for each of ``seeds`` seeds."""
     if test is None:

@@ -80,7 +80,9 @@ def test_a_deadlock_names_its_tasks_and_the_line_that_waits() -> None:
     async def main() -> None:
         await asyncio.create_task(inner(), name="stuck-one")
 
-    with pytest.raises(Deadlock, match=r"(?s)nothing is scheduled \(seed 3\).*stuck-one.*Event\(\)\.wait\(\)"):
+    with pytest.raises(
+        Deadlock, match=r"(?s)nothing is scheduled \(seed 3\).*stuck-one.*Event\(\)\.wait\(\)"
+    ):
         run(main(), seed=3)
 
 
@@ -147,7 +149,11 @@ def test_executors_run_inline_without_a_running_loop_and_in_a_context_of_their_o
 
     async def main() -> None:
         var.set("inside")
-        assert await the_loop().run_in_executor(None, work, 1) == (2, "outside", threading.get_ident())
+        assert await the_loop().run_in_executor(None, work, 1) == (
+            2,
+            "outside",
+            threading.get_ident(),
+        )
         assert (await asyncio.to_thread(work, 2))[:2] == (3, "inside")
         with pytest.raises(ZeroDivisionError):
             await asyncio.to_thread(lambda: 1 // 0)
