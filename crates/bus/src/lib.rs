@@ -1,0 +1,33 @@
+//! The core of the bus: a bounded priority mailbox, the router in front of it, and the small parts they need.
+//!
+//! Nothing here knows of Python, of tasks or of payloads: a mailbox holds items of any type and answers whom to wake.
+//! No item is dropped and no caller's code runs while a lock is held.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod answers;
+mod arena;
+mod delayed;
+mod keys;
+mod state;
+mod sync;
+mod workers;
+
+pub mod bucket;
+pub mod clock;
+pub mod dedup;
+pub mod histogram;
+pub mod ids;
+pub mod mailbox;
+pub mod queue;
+pub mod router;
+
+pub use bucket::TokenBucket;
+pub use clock::Clock;
+pub use dedup::DedupWindow;
+pub use histogram::Histogram;
+pub use ids::{Id, IdSource};
+pub use mailbox::{Keyed, Mailbox, MailboxConfig, Overflow, WorkerId};
+pub use queue::PriorityQueue;
+pub use router::Router;
