@@ -75,7 +75,9 @@ class ChannelConfig:
         check_priority(self.priority)
         _check_count(self, "capacity")
         if self.overflow is not None and self.overflow not in get_args(Overflow):
-            raise ValueError(f"ChannelConfig.overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}")
+            raise ValueError(
+                f"ChannelConfig.overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}"
+            )
         _check_positive(self, "ttl", optional=True)
         _check_type(self, "isolate", bool)
         _check_count(self, "max_payload")
@@ -88,7 +90,9 @@ class ChannelConfig:
         if self.dead_letter is None or self.dead_letter is False:
             return
         if not isinstance(self.dead_letter, str):
-            raise TypeError(f"ChannelConfig.dead_letter must be a channel's name, False or None; got {self.dead_letter!r}")
+            raise TypeError(
+                f"ChannelConfig.dead_letter must be a channel's name, False or None; got {self.dead_letter!r}"
+            )
         if validate_channel(self.dead_letter, internal=True) == self.name:
             raise ValueError(f"ChannelConfig.dead_letter must be another channel than {self.name!r} itself")
 

@@ -207,7 +207,9 @@ class WouldDeadlock(ChannelFull):
 
 class NoSubscribers(PublishError):
     def __init__(self, channel: str) -> None:
-        super().__init__(f"nobody subscribes to channel {channel!r}: subscribe first, or publish without mandatory=True")
+        super().__init__(
+            f"nobody subscribes to channel {channel!r}: subscribe first, or publish without mandatory=True"
+        )
         self.channel = channel
 
 
@@ -390,7 +392,9 @@ class Unavailable(TransportError):
     """The broker or store cannot be reached now."""
 
     def __init__(self, transport: str, reason: str = "") -> None:
-        super().__init__(f"{transport} is not available{f': {reason}' if reason else ''}; check that it runs, then retry")
+        super().__init__(
+            f"{transport} is not available{f': {reason}' if reason else ''}; check that it runs, then retry"
+        )
         self.transport = transport
         self.reason = reason
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_LENGTH = 255
-"""Characters; a reserved first token (``_dlq.``) does not count, so that every channel can have a dead-letter channel."""
+"""Characters, not counting a reserved first token (``_dlq.``), so that every channel can have a dead-letter channel."""
 
 DEAD_LETTER_PREFIX = "_dlq."
 INBOX_PREFIX = "_inbox."
@@ -105,7 +105,9 @@ def _check_text(name: str) -> None:
         raise InvalidChannelName(name, f"it has {len(counted)} characters; {MAX_LENGTH} are allowed")
     found = _UNPRINTABLE.search(name)
     if found:
-        raise InvalidChannelName(name, f"{found.group()!r} at position {found.start()} is whitespace or a control character")
+        raise InvalidChannelName(
+            name, f"{found.group()!r} at position {found.start()} is whitespace or a control character"
+        )
 
 
 def _check_tokens(name: str) -> list[str]:

@@ -61,9 +61,9 @@ class RetryPolicy:
     def ceiling(self, attempt: int) -> float:
         """The longest wait after this failed attempt, in seconds."""
         try:
-            return min(self.cap, self.base * self.factor ** (attempt - 1))
+            return min(self.cap, self.base * float(self.factor) ** (attempt - 1))
         except OverflowError:
-            return self.cap
+            return self.cap if self.base else 0.0
 
     def delay(self, attempt: int, rng: random.Random | None = None) -> float:
         """The wait after this failed attempt, in seconds; ``rng`` makes it repeatable."""

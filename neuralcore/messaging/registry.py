@@ -1,0 +1,103 @@
+"""Finds the transport for a URL.
+
+A transport is an entry point in the group ``neuralcore.transports``: its name is the URL's scheme, its value a
+Transport with a class method ``from_url(url)``, or any callable that takes the URL and answers a Transport. The ones
+that come with NeuralCore go through the same door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from neuralcore.messaging.errors import MissingExtra, TransportError, UnknownScheme
+from neuralcore.messaging.transport import Transport
+
+__all__ = ["GROUP", "installed_schemes", "schemes_with", "transport_for"]
+
+GROUP: Final = "neuralcore.transports"
+
+# For a source tree that was never installed and so has no metadata.
+_BUILT_IN: Final = {
+    "memory": "neuralcore.testing.memory:MemoryTransport",
+    "native": "neuralcore.messaging.local:NativeTransport",
+}
+_EXTRAS: Final = ("kafka", "redis", "sqlite")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+
+
+def transport_for(transport: str | Transport) -> Transport:
+    """The transport itself, or the one its URL names. Raises UnknownScheme, MissingExtra, TransportError."""
+    if isinstance(transport, Transport):
+        return transport
+    if not isinstance(transport, str):
+        raise TypeError(f"a transport is a URL or a Transport; got {type(transport).__name__}")
+    return _built(_factory(_scheme(transport)), transport)
+
+
+def installed_schemes() -> tuple[str, ...]:
+    """What ``transport_for`` knows, in alphabetical order."""
+    return tuple(sorted(_entry_points()))
+
+
+def schemes_with(capability: str) -> tuple[str, ...]:
+    """The installed transports that declare a capability; those that cannot be loaded are left out."""
+    return tuple(scheme for scheme in installed_schemes() if capability in _declared(scheme))
+
+
+def _scheme(url: str) -> str:
+    # Never the whole URL in an error: it may hold a password.
+    scheme, separator, _ = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme.lower()):
+        raise TransportError(f"a transport's URL begins with scheme://, as in native://; got {scheme[:20]!r}")
+    return scheme.lower()
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    built_in = {name: EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()}
+    return built_in | {entry.name.lower(): entry for entry in entry_points(group=GROUP)}
+
+
+def _factory(scheme: str) -> Any:
+    entry = _entry_points().get(scheme)
+    if entry is None:
+        raise UnknownScheme(scheme, installed_schemes(), _pip(scheme) if scheme in _EXTRAS else None)
+    return _loaded(entry)
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        raise _missing(entry, error) from error
+
+
+def _missing(entry: EntryPoint, error: ModuleNotFoundError) -> Exception:
+    package = (error.name or "").partition(".")[0]
+    if not package or package == entry.value.partition(".")[0]:
+        return error  # the transport's own module is broken
+    scheme = entry.name.lower()
+    return MissingExtra(package, _pip(scheme) if scheme in _EXTRAS else f"pip install {package}")
+
+
+def _pip(scheme: str) -> str:
+    return f"pip install 'neuralcore-runtime[{scheme}]'"
+
+
+def _built(factory: Any, url: str) -> Transport:
+    make: Callable[[str], Any] = getattr(factory, "from_url", factory)
+    transport = make(url)
+    if not isinstance(transport, Transport):
+        raise TransportError(f"{factory!r} of the scheme {_scheme(url)} made {transport!r}, which is not a Transport")
+    return transport
+
+
+def _declared(scheme: str) -> tuple[str, ...]:
+    try:
+        factory = _factory(scheme)
+    except (MissingExtra, ImportError):
+        return ()
+    capabilities = getattr(factory, "capabilities", None)
+    return capabilities.names() if capabilities is not None else ()
