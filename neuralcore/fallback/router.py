@@ -1,0 +1,351 @@
+"""Finds the mailboxes of a channel and publishes into them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from operator import index
+from threading import RLock
+from typing import TYPE_CHECKING, Any, final
+
+from neuralcore.fallback.awaitables import done, done_after_yield
+from neuralcore.fallback.ids import IdSource
+from neuralcore.fallback.message import Message, new_message
+from neuralcore.fallback.patterns import Patterns, is_exact
+
+if TYPE_CHECKING:
+    from neuralcore.fallback.clock import Clock
+    from neuralcore.fallback.mailbox import Mailbox
+    from neuralcore.fallback.route import Route
+
+__all__ = ["Router"]
+
+
+@final
+class Router:
+    """Finds the mailboxes of a channel (a table of exact names, a trie of patterns) and publishes into them.
+
+    A publish enters at once when there is room everywhere; the awaitable is then already done. Otherwise it takes
+    its slots in ascending mailbox order, keeps those it has, and enters only when it has all.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_any_rank",
+        "_budget",
+        "_clock",
+        "_closed",
+        "_direct",
+        "_error",
+        "_high",
+        "_ids",
+        "_lock",
+        "_low",
+        "_missing",
+        "_patterns",
+        "_routes",
+        "_source",
+        "_turns",
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        missing: Callable[[str], Route],
+        error: Callable[[str, str, object], BaseException],
+        any_rank: bool = False,
+        budget: int = 256,
+    ) -> None:
+        """``missing(channel)`` makes (or refuses) the route of a channel used for the first time.
+
+        ``error(kind, channel, detail)`` builds what is raised: kind is ``full`` (detail: the refused Message),
+        ``deadlock`` (likewise: a handler published into the full mailbox that only its own workers drain),
+        ``no_subscribers``, ``priority`` (detail: the number), ``closed``.
+        ``any_rank`` lifts the limit of 0 to 255 on priorities. Every ``budget``-th awaited publish yields once to the loop.
+        """
+        if budget < 1:
+            raise ValueError(f"a router's budget is 1 or more, not {budget}")
+        self._clock = clock
+        self._missing = missing
+        self._error = error
+        self._any_rank = any_rank
+        self._low, self._high = (-(2**63), 2**63 - 1) if any_rank else (0, 255)
+        self._budget = self._turns = budget
+        self._closed = False
+        self._lock = RLock()
+        self._patterns = Patterns()
+        self._routes: dict[str, Route] = {}
+        self._direct: dict[str, tuple[Route, Mailbox]] = {}
+        """Routes with one mailbox and nothing else to do: all that the fast path knows."""
+        self._source = IdSource()
+        self._ids: Iterator[str] = iter(())
+        _routers.add(self)
+
+    @property
+    def id_prefix(self) -> str:
+        """16 hexadecimal digits: random per router and new after fork."""
+        return self._source.prefix
+
+    def next_id(self) -> str:
+        """32 hexadecimal digits: the prefix and a counter."""
+        return next(self._ids, None) or self._refill()
+
+    def publish(
+        self,
+        channel: str,
+        payload: Any,
+        *,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+        not_before: float | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        message_id: str | None = None,
+        mandatory: bool = False,
+    ) -> Awaitable[str | None]:
+        """Publish; the awaitable yields the id, or None when an overflow policy dropped the message.
+
+        ``ttl`` and ``delay`` are seconds, ``not_before`` is wall-clock seconds.
+        """
+        direct = self._direct.get(channel)
+        if (
+            direct is not None
+            and headers is None
+            and key is None
+            and ttl is None
+            and delay is None
+            and not_before is None
+            and correlation_id is None
+            and reply_to is None
+            and content_type is None
+            and message_id is None
+        ):
+            route, mailbox = direct
+            if priority is None:
+                priority = route._priority
+            elif type(priority) is not int or not self._low <= priority <= self._high:
+                priority = self._rank(channel, priority)
+            identity = next(self._ids, None)
+            if identity is not None:
+                message = new_message(Message)
+                message._id = identity
+                message._channel = channel
+                message._payload = payload
+                message._rank = priority
+                message._timestamp_ns = self._clock._wall()
+                message._extras = None
+                message._mailbox = mailbox
+                message._state = 0
+                message._stamp = 0
+                with mailbox._lock:
+                    if mailbox._used < mailbox._limit and not mailbox._workers.resting:
+                        mailbox._used += 1
+                        queue = mailbox._queue
+                        if priority == queue.top_rank:
+                            queue.top.append(message)
+                        else:
+                            queue.push(priority, message)
+                        route._published += 1
+                        identity = None
+                if identity is None:
+                    self._turns -= 1
+                    if self._turns > 0:
+                        return done(message._id)
+                    self._turns = self._budget
+                    return done_after_yield(message._id)
+                message._mailbox = None
+                answer = route._hand_over(message, None, mandatory, True)
+                return answer if isinstance(answer, Future) else self._answer(answer)
+        return self._publish(
+            channel,
+            payload,
+            priority=priority,
+            headers=headers,
+            key=key,
+            ttl=ttl,
+            delay=delay,
+            not_before=not_before,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            content_type=content_type,
+            message_id=message_id,
+            mandatory=mandatory,
+        )
+
+    def publish_nowait(
+        self,
+        channel: str,
+        payload: Any,
+        *,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+        not_before: float | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        message_id: str | None = None,
+        mandatory: bool = False,
+    ) -> str | None:
+        """Publish without waiting: a mailbox that would block refuses (``full``). Goes past the route's path."""
+        answer = self._route(channel)._send(
+            payload,
+            priority,
+            headers,
+            key,
+            ttl,
+            delay,
+            not_before,
+            correlation_id,
+            reply_to,
+            content_type,
+            message_id,
+            mandatory,
+            wait=False,
+        )
+        assert not isinstance(answer, Future)
+        return answer
+
+    async def publish_many(self, items: Iterable[tuple[Any, ...]]) -> Sequence[str | None]:
+        """Publish ``(channel, payload[, priority[, options mapping]])`` items in order, waiting for room as needed.
+
+        An item that is refused does not stop the others; the error then raised has ``add_note``-free fields set by
+        ``error("many", "", (results, {index: exception}))``.
+        """
+        results: list[str | None] = []
+        errors: dict[int, Exception] = {}
+        for number, item in enumerate(items):
+            result = None
+            try:
+                result = await self._publish_item(*item)
+            except Exception as error:
+                errors[number] = error
+            results.append(result)
+        if errors:
+            raise self._error("many", "", (results, errors))
+        return results
+
+    def attach(self, pattern: str, mailbox: Mailbox, *, group: str | None = None) -> None:
+        """Route a pattern into a mailbox. Of one group's patterns that match a channel, the most specific one gets it."""
+        with self._lock:
+            self._patterns.add(pattern, mailbox, group)
+            self._forget(pattern)
+
+    def detach(self, pattern: str, mailbox: Mailbox) -> None:
+        with self._lock:
+            self._patterns.remove(pattern, mailbox)
+            self._forget(pattern)
+
+    def match(self, channel: str) -> list[Mailbox]:
+        """The mailboxes a message on this channel enters, in ascending mailbox order."""
+        with self._lock:
+            return self._patterns.match(channel)
+
+    def add(self, route: Route) -> None:
+        with self._lock:
+            self._routes[route.channel] = route
+            self._recompile(route)
+
+    def remove(self, channel: str) -> None:
+        with self._lock:
+            self._routes.pop(channel, None)
+            self._direct.pop(channel, None)
+
+    def routes(self) -> dict[str, Route]:
+        with self._lock:
+            return dict(self._routes)
+
+    def close(self) -> None:
+        """Refuse later publishes with ``error("closed", …)``, except through ``Route.publish``."""
+        with self._lock:
+            self._closed = True
+            self._direct.clear()
+
+    def __repr__(self) -> str:
+        return f"<Router {self.id_prefix}: {len(self._routes)} routes{', closed' if self._closed else ''}>"
+
+    def _publish(self, channel: str, payload: Any, **options: Any) -> Awaitable[str | None]:
+        route = self._route(channel)
+        if route._path is None:
+            return route.publish(payload, **options)
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        return route._path(payload, **given)
+
+    def _publish_item(
+        self,
+        channel: str,
+        payload: Any,
+        priority: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        /,
+    ) -> Awaitable[str | None]:
+        return self.publish(channel, payload, priority=priority, **(options or {}))
+
+    def _route(self, channel: str) -> Route:
+        if self._closed:
+            raise self._error("closed", channel, None)
+        route = self._routes.get(channel)
+        if route is None:
+            route = self._missing(channel)
+            with self._lock:
+                route = self._routes.setdefault(channel, route)
+        return route
+
+    def _compile(self, route: Route) -> tuple[Mailbox, ...]:
+        with self._lock:
+            mailboxes = route._mailboxes = tuple(self._patterns.match(route.channel))
+            plain = route._path is None and route._ttl_ns is None and not self._closed
+            if len(mailboxes) == 1 and plain and self._routes.get(route.channel) is route:
+                self._direct[route.channel] = (route, mailboxes[0])
+            return mailboxes
+
+    def _forget(self, pattern: str) -> None:
+        if is_exact(pattern):
+            routes = [self._routes[pattern]] if pattern in self._routes else []
+        else:
+            routes = list(self._routes.values())
+        for route in routes:
+            self._recompile(route)
+
+    def _recompile(self, route: Route) -> None:
+        route._mailboxes = None
+        self._direct.pop(route.channel, None)
+
+    def _rank(self, channel: str, priority: int) -> int:
+        rank = index(priority)
+        if not self._low <= rank <= self._high:
+            raise self._error("priority", channel, priority)
+        return rank
+
+    def _refill(self) -> str:
+        self._ids = self._source.block()
+        return next(self._ids)
+
+    def _answer(self, value: str | None) -> Awaitable[str | None]:
+        """Already done; every budget-th lets the loop run."""
+        self._turns -= 1
+        if self._turns > 0:
+            return done(value)
+        self._turns = self._budget
+        return done_after_yield(value)
+
+
+_routers: weakref.WeakSet[Router] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for router in _routers:
+        router._source.reseed()
+        router._ids = iter(())
+
+
+os.register_at_fork(after_in_child=_after_fork)
