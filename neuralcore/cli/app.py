@@ -1,0 +1,130 @@
+"""The commands. Each has ``--json``, and exits with 0 when all is well, 1 when it is not, 2 when it was called wrongly."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import neuralcore
+from neuralcore.messaging.errors import NeuralCoreError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="neuralcore",
+    help="NeuralCore: a message bus for agents and services.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(neuralcore.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=0.0, max=600.0, help="About how long the agents think in all.")] = 6.0,
+    as_json: Json = False,
+) -> None:
+    """Watch a team of agents read the documentation on the bus."""
+    from neuralcore.cli.demo.command import demo as play
+
+    with _reported():
+        ok, document = play(out, seconds=seconds, as_json=as_json)
+        _end(ok, document, as_json)
+
+
+@app.command()
+def bench(
+    messages: Annotated[int, typer.Option(min=1000, help="Messages per run.")] = 50_000,
+    repeat: Annotated[int, typer.Option(min=3, help="Paired repetitions.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Compare the bus with asyncio's queues on this machine, in some seconds."""
+    from neuralcore.cli import bench as benchmark
+
+    with _reported():
+        document = benchmark.compare(messages, repeat)
+        if not as_json:
+            benchmark.show(out, document)
+        _end(True, document, as_json)
+
+
+@app.command()
+def conformance(
+    url: Annotated[str, typer.Argument(help="The transport, as in native:// or memory://")],
+    only: Annotated[list[str] | None, typer.Option(help="A promise or a group of promises; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove the promises of a transport, one by one."""
+    from neuralcore.cli.conformance import prove
+
+    with _reported():
+        report = prove(out, url, only or (), quiet=as_json)
+        _end(report.ok, report.to_dict(), as_json)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """What is installed here: versions, the core in use, transports, features."""
+    from neuralcore.messaging.registry import installed_schemes
+
+    document = {
+        "version": neuralcore.__version__,
+        "python": platform.python_version(),
+        "native": neuralcore.is_native_available(),
+        "transports": list(installed_schemes()),
+        "features": neuralcore.get_available_features(),
+    }
+    if not as_json:
+        table = Table(show_header=False)
+        for name, value in document.items():
+            table.add_row(name, _plain(value))
+        out.print(table)
+    _end(True, document, as_json)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what a command may run into into a line and an exit code."""
+    try:
+        yield
+    except NeuralCoreError as error:
+        print(f"neuralcore: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("neuralcore: interrupted; everything is closed", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _end(ok: bool, document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2))
+    raise typer.Exit(0 if ok else 1)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

@@ -1,0 +1,5 @@
+"""What a bus counts, for Prometheus."""
+
+from neuralcore_observability.prometheus import BusCollector
+
+__all__ = ["BusCollector"]

@@ -1,0 +1,1 @@
+"""Transports of NeuralCore, each an entry point in the group ``neuralcore.transports``."""
