@@ -1,0 +1,547 @@
+"""The message bus: one API, and the transport is a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+
+from neuralcore._core import Clock, Message
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.closing import CloseReport, Closing
+from neuralcore.messaging.context import BusContext, handling
+from neuralcore.messaging.errors import BusError, ChannelFull, Closed, LoopClosed, NotStarted
+from neuralcore.messaging.handler import compile_handler
+from neuralcore.messaging.intake import Intake, Terms, resolve
+from neuralcore.messaging.intakes import Intakes
+from neuralcore.messaging.link import Link
+from neuralcore.messaging.linking import link_for
+from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics, SubscriptionMetrics
+from neuralcore.messaging.middleware import Middleware
+from neuralcore.messaging.names import validate_channel, validate_pattern
+from neuralcore.messaging.paths import handle_path
+from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
+from neuralcore.messaging.replies import Replies
+from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.running import run
+from neuralcore.messaging.stream import Stream
+from neuralcore.messaging.subscription import Subscription
+from neuralcore.messaging.timers import Timers
+from neuralcore.messaging.transport import Cursor, Transport
+
+if TYPE_CHECKING:
+    from neuralcore._native import Overflow
+
+__all__ = ["MessageBus"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class MessageBus:
+    """Publishes messages to channels and hands them to handlers.
+
+    >>> async with MessageBus() as bus:
+    ...     bus.subscribe("greeting", print)
+    ...     await bus.publish("greeting", "hello")
+
+    Subscriptions may be made before it starts. It belongs to the loop that starts it; other loops and threads may
+    publish and subscribe too.
+    """
+
+    publish: Publish
+    """``await publish(channel, payload, *, priority=, headers=, key=, ttl=, delay=, …)``: the message's id, or None when
+    an overflow policy dropped it. Waits for room where the policy is ``block``. Raises PublishError, InvalidChannelName,
+    UnknownChannel, NotStarted, Closed."""
+    publish_nowait: PublishNowait
+    """The same without waiting, from any thread; ChannelFull where ``publish`` would wait. In process only."""
+    publish_many: PublishMany
+    """``await publish_many([(channel, payload[, priority[, options]]), …])``: one id per item. Items that fail do not
+    stop the others; PublishManyFailed says which."""
+
+    def __init__(
+        self,
+        transport: str | Transport = "native://",
+        *,
+        clock: Clock | None = None,
+        capacity: int = 1000,
+        overflow: Overflow = "block",
+        retry: RetryPolicy | None = None,
+        auto_create: bool = True,
+        executor_threads: int | None = None,
+        rng: random.Random | None = None,
+        name: str = "neuralcore",
+    ) -> None:
+        """``clock`` and ``rng`` are for tests. ``executor_threads`` bounds the pool that plain functions run in."""
+        self.name = name
+        self._executor = ThreadPoolExecutor(
+            executor_threads or min(32, (os.cpu_count() or 1) + 4), thread_name_prefix=name
+        )
+        self._context = BusContext(
+            bus_id=secrets.token_hex(8),
+            clock=clock or Clock(),
+            rng=rng or random.Random(),
+            executor=self._executor,
+            capacity=capacity,
+            overflow=overflow,
+            retry=retry or RetryPolicy(),
+            auto_create=auto_create,
+        )
+        self._timers = Timers(self._context)
+        self._replies = Replies(self._context)
+        self._link: Link = link_for(transport, self._context, self._timers, self._replies)
+        self._intakes = Intakes(self._context, self._link)
+        self._subscriptions: list[Subscription] = []
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._state: Literal["new", "running", "closing", "closed"] = "new"
+        self._address = ""
+        self._closing: asyncio.Task[CloseReport] | None = None
+        self._hurried = False
+        self._expose()
+
+    # Life
+
+    async def start(self) -> None:
+        """Connect, and let subscriptions made so far begin. Raises Closed, Unavailable, Unsupported."""
+        if self._state in ("closing", "closed"):
+            raise Closed
+        if self._state == "running":
+            return
+        self._context.bind(asyncio.get_running_loop())
+        await self._link.open()
+        self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
+        self._state = "running"
+        self._expose()
+        for subscription in list(self._subscriptions):
+            self._activate(subscription)
+        for subscription in list(self._subscriptions):
+            await subscription.ready()
+
+    async def close(self, *, drain: bool = True, timeout: float = 10.0) -> CloseReport:
+        """Refuse new publishers, finish what is in flight (and in process what is queued) within ``timeout`` seconds,
+        give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed.
+        """
+        if self._state == "new":
+            self._state = "closed"
+            self._expose()
+            self._executor.shutdown(wait=False)
+            return CloseReport(drained=True, handled=0, released=0, abandoned=0)
+        home = self._context.loop
+        if asyncio.get_running_loop() is not home:
+            closing = asyncio.run_coroutine_threadsafe(self.close(drain=drain, timeout=timeout), home)
+            return await asyncio.wrap_future(closing)
+        if self._closing is None:
+            self._refuse_inside_handler()
+            self._closing = home.create_task(self._shut(drain, timeout), name=f"{self.name} closing")
+        return await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> MessageBus:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def run(self, *, timeout: float = 10.0) -> CloseReport:
+        """The main of a program: start, work until SIGINT or SIGTERM, drain for up to ``timeout`` seconds, close."""
+        return run(self, timeout=timeout)
+
+    # Channels
+
+    def create_channel(self, name: str | ChannelConfig, **fields: Any) -> ChannelConfig:
+        """Make a channel known, or change it live: ``create_channel("jobs", ttl=60.0, overflow="drop_old")``."""
+        config = name if isinstance(name, ChannelConfig) else ChannelConfig(name, **fields)
+        if isinstance(name, ChannelConfig) and fields:
+            raise TypeError("give either a ChannelConfig or a name with fields, not both")
+        validate_channel(config.name)
+        self._link.declare(config)
+        self._expose()
+        if config.isolate:
+            self._recompile()
+        return config
+
+    def channels(self) -> Mapping[str, ChannelConfig]:
+        """Every channel that was created or used."""
+        return self._link.channels()
+
+    def queue_size(self, channel: str) -> int:
+        """Messages that wait, in this process, in the mailboxes that this channel's messages enter."""
+        return self._link.queue_size(channel)
+
+    def use(self, middleware: Middleware) -> None:
+        """Put code around every publish and every handler call from now on. The first one given is the outermost."""
+        self._context.middleware = (*self._context.middleware, middleware)
+        self._link.reshape()
+        self._expose()
+        self._recompile()
+
+    # Subscribing
+
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any],
+        *,
+        group: str | None = ...,
+        broadcast: bool = ...,
+        concurrency: int = ...,
+        capacity: int | None = ...,
+        overflow: Overflow | None = ...,
+        filter: Callable[[Message], bool] | None = ...,
+        retry: RetryPolicy | None = ...,
+        timeout: float | None = ...,
+        batch: int = ...,
+        blocking: bool | None = ...,
+        hold_keys: bool = ...,
+        start: Cursor | None = ...,
+        dead_letter: str | Literal[False] | None = ...,
+        expired: Literal["count", "dead_letter"] = ...,
+        name: str | None = ...,
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        handler: None = None,
+        *,
+        group: str | None = ...,
+        broadcast: bool = ...,
+        concurrency: int = ...,
+        capacity: int | None = ...,
+        overflow: Overflow | None = ...,
+        filter: Callable[[Message], bool] | None = ...,
+        retry: RetryPolicy | None = ...,
+        timeout: float | None = ...,
+        batch: int = ...,
+        blocking: bool | None = ...,
+        hold_keys: bool = ...,
+        start: Cursor | None = ...,
+        dead_letter: str | Literal[False] | None = ...,
+        expired: Literal["count", "dead_letter"] = ...,
+        name: str | None = ...,
+    ) -> Callable[[Callable[..., Any]], Subscription]: ...
+
+    def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        group: str | None = None,
+        broadcast: bool = False,
+        concurrency: int = 1,
+        capacity: int | None = None,
+        overflow: Overflow | None = None,
+        filter: Callable[[Message], bool] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        batch: int = 0,
+        blocking: bool | None = None,
+        hold_keys: bool = True,
+        start: Cursor | None = None,
+        dead_letter: str | Literal[False] | None = None,
+        expired: Literal["count", "dead_letter"] = "count",
+        name: str | None = None,
+    ) -> Subscription | Callable[[Callable[..., Any]], Subscription]:
+        """Have a handler called for every message of a channel or pattern; without a handler, a decorator.
+
+        ``group``: its members share the messages. ``broadcast``: this subscription gets every message while it lives.
+        ``concurrency`` messages are handled at once. ``capacity`` and ``overflow`` bound its mailbox. ``filter``
+        refuses (and acks) messages. ``timeout`` (seconds) cancels a handler and counts a failed attempt. ``batch``: the
+        handler gets lists of up to so many messages. ``blocking=False`` runs a plain function on the loop instead of in
+        a thread. ``hold_keys=False`` lets a key's later messages pass one that waits for its retry. ``dead_letter``
+        names the channel for what fails for good (False: none). Raises BadHandler, InvalidChannelName, Unsupported,
+        Closed.
+        """
+        terms = self._terms(
+            pattern,
+            group=group,
+            broadcast=broadcast,
+            capacity=capacity,
+            overflow=overflow,
+            filter=filter,
+            retry=retry,
+            hold_keys=hold_keys,
+            start=start,
+            dead_letter=dead_letter,
+            expired=expired,
+        )
+        _check_counts(concurrency, batch, timeout, capacity)
+
+        def subscribe(function: Callable[..., Any]) -> Subscription:
+            target = function.__wrapped__ if isinstance(function, Subscription) else function
+            compiled = compile_handler(
+                target,
+                batch=batch,
+                blocking=blocking,
+                filter=filter,
+                run_blocking=self._run_blocking,
+                undecodable=lambda message, error: subscription.settlement.failed(message, error),
+            )
+            subscription = Subscription(
+                self,
+                terms,
+                target,
+                compiled,
+                concurrency=concurrency,
+                batch=batch,
+                timeout=timeout,
+                name=name or compiled.name,
+            )
+            self._subscriptions.append(subscription)
+            if self._state == "running":
+                self._activate(subscription)
+            return subscription
+
+        return subscribe if handler is None else subscribe(handler)
+
+    def stream(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        broadcast: bool = False,
+        capacity: int | None = None,
+        overflow: Overflow | None = None,
+        retry: RetryPolicy | None = None,
+        hold_keys: bool = True,
+        start: Cursor | None = None,
+        dead_letter: str | Literal[False] | None = None,
+        expired: Literal["count", "dead_letter"] = "count",
+        name: str | None = None,
+    ) -> Stream:
+        """Pull messages instead of being called, and settle each: ``async for message in bus.stream("jobs")``."""
+        if self._state != "running":
+            self._refuse()
+        terms = self._terms(
+            pattern,
+            group=group,
+            broadcast=broadcast,
+            capacity=capacity,
+            overflow=overflow,
+            filter=None,
+            retry=retry,
+            hold_keys=hold_keys,
+            start=start,
+            dead_letter=dead_letter,
+            expired=expired,
+        )
+        intake = self._intakes.open(terms)
+        intake.streams += 1
+        stream = Stream(intake, name or f"stream of {pattern}", end=self._end_stream, spawn=self._spawn)
+        self._streams.add(stream)
+        return stream
+
+    def _terms(self, pattern: str, **wanted: Any) -> Terms:
+        if self._state in ("closing", "closed"):
+            raise Closed
+        validate_pattern(pattern)
+        channel = self._link.channels().get(pattern) or ChannelConfig("unconfigured")
+        terms = resolve(pattern, channel, self._context, **wanted)
+        self._link.check(terms)
+        return terms
+
+    # Requests
+
+    async def request(
+        self,
+        channel: str,
+        payload: Any,
+        *,
+        timeout: float = 30.0,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ttl: float | None = None,
+    ) -> Any:
+        """Publish, and wait up to ``timeout`` seconds for the reply; its payload.
+
+        Raises RequestTimeout, RequestFailed (the responder raised, and will not retry), NoSubscribers (in process).
+        """
+        if self._state not in ("running", "closing"):
+            self._refuse()
+        correlation_id, reply = self._replies.expect(channel, timeout)
+        try:
+            published = await self.publish(
+                channel,
+                payload,
+                priority=priority,
+                headers=headers,
+                key=key,
+                ttl=ttl,
+                correlation_id=correlation_id,
+                reply_to=self._address,
+                mandatory=self._link.capabilities.in_process,
+            )
+            if published is None:
+                raise ChannelFull(channel)
+            return await reply
+        finally:
+            self._replies.forget(correlation_id)
+
+    def publish_threadsafe(self, channel: str, payload: Any, **options: Any) -> Future[str | None]:
+        """``publish`` from any thread and any loop; its options, and a future of its result.
+
+        Waiting for that future on the bus's own loop would wait for itself.
+        """
+        if self._state not in ("running", "closing"):
+            self._refuse()
+
+        async def publish() -> str | None:
+            return await self.publish(channel, payload, **options)
+
+        return asyncio.run_coroutine_threadsafe(publish(), self._context.loop)
+
+    # Watching
+
+    def metrics(self) -> BusMetrics:
+        """A picture of all counters, now."""
+        channels = {name: ChannelMetrics.of(stats) for name, stats in self._link.route_stats().items()}
+        counters = dict(self._context.counters)
+        return BusMetrics(
+            channels=channels,
+            subscriptions=tuple(_intake_metrics(intake) for intake in self._intakes),
+            late_replies=counters.pop("late_replies", 0),
+            transport=counters,
+        )
+
+    # How it works inside
+
+    def _expose(self) -> None:
+        """Publishing is the link's own calls while running, so that nothing is asked per message."""
+        if self._state == "running":
+            self.publish = self._link.publish
+            self.publish_nowait = self._link.publish_nowait
+            self.publish_many = self._link.publish_many
+        elif self._state == "closing":
+            self.publish = partial(self._from_handlers, "publish")
+            self.publish_nowait = partial(self._from_handlers, "publish_nowait")
+            self.publish_many = partial(self._from_handlers, "publish_many")
+        else:
+            self.publish = self.publish_nowait = self.publish_many = self._refuse
+
+    def _from_handlers(self, method: str, *args: Any, **options: Any) -> Any:
+        if handling.get() is not self._context:
+            raise Closed
+        return getattr(self._link, method)(*args, **options)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotStarted if self._state == "new" else Closed
+
+    def _activate(self, subscription: Subscription) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = self._context.loop
+        subscription.intake, subscription.workers = self._intakes.start(
+            subscription,
+            self._call_of(subscription),
+            loop,
+            batch=subscription.batch,
+            timeout=subscription.timeout,
+            terms=subscription.terms,
+        )
+
+    def _call_of(self, subscription: Subscription) -> Callable[[Any], Any]:
+        return handle_path(
+            subscription.compiled.call,
+            batch=subscription.batch,
+            middleware=self._context.middleware,
+            isolated=self._link.isolated(),
+        )
+
+    def _recompile(self) -> None:
+        for subscription in list(self._subscriptions):
+            if subscription.workers is not None:
+                subscription.workers.swap(self._call_of(subscription))
+
+    async def _ready(self, subscription: Subscription) -> None:
+        if subscription.intake is None:
+            self._refuse()
+        await self._link.attached(subscription.intake)
+
+    async def _unsubscribe(self, subscription: Subscription, *, drain: bool, timeout: float) -> None:
+        if subscription not in self._subscriptions:
+            return
+        self._subscriptions.remove(subscription)
+        if subscription.intake is not None and subscription.workers is not None:
+            await self._intakes.stop(
+                subscription.intake, subscription, subscription.workers, drain=drain, timeout=timeout
+            )
+
+    async def _end_stream(self, intake: Intake) -> None:
+        intake.streams -= 1
+        if not intake.members and not intake.streams:
+            self._intakes.retire(intake)
+            await self._intakes.discard(intake)
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start something from a place that cannot wait; nothing is left to do once the loop is gone."""
+
+        async def do() -> None:
+            await work()
+
+        try:
+            self._context.call_home(lambda: self._context.loop.create_task(do()))
+        except (LoopClosed, RuntimeError):
+            self._context.count("orphaned_streams")
+
+    async def _run_blocking(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        run = partial(copy_context().run, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    def _refuse_inside_handler(self) -> None:
+        task = asyncio.current_task()
+        if any(s.workers is not None and s.workers.owns(task) for s in self._subscriptions):
+            raise BusError("close() inside a handler would wait for itself: start it as a task of its own")
+
+    def hurry(self) -> None:
+        """Cut a drain that is running short."""
+        self._hurried = True
+
+    async def _shut(self, wait: bool, timeout: float) -> CloseReport:
+        self._state = "closing"
+        self._expose()
+        closing = Closing(self._context, self._link, self._intakes, hurried=lambda: self._hurried)
+        report = await closing.run(self._subscriptions, self._streams, timeout=timeout if wait else None)
+        self._replies.close(Closed())
+        self._timers.close()
+        await self._link.close()
+        self._state = "closed"
+        self._expose()
+        self._executor.shutdown(wait=False)
+        return report
+
+
+def _check_counts(concurrency: int, batch: int, timeout: float | None, capacity: int | None) -> None:
+    for name, value, least in (("concurrency", concurrency, 1), ("batch", batch, 0), ("capacity", capacity, 1)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, or None; got {timeout!r}")
+
+
+def _intake_metrics(intake: Intake) -> SubscriptionMetrics:
+    return SubscriptionMetrics.of(
+        intake.mailbox.stats(),
+        intake.mailbox.depths(),
+        pattern=intake.terms.pattern,
+        name=", ".join(member.name for member in intake.members),
+        group=intake.terms.group,
+        dead_lettered=intake.settlement.dead_lettered,
+    )

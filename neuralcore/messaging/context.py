@@ -1,0 +1,73 @@
+"""What the parts of one bus share: its clock, its home loop, its randomness, its counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from neuralcore._core import Clock
+from neuralcore.messaging.errors import LoopClosed
+from neuralcore.messaging.middleware import Middleware
+from neuralcore.messaging.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from neuralcore._native import Overflow
+
+__all__ = ["BusContext", "handling", "log"]
+
+log = logging.getLogger("neuralcore")
+
+handling: ContextVar[object] = ContextVar("neuralcore.handling", default=None)
+"""Inside a handler, and in whatever it starts: the BusContext whose message it handles."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class BusContext:
+    bus_id: str
+    clock: Clock
+    rng: random.Random
+    executor: Executor
+    capacity: int
+    overflow: Overflow
+    retry: RetryPolicy
+    auto_create: bool
+    middleware: tuple[Middleware, ...] = ()
+    counters: Counter[str] = field(default_factory=Counter)
+    """Rare events only; their lock is ``_lock``."""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _thread: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop the bus was started on. Raises LoopClosed when it has ended without closing the bus."""
+        assert self._loop is not None, "the bus binds its loop before anything asks for it"
+        if self._loop.is_closed():
+            raise LoopClosed
+        return self._loop
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._thread = loop, threading.get_ident()
+
+    def at_home(self) -> bool:
+        """This is the thread of the home loop."""
+        return threading.get_ident() == self._thread
+
+    def call_home(self, callback: Callable[..., object], *args: Any) -> None:
+        """Run a callback on the home loop: now when already there, else soon."""
+        if self.at_home():
+            callback(*args)
+        else:
+            self.loop.call_soon_threadsafe(callback, *args)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        with self._lock:
+            self.counters[name] += amount

@@ -1,0 +1,154 @@
+"""Brings subscriptions to life and ends them: finds or makes their intake, starts and stops their workers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from neuralcore._core import Mailbox
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.link import Link
+from neuralcore.messaging.workers import Workers
+
+if TYPE_CHECKING:
+    from neuralcore.messaging.subscription import Subscription
+
+__all__ = ["Intakes"]
+
+_GRACE = 5.0
+"""Seconds that a cancelled handler has to end."""
+
+
+class Intakes:
+    """Those of one bus."""
+
+    def __init__(self, context: BusContext, link: Link) -> None:
+        self._context = context
+        self._link = link
+        self._all: list[Intake] = []
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Any:
+        return iter(list(self._all))
+
+    def open(self, terms: Terms) -> Intake:
+        """The intake of a group on a pattern, shared; for a broadcast, one of its own."""
+        self._link.check(terms)
+        with self._lock:
+            intake = self._shared(terms)
+            if intake is not None:
+                intake.join(terms)
+                return intake
+            intake = self._make(terms)
+            self._all.append(intake)
+        self._link.attach(intake)
+        return intake
+
+    def start(
+        self,
+        subscription: Subscription,
+        call: Callable[[Any], Any],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        batch: int,
+        timeout: float | None,
+        terms: Terms,
+    ) -> tuple[Intake, Workers]:
+        intake = self.open(terms)
+        intake.members.append(subscription)
+        workers = Workers(
+            self._context,
+            intake,
+            call,
+            loop=loop,
+            concurrency=subscription.concurrency,
+            batch=batch,
+            timeout=timeout,
+            name=subscription.name,
+        )
+        on_loop(loop, workers.start)
+        return intake, workers
+
+    async def stop(
+        self, intake: Intake, subscription: Subscription, workers: Workers, *, drain: bool, timeout: float
+    ) -> None:
+        intake.members.remove(subscription)
+        last = intake.deserted
+        if last:
+            self.retire(intake)
+            if drain:
+                intake.mailbox.close()
+        if not (last and drain):
+            await in_loop(workers.loop, workers.stop, cancel=not drain)
+        if not await in_loop(workers.loop, workers.finish, timeout):
+            await self.cancel(workers)
+        if last:
+            await self.discard(intake)
+
+    async def cancel(self, workers: Workers) -> None:
+        """End the workers now; what they handle is given back. One that resists cancellation is left behind."""
+        await in_loop(workers.loop, workers.stop, cancel=True)
+        if not await in_loop(workers.loop, workers.finish, _GRACE):
+            log.error("%s ignores its cancellation; it is left behind", workers.name)
+
+    async def end(self, intake: Intake) -> tuple[int, int]:
+        self.retire(intake)
+        return await self.discard(intake)
+
+    def retire(self, intake: Intake) -> None:
+        """Nothing more comes in."""
+        self._link.detach(intake)
+        with self._lock:
+            if intake in self._all:
+                self._all.remove(intake)
+
+    async def discard(self, intake: Intake) -> tuple[int, int]:
+        """Of a retired intake without workers: how many messages were given back, and how many are gone."""
+        intake.mailbox.close()
+        left = intake.mailbox.clear()
+        released = await self._link.discard(intake, left)
+        return released, len(left) - released
+
+    def _shared(self, terms: Terms) -> Intake | None:
+        if terms.group is None:
+            return None
+        key = (terms.group, terms.pattern)
+        return next((i for i in self._all if (i.terms.group, i.terms.pattern) == key), None)
+
+    def _make(self, terms: Terms) -> Intake:
+        settlement = self._link.settlement(terms)
+        settlement.mailbox = Mailbox(
+            self._context.clock,
+            settlement,
+            capacity=terms.capacity,
+            overflow=terms.overflow,
+            hold_keys=terms.hold_keys,
+        )
+        return Intake(next(self._ids), terms, settlement.mailbox, settlement)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Call it now when this is the loop's own thread, else soon."""
+    if asyncio._get_running_loop() is loop:
+        callback()
+    else:
+        loop.call_soon_threadsafe(callback)
+
+
+async def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function or coroutine function in its loop; True when that loop is gone, and its tasks with it."""
+
+    async def call() -> Any:
+        result = function(*args, **kwargs)
+        return await result if isinstance(result, Coroutine) else result
+
+    if asyncio.get_running_loop() is loop:
+        return await call()
+    if loop.is_closed():
+        return True
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))

@@ -1,0 +1,112 @@
+"""How a bus sits on a transport: what differs between its own mailboxes and a remote store, behind one interface.
+
+The bus makes intakes and workers; the link brings messages into the intakes' mailboxes, carries publishes, and says
+what settling means. `local.py` is the native transport's link, `remote/` is everybody else's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from neuralcore._core import Message, RouteStats
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
+from neuralcore.messaging.replies import Replies
+from neuralcore.messaging.settle import Settlement
+from neuralcore.messaging.timers import Timers
+from neuralcore.messaging.transport import Capabilities
+
+__all__ = ["Link"]
+
+
+class Link(ABC):
+    capabilities: Capabilities
+    publish: Publish
+    publish_nowait: PublishNowait
+    publish_many: PublishMany
+
+    def __init__(self, context: BusContext, timers: Timers, replies: Replies) -> None:
+        self.context = context
+        self.timers = timers
+        self.replies = replies
+
+    @abstractmethod
+    async def open(self) -> None:
+        """On the home loop, before anything is published. Raises Unavailable."""
+
+    # Channels
+
+    @abstractmethod
+    def declare(self, config: ChannelConfig) -> None:
+        """Takes effect before the next publish or attach of that channel. Raises ChannelConflict, Unsupported."""
+
+    @abstractmethod
+    def channels(self) -> Mapping[str, ChannelConfig]:
+        """Every channel that was declared or used."""
+
+    @abstractmethod
+    def queue_size(self, channel: str) -> int:
+        """Messages waiting in this process for handlers of the channel."""
+
+    # Subscriptions
+
+    @abstractmethod
+    def check(self, terms: Terms) -> None:
+        """Raises Unsupported when the transport lacks what they need."""
+
+    @abstractmethod
+    def settlement(self, terms: Terms) -> Settlement:
+        """Its ``mailbox`` is set by the bus, which makes the mailbox with it."""
+
+    @abstractmethod
+    def attach(self, intake: Intake) -> None:
+        """Bring messages from now on. From any thread."""
+
+    @abstractmethod
+    async def attached(self, intake: Intake) -> None:
+        """Returns once its position is fixed: what is published later reaches it."""
+
+    @abstractmethod
+    def detach(self, intake: Intake) -> None:
+        """Bring nothing more; what is in the mailbox is still its workers'. From any thread."""
+
+    @abstractmethod
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
+        """Of a detached intake, what no handler will get: give it back where the transport can; how many were."""
+
+    @abstractmethod
+    def isolated(self) -> frozenset[str]:
+        """Channels whose receivers get copies of their own; only where payloads travel by reference."""
+
+    @abstractmethod
+    def reshape(self) -> None:
+        """The bus's middleware changed: rebuild the publish paths."""
+
+    # Requests
+
+    @abstractmethod
+    async def reply_address(self) -> str:
+        """The bus's inbox, ready when this returns."""
+
+    # The end
+
+    @abstractmethod
+    def outstanding(self, deadline_ns: int) -> int:
+        """Messages that this process still has to handle or settle, and can before the monotonic deadline."""
+
+    @abstractmethod
+    async def quiesce(self) -> None:
+        """Stop bringing messages that nobody in this process has yet, before the drain."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush settlements and let go of the transport. No worker runs any more."""
+
+    # Watching
+
+    @abstractmethod
+    def route_stats(self) -> Mapping[str, RouteStats]:
+        """By channel."""

@@ -1,0 +1,328 @@
+"""The native transport and its link: the bus's own mailboxes, no envelopes, no leases."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from neuralcore._core import Mailbox, Message, Route, Router, RouteStats
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.errors import (
+    ChannelFull,
+    Closed,
+    LoopClosed,
+    NeuralCoreError,
+    NoSubscribers,
+    PriorityOutOfRange,
+    PublishManyFailed,
+    RequestFailed,
+    UnknownChannel,
+    Unsupported,
+    WouldDeadlock,
+)
+from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.link import Link
+from neuralcore.messaging.names import INBOX_PREFIX, is_reserved, near_misses, validate_channel
+from neuralcore.messaging.paths import Guard, publish_path
+from neuralcore.messaging.replies import Replies
+from neuralcore.messaging.settle import DeadLetter, Settlement
+from neuralcore.messaging.timers import Timers
+from neuralcore.messaging.transport import (
+    Capabilities,
+    CommitResult,
+    Consumer,
+    Envelope,
+    Group,
+    Runtime,
+    Transport,
+)
+
+__all__ = ["LocalLink", "NativeTransport"]
+
+
+class NativeTransport(Transport):
+    """``native://``: declares what the bus's own mailboxes can do. The bus never calls its methods."""
+
+    scheme: ClassVar[str] = "native"
+    capabilities = Capabilities(
+        in_process=True,
+        groups=True,
+        broadcast=True,
+        priorities=True,
+        keys=True,
+        delay=True,
+        bounded=True,
+        request_reply=True,
+    )
+
+    @classmethod
+    def from_url(cls, url: str) -> NativeTransport:
+        if url != "native://":
+            raise ValueError(f"{url!r}: the native transport takes no host, path or options; write native://")
+        return cls()
+
+    async def open(self, runtime: Runtime) -> None:
+        self._misused()
+
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[object] = ()) -> CommitResult:
+        self._misused()
+
+    async def consume(self, group: Group) -> Consumer:
+        self._misused()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _misused(self) -> NoReturn:
+        raise Unsupported("envelopes", (), "native:// is the bus's own mailboxes; use it through a MessageBus")
+
+
+class LocalLink(Link):
+    capabilities = NativeTransport.capabilities
+
+    def __init__(self, context: BusContext, timers: Timers, replies: Replies) -> None:
+        super().__init__(context, timers, replies)
+        self._router = Router(context.clock, missing=self._missing, error=_error)
+        self._configs: dict[str, ChannelConfig] = {}
+        self._guards: dict[str, Guard] = {}
+        self._intakes: list[Intake] = []
+        self._address = f"{INBOX_PREFIX}{context.bus_id}"
+        self.reshape()
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    # Channels
+
+    def declare(self, config: ChannelConfig) -> None:
+        self._refuse_unsupported(config)
+        self._configs[config.name] = config
+        self._guards[config.name] = Guard(config, self.context.clock)
+        route = self._router.routes().get(config.name)
+        if route is None:
+            self._router.add(self._route(config))
+        else:
+            self._configure(route, config)
+        self._expose()
+
+    def channels(self) -> Mapping[str, ChannelConfig]:
+        return {name: self._config(name) for name in self._router.routes()}
+
+    def queue_size(self, channel: str) -> int:
+        return sum(mailbox.depth() for mailbox in self._router.match(channel))
+
+    def isolated(self) -> frozenset[str]:
+        return frozenset(name for name, config in self._configs.items() if config.isolate)
+
+    def _refuse_unsupported(self, config: ChannelConfig) -> None:
+        for field, capability in (("retention", "retention"), ("dedup_window", "dedup")):
+            if getattr(config, field) is not None:
+                raise Unsupported(capability, _durable_schemes(capability), f"channel {config.name!r}")
+
+    def _missing(self, channel: str) -> Route:
+        validate_channel(channel)
+        if not self.context.auto_create:
+            raise UnknownChannel(channel, near_misses(channel, self._router.routes()))
+        return self._internal(channel)
+
+    def _internal(self, channel: str) -> Route:
+        route = self._router.routes().get(channel)
+        if route is None:
+            route = self._route(self._config(channel))
+            self._router.add(route)
+        return route
+
+    def _config(self, channel: str) -> ChannelConfig:
+        return self._configs.get(channel) or ChannelConfig(channel)
+
+    def _route(self, config: ChannelConfig) -> Route:
+        route = Route(self._router, config.name)
+        self._configure(route, config)
+        return route
+
+    def _configure(self, route: Route, config: ChannelConfig) -> None:
+        middleware = () if is_reserved(config.name) else self.context.middleware
+        route.configure(
+            priority=config.priority,
+            ttl_ns=None if config.ttl is None else int(config.ttl * 1e9),
+            path=publish_path(route, self._guard(config), middleware),
+        )
+
+    def _guard(self, config: ChannelConfig) -> Guard:
+        return self._guards.get(config.name) or Guard(config, self.context.clock)
+
+    def reshape(self) -> None:
+        for name, route in self._router.routes().items():
+            self._configure(route, self._config(name))
+        self._expose()
+
+    def _expose(self) -> None:
+        """The core's own calls, unless something stands between them and the mailboxes that they go past."""
+        guarded = any(not guard.idle for guard in self._guards.values())
+        shaped = guarded or bool(self.context.middleware)
+        self.publish = self._router.publish
+        self.publish_nowait = self._publish_nowait if shaped else self._router.publish_nowait
+        self.publish_many = self._publish_many if shaped else self._router.publish_many
+
+    def _publish_nowait(self, channel: str, payload: Any, **options: Any) -> str | None:
+        if self.context.middleware:
+            raise Unsupported("publish_nowait with middleware", (), "middleware may wait; use publish()")
+        guard = self._guards.get(channel)
+        if guard is not None:
+            payload = guard.admit_nowait(payload)
+        return self._router.publish_nowait(channel, payload, **options)
+
+    async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
+        results: list[str | None] = []
+        errors: dict[int, BaseException] = {}
+        for index, (channel, payload, *rest) in enumerate(items):
+            priority = rest[0] if rest else None
+            options = rest[1] if len(rest) > 1 else {}
+            try:
+                results.append(await self.publish(channel, payload, priority=priority, **(options or {})))
+            except Exception as error:  # noqa: BLE001 - reported for its item, whatever middleware raised
+                results.append(None)
+                errors[index] = error
+        if errors:
+            raise PublishManyFailed(results, errors)
+        return results
+
+    # Subscriptions
+
+    def check(self, terms: Terms) -> None:
+        if terms.start is not None:
+            raise Unsupported("start positions", _durable_schemes("seek_id"), "native:// keeps nothing to start from")
+
+    def settlement(self, terms: Terms) -> Settlement:
+        return LocalSettlement(self, terms)
+
+    def attach(self, intake: Intake) -> None:
+        self._intakes.append(intake)
+        self._router.attach(intake.terms.pattern, intake.mailbox, group=intake.terms.group)
+
+    async def attached(self, intake: Intake) -> None:
+        """Attaching fixed it."""
+
+    def detach(self, intake: Intake) -> None:
+        self._router.detach(intake.terms.pattern, intake.mailbox)
+
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
+        self.forget(intake)
+        return 0
+
+    def forget(self, intake: Intake) -> None:
+        self.timers.forget(intake.mailbox)
+        if intake in self._intakes:
+            self._intakes.remove(intake)
+
+    # Requests
+
+    async def reply_address(self) -> str:
+        return self._address
+
+    def answer(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None:
+        if message.reply_to == self._address:
+            self.replies.resolve(message.correlation_id, payload, error)
+            return None
+        return self._answer_elsewhere(message, payload, error)
+
+    async def _answer_elsewhere(self, message: Message, payload: Any, error: RequestFailed | None) -> None:
+        """The publisher named a channel of its own in ``reply_to``."""
+        assert message.reply_to is not None
+        if error is not None:
+            log.warning("the request %s on %s failed for good: %s", message.id, message.channel, error)
+            return
+        await self._router.publish(message.reply_to, payload, correlation_id=message.correlation_id)
+
+    async def bury(self, letter: DeadLetter) -> None:
+        await self._internal(letter.channel).publish(
+            letter.payload,
+            priority=letter.priority,
+            headers=letter.headers,
+            key=letter.key,
+            correlation_id=letter.correlation_id,
+            content_type=letter.content_type,
+            message_id=letter.id,
+        )
+
+    # The end
+
+    def outstanding(self, deadline_ns: int) -> int:
+        return sum(_outstanding(intake.mailbox, deadline_ns) for intake in self._intakes)
+
+    async def quiesce(self) -> None:
+        """What is queued is this process's to handle: draining handles it."""
+
+    async def close(self) -> None:
+        self._router.close()
+        for intake in self._intakes:
+            intake.mailbox.close()
+        self._intakes.clear()
+
+    def route_stats(self) -> Mapping[str, RouteStats]:
+        return {name: route.stats() for name, route in self._router.routes().items()}
+
+
+class LocalSettlement(Settlement):
+    def __init__(self, link: LocalLink, terms: Terms) -> None:
+        super().__init__(link.context, terms, link.timers)
+        self._link = link
+
+    def expired(self, message: Message, /) -> None:
+        if self.terms.expired == "dead_letter":
+            letter = self.letter(message, "expired", None)
+            if letter is not None:
+                self._spawn(self._link.bury(letter))
+
+    def _ack(self, message: Message) -> None:
+        self.mailbox.ack(message)
+
+    def _retry(self, message: Message, delay: float) -> None:
+        self.mailbox.retry(message, int(delay * 1e9))
+
+    def _release(self, message: Message) -> None:
+        self.mailbox.release(message)
+
+    async def _dead_letter(self, message: Message, letter: DeadLetter) -> None:
+        try:
+            await self._link.bury(letter)
+        except NeuralCoreError:
+            self.context.count("dead_letter_failed")
+            self.dead_lettered -= 1
+            log.exception("the dead letter of %s could not be published; it is tried again", message.id)
+            self.mailbox.retry(message, int(self.terms.retry.cap * 1e9))
+        else:
+            self.mailbox.ack(message)
+
+    def _reply(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None:
+        return self._link.answer(message, payload, error)
+
+
+def _outstanding(mailbox: Mailbox, deadline_ns: int) -> int:
+    following = mailbox.promote()
+    stats = mailbox.stats()
+    in_time = following is not None and following <= deadline_ns
+    return stats.queued + stats.parked + stats.in_flight + (stats.delayed if in_time else 0)
+
+
+def _durable_schemes(capability: str) -> tuple[str, ...]:
+    from neuralcore.messaging.registry import schemes_with
+
+    return schemes_with(capability)
+
+
+def _error(kind: str, channel: str, detail: Any) -> BaseException:
+    if kind == "full":
+        return ChannelFull(channel, detail)
+    if kind == "deadlock":
+        return WouldDeadlock(channel, detail)
+    if kind == "no_subscribers":
+        return NoSubscribers(channel)
+    if kind == "priority":
+        return PriorityOutOfRange(detail)
+    if kind == "loop_closed":
+        return LoopClosed()
+    if kind == "many":
+        return PublishManyFailed(*detail)
+    return Closed()

@@ -1,0 +1,120 @@
+"""What stands between ``publish`` and the mailboxes, and between these and a handler, compiled once per configuration.
+
+Nothing does by default: then there is no path at all, and the core publishes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from neuralcore._core import Clock, Message, Route, TokenBucket
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import ChannelFull, PayloadTooLarge
+from neuralcore.messaging.middleware import (
+    Middleware,
+    Publication,
+    compose_batch,
+    compose_handle,
+    compose_publish,
+)
+
+__all__ = ["Guard", "handle_path", "publish_path"]
+
+Path = Callable[..., Awaitable[str | None]]
+
+
+class Guard:
+    """The size limit, rate limit and isolation of one channel."""
+
+    def __init__(self, config: ChannelConfig, clock: Clock) -> None:
+        self._config = config
+        limit = config.rate_limit
+        self._bucket = None if limit is None else TokenBucket(clock, limit.rate, limit.burst)
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing to guard."""
+        return self._bucket is None and self._config.max_payload is None and not self._config.isolate
+
+    async def admit(self, payload: Any) -> Any:
+        """The payload to publish, once the rate limit allows it. Raises PayloadTooLarge."""
+        self._check_size(payload)
+        if self._bucket is not None:
+            wait = self._bucket.take()
+            while wait:
+                await asyncio.sleep(wait)
+                wait = self._bucket.take()
+        return self._own(payload)
+
+    def admit_nowait(self, payload: Any) -> Any:
+        """The same for a publisher that cannot wait. Raises ChannelFull when the rate limit is reached."""
+        self._check_size(payload)
+        if self._bucket is not None and self._bucket.take() > 0:
+            raise ChannelFull(self._config.name)
+        return self._own(payload)
+
+    def _own(self, payload: Any) -> Any:
+        return copy.deepcopy(payload) if self._config.isolate else payload
+
+    def _check_size(self, payload: Any) -> None:
+        limit = self._config.max_payload
+        if limit is not None and isinstance(payload, (bytes, bytearray, memoryview, str)):
+            size = len(payload.encode()) if isinstance(payload, str) else memoryview(payload).nbytes
+            if size > limit:
+                raise PayloadTooLarge(self._config.name, size, limit)
+
+
+def publish_path(route: Route, guard: Guard, middleware: Sequence[Middleware]) -> Path | None:
+    """The path of a route, or None when it needs none."""
+
+    async def enter(publication: Publication) -> str | None:
+        return await route.publish(publication.payload, **publication.options())
+
+    async def guarded(publication: Publication) -> str | None:
+        payload = await guard.admit(publication.payload)
+        return await route.publish(payload, **publication.options())
+
+    last = enter if guard.idle else guarded
+    steps = compose_publish(middleware, last)
+    if steps is enter:
+        return None
+
+    async def path(payload: Any, **options: Any) -> str | None:
+        return await steps(Publication(route.channel, payload, **options))
+
+    return path
+
+
+def handle_path(
+    call: Callable[[Any], Any],
+    *,
+    batch: int,
+    middleware: Sequence[Middleware],
+    isolated: frozenset[str],
+) -> Callable[[Any], Any]:
+    """What a pump calls: the compiled handler itself, or that inside what the bus was given to put around it."""
+
+    async def last(what: Any) -> Any:
+        result = call(what)
+        return await result if inspect.isawaitable(result) else result
+
+    compose: Callable[..., Callable[[Any], Any]] = compose_batch if batch else compose_handle
+    steps = compose(middleware, last)
+    path = call if steps is last else steps
+    return _isolating(path, isolated) if isolated else path
+
+
+def _isolating(call: Callable[[Any], Any], channels: frozenset[str]) -> Callable[[Any], Any]:
+    """Give a handler its own copy of what comes from isolated channels."""
+
+    def isolated(what: Message | list[Message]) -> Any:
+        for message in what if isinstance(what, list) else (what,):
+            if message.channel in channels:
+                message._set_payload(copy.deepcopy(message.payload))
+        return call(what)
+
+    return isolated

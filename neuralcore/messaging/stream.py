@@ -1,0 +1,82 @@
+"""Pulling instead of being called: ``async for message in bus.stream(pattern)``, settled explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from neuralcore._core import Message
+from neuralcore.messaging.intake import Intake
+
+__all__ = ["Stream"]
+
+_PRUNE = 64
+"""Settled messages that may be remembered before the list of held ones is cleaned."""
+
+
+class Stream:
+    """An open subscription without workers. Every message must be settled: ``await message.ack()``, or another verb.
+
+    It listens from when it is made, not from the first message on. Closing it, or letting go of it, gives back what is
+    unsettled.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        name: str,
+        *,
+        end: Callable[[Intake], Awaitable[None]],
+        spawn: Callable[[Callable[[], Awaitable[None]]], None],
+    ) -> None:
+        self.name = name
+        self._intake = intake
+        self._end = end
+        self._spawn = spawn
+        self._held: list[Message] = []
+        self._closed = False
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Message:
+        mailbox = self._intake.mailbox
+        while not self._closed:
+            message = mailbox.take()
+            if message is not None:
+                self._hold(message)
+                return message
+            if not await mailbox.ready():
+                break
+        raise StopAsyncIteration
+
+    def _hold(self, message: Message) -> None:
+        if len(self._held) >= _PRUNE:
+            self._held = [held for held in self._held if not held.settled]
+        self._held.append(message)
+
+    async def close(self) -> None:
+        """Stop listening. Harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        for message in self._held:
+            if not message.settled:
+                await message.release()
+        self._held.clear()
+        await self._end(self._intake)
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._spawn(self.close)
