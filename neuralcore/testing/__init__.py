@@ -1,9 +1,10 @@
-"""For tests of programs that use the bus, and of transports: virtual time, a reference transport, the conformance suite.
+"""For tests of programs that use the bus, and of transports.
 
-``run`` and ``virtual`` put a whole program into virtual time; see ``neuralcore.testing.loop``.
-``neuralcore.testing.conformance`` is the suite every transport must pass.
+``run``, ``virtual`` and ``virtual_bus`` put whole programs into virtual time; ``neuralcore.testing.memory`` is the
+reference transport; ``neuralcore.testing.conformance`` is the suite that every transport must pass.
 """
 
+from neuralcore.testing.bus import virtual_bus
 from neuralcore.testing.loop import Deadlock, VirtualLoop, run, virtual
 
-__all__ = ["Deadlock", "VirtualLoop", "run", "virtual"]
+__all__ = ["Deadlock", "VirtualLoop", "run", "virtual", "virtual_bus"]

@@ -106,8 +106,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         owner = self._thread_id  # type: ignore[attr-defined]
         if owner is not None and owner != threading.get_ident():
             raise RuntimeError(
-                f"thread {threading.current_thread().name!r} called into a VirtualLoop, whose runs would then not repeat: "
-                "use loop.run_in_executor (it runs inline here), or a real loop for tests of threads"
+                f"thread {threading.current_thread().name!r} called into a VirtualLoop, whose runs then "
+                "would not repeat: use loop.run_in_executor (it runs inline here), or a real loop for tests of threads"
             )
         return self.call_soon(callback, *args, context=context)
 
@@ -224,7 +224,7 @@ def run(
         return loop.run_until_complete(main)
     except BaseException:
         if seed is not None:
-            print(f"neuralcore.testing: repeat this with seed={seed}", file=sys.stderr)
+            sys.stderr.write(f"neuralcore.testing: repeat this with seed={seed}\n")
         raise
     finally:
         _wind_up(loop)
@@ -258,7 +258,7 @@ def _wind_up(loop: VirtualLoop) -> None:
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     except Deadlock as stuck:
-        print(f"neuralcore.testing: tasks did not end when cancelled: {stuck}", file=sys.stderr)
+        sys.stderr.write(f"neuralcore.testing: tasks did not end when cancelled: {stuck}\n")
     finally:
         asyncio.set_event_loop(None)
         loop.close()

@@ -13,10 +13,7 @@ __all__ = ["describe", "frames"]
 
 def describe(tasks: Iterable[asyncio.Task[Any]]) -> str:
     """One paragraph a task, sorted by name."""
-    return (
-        "\n".join(_paragraph(task) for task in sorted(tasks, key=lambda t: t.get_name()))
-        or "  (none)"
-    )
+    return "\n".join(_paragraph(task) for task in sorted(tasks, key=lambda t: t.get_name())) or "  (none)"
 
 
 def frames(awaited: Any) -> Iterator[FrameType]:
@@ -29,9 +26,7 @@ def frames(awaited: Any) -> Iterator[FrameType]:
 
 
 def _first(awaited: Any, *names: str) -> Any:
-    return next(
-        (found for name in names if (found := getattr(awaited, name, None)) is not None), None
-    )
+    return next((found for name in names if (found := getattr(awaited, name, None)) is not None), None)
 
 
 def _paragraph(task: asyncio.Task[Any]) -> str:

@@ -8,7 +8,6 @@ import random
 import threading
 
 import pytest
-
 from neuralcore.testing import Deadlock, VirtualLoop, run, virtual
 
 
@@ -80,9 +79,7 @@ def test_a_deadlock_names_its_tasks_and_the_line_that_waits() -> None:
     async def main() -> None:
         await asyncio.create_task(inner(), name="stuck-one")
 
-    with pytest.raises(
-        Deadlock, match=r"(?s)nothing is scheduled \(seed 3\).*stuck-one.*Event\(\)\.wait\(\)"
-    ):
+    with pytest.raises(Deadlock, match=r"(?s)nothing is scheduled \(seed 3\).*stuck-one.*Event\(\)\.wait\(\)"):
         run(main(), seed=3)
 
 

@@ -1,0 +1,98 @@
+"""What a transport's author brings, so that the suite can drive it.
+
+Only ``transport`` is required. What a harness leaves out reads "unproven" in the report.
+
+    class MyHarness(Harness):
+        def transport(self) -> str:
+            return "mine://localhost/conformance"
+
+        async def restart(self) -> None:
+            await my_broker.restart()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.transport import Capabilities, Transport
+from neuralcore.testing.conformance.promise import Unproven
+
+__all__ = ["Client", "Harness"]
+
+T = TypeVar("T")
+
+
+class Client(ABC):
+    """A program of its own that consumes one channel in one group, holds every message it gets, and can be killed."""
+
+    @abstractmethod
+    async def holding(self, count: int) -> None:
+        """Wait until its handler has been given that many messages."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """As ``kill -9`` does: it settles nothing, releases nothing and says nothing."""
+
+
+class Harness(ABC):
+    name: str = ""
+    patience: float = 20.0
+    """Seconds after which something that must happen counts as not happening."""
+    grace: float = 0.5
+    """Seconds in which something that must not happen would have happened."""
+    lease: float = 10.0
+    """Seconds after which the deliveries of a client that was killed come back."""
+    slack: float | None = None
+    """Seconds by which a timer may be late, where the harness can say (in virtual time)."""
+
+    @abstractmethod
+    def transport(self) -> str | Transport:
+        """A URL, or a new transport that is not open yet: one more client of the same store."""
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the transport declares."""
+
+    def bus(self, **options: Any) -> MessageBus:
+        """One more client of the store, not started."""
+        return MessageBus(self.transport(), **options)
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run one check, in an event loop of its own."""
+        return asyncio.run(main())
+
+    async def begin(self) -> None:
+        """Before each check, inside its loop."""
+
+    async def end(self) -> None:
+        """After each check, inside its loop; its buses are closed."""
+
+    async def quiet(self) -> None:
+        """Return when what must not happen would have happened."""
+        await asyncio.sleep(self.grace)
+
+    async def soon(self) -> None:
+        """Return when what can happen at this moment has happened."""
+        await asyncio.sleep(self.grace / 10)
+
+    def wall(self) -> float:
+        """Seconds since the Unix epoch, as clients and store see it."""
+        return time.time()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass for clients and store."""
+        if seconds > self.patience:
+            raise Unproven(f"the harness does not wait {seconds:g} s")
+        await asyncio.sleep(seconds)
+
+    async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
+        raise Unproven("the harness cannot kill a client")
+
+    async def restart(self) -> None:
+        """Stop the broker as its power switch would, and start it again."""
+        raise Unproven("the harness cannot restart the broker")

@@ -1,0 +1,30 @@
+"""One module for each group of promises. Importing this package registers them all."""
+
+from importlib import import_module
+
+__all__ = ["GROUPS"]
+
+GROUPS = (
+    "intact",
+    "isolation",
+    "patterns",
+    "groups",
+    "concurrency",
+    "settlement",
+    "retries",
+    "order",
+    "keys",
+    "overflow",
+    "expiry",
+    "delay",
+    "requests",
+    "lifecycle",
+    "cancellation",
+    "dedup",
+    "positions",
+    "store",
+    "crash",
+)
+
+for _group in GROUPS:
+    import_module(f"{__name__}.{_group}")

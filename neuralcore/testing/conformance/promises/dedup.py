@@ -1,0 +1,66 @@
+"""A message published twice is stored once."""
+
+from __future__ import annotations
+
+from neuralcore._core import Message
+from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.testing.conformance.bed import Bed
+from neuralcore.testing.conformance.promise import promise
+
+
+@promise("dedup")
+async def same_id(bed: Bed) -> None:
+    """A publish repeated with its id, from whichever client, is delivered once."""
+    first, second, channel, got = await bed.bus(), await bed.bus(), bed.channel(), bed.collector()
+    await bed.subscribe(first, channel, got.handle)
+    for bus in (first, second, first):
+        await bus.publish(channel, "once", message_id="the-same-id")
+    await first.publish(channel, "other", message_id="another-id")
+    await got.every(["once", "other"])
+
+
+@promise("dedup")
+async def idempotency_key(bed: Bed) -> None:
+    """Publishes with one idempotency key are one message, though their ids differ."""
+    bus, channel, got = await bed.bus(), bed.channel(), bed.collector()
+    await bed.subscribe(bus, channel, got.handle)
+    for n in range(3):
+        await bus.publish(channel, n, idempotency_key="order-7")
+    await bus.publish(channel, "other", idempotency_key="order-8")
+    await got.every([0, "other"])
+
+
+@promise("dedup")
+async def by_channel(bed: Bed) -> None:
+    """The same id on two channels is two messages."""
+    bus, got = await bed.bus(), bed.collector()
+    for name in (bed.channel(), bed.channel()):
+        await bed.subscribe(bus, name, got.handle)
+        await bus.publish(name, name, message_id="the-same-id")
+    await got.exactly(2)
+
+
+@promise("dedup")
+async def after_it_was_handled(bed: Bed) -> None:
+    """A repeated publish is suppressed though the first one was handled already."""
+    bus, channel, got = await bed.bus(), bed.channel(), bed.collector()
+    await bed.subscribe(bus, channel, got.handle)
+    await bus.publish(channel, 1, message_id="handled")
+    await got.exactly(1)
+    await bus.publish(channel, 1, message_id="handled")
+    await got.exactly(1)
+
+
+@promise("dedup")
+async def retries_pass(bed: Bed) -> None:
+    """A retry is never suppressed as a duplicate."""
+    bus, channel = await bed.bus(), bed.channel()
+
+    async def fail_twice(message: Message) -> None:
+        if message.attempt < 3:
+            raise RuntimeError("on purpose")
+
+    got = bed.collector(fail_twice)
+    await bed.subscribe(bus, channel, got.handle, retry=RetryPolicy(base=0.01))
+    await bus.publish(channel, 1, message_id="retried")
+    await got.exactly(3)
