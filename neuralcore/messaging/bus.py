@@ -24,7 +24,7 @@ from neuralcore.messaging.intake import Intake, Terms, resolve
 from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
-from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics, SubscriptionMetrics
+from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
 from neuralcore.messaging.middleware import Middleware
 from neuralcore.messaging.names import validate_channel, validate_pattern
 from neuralcore.messaging.paths import handle_path
@@ -117,8 +117,7 @@ class MessageBus:
         self._context.bind(asyncio.get_running_loop())
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
-        self._state = "running"
-        self._expose()
+        self._become("running")
         for subscription in list(self._subscriptions):
             self._activate(subscription)
         for subscription in list(self._subscriptions):
@@ -129,16 +128,16 @@ class MessageBus:
         give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed.
         """
         if self._state == "new":
-            self._state = "closed"
-            self._expose()
+            self._become("closed")
             self._executor.shutdown(wait=False)
             return CloseReport(drained=True, handled=0, released=0, abandoned=0)
         home = self._context.loop
         if asyncio.get_running_loop() is not home:
             closing = asyncio.run_coroutine_threadsafe(self.close(drain=drain, timeout=timeout), home)
             return await asyncio.wrap_future(closing)
+        self._refuse_inside_handler()
         if self._closing is None:
-            self._refuse_inside_handler()
+            self._become("closing")
             self._closing = home.create_task(self._shut(drain, timeout), name=f"{self.name} closing")
         return await asyncio.shield(self._closing)
 
@@ -413,12 +412,16 @@ class MessageBus:
         counters = dict(self._context.counters)
         return BusMetrics(
             channels=channels,
-            subscriptions=tuple(_intake_metrics(intake) for intake in self._intakes),
+            subscriptions=self._intakes.metrics(),
             late_replies=counters.pop("late_replies", 0),
             transport=counters,
         )
 
     # How it works inside
+
+    def _become(self, state: Literal["running", "closing", "closed"]) -> None:
+        self._state = state
+        self._expose()
 
     def _expose(self) -> None:
         """Publishing is the link's own calls while running, so that nothing is asked per message."""
@@ -513,15 +516,12 @@ class MessageBus:
         self._hurried = True
 
     async def _shut(self, wait: bool, timeout: float) -> CloseReport:
-        self._state = "closing"
-        self._expose()
         closing = Closing(self._context, self._link, self._intakes, hurried=lambda: self._hurried)
         report = await closing.run(self._subscriptions, self._streams, timeout=timeout if wait else None)
         self._replies.close(Closed())
         self._timers.close()
         await self._link.close()
-        self._state = "closed"
-        self._expose()
+        self._become("closed")
         self._executor.shutdown(wait=False)
         return report
 
@@ -534,14 +534,3 @@ def _check_counts(concurrency: int, batch: int, timeout: float | None, capacity:
             raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, or None; got {timeout!r}")
-
-
-def _intake_metrics(intake: Intake) -> SubscriptionMetrics:
-    return SubscriptionMetrics.of(
-        intake.mailbox.stats(),
-        intake.mailbox.depths(),
-        pattern=intake.terms.pattern,
-        name=", ".join(member.name for member in intake.members),
-        group=intake.terms.group,
-        dead_lettered=intake.settlement.dead_lettered,
-    )

@@ -57,7 +57,7 @@ class Closing:
                 await self._intakes.cancel(workers)
         handled = self._handled() - before
         for stream in list(streams):
-            await stream.close()
+            await stream.give_back()
         left = [await self._intakes.end(intake) for intake in intakes]
         released, abandoned = sum(gave for gave, _ in left), sum(lost for _, lost in left)
         return CloseReport(

@@ -10,6 +10,7 @@ from neuralcore._core import Mailbox, Message
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import BadHandler
+from neuralcore.messaging.metrics import SubscriptionMetrics
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Cursor
 
@@ -79,7 +80,7 @@ def resolve(
 class Intake:
     """Made by the bus, attached by its link, served by its members' workers."""
 
-    __slots__ = ("id", "mailbox", "members", "settlement", "streams", "terms")
+    __slots__ = ("ending", "id", "mailbox", "members", "settlement", "streams", "terms")
 
     def __init__(self, id: int, terms: Terms, mailbox: Mailbox, settlement: Settlement) -> None:
         self.id = id
@@ -87,6 +88,8 @@ class Intake:
         self.mailbox = mailbox
         self.settlement = settlement
         self.members: list[Subscription] = []
+        self.ending = False
+        """It takes no new members: the next one opens an intake of its own."""
         self.streams = 0
         """Open streams on it; with no members and no streams it ends."""
 
@@ -98,6 +101,16 @@ class Intake:
                 f"members of group {terms.group!r} on {terms.pattern!r} must agree, but the new one differs in "
                 f"{', '.join(differences)}"
             )
+
+    def metrics(self) -> SubscriptionMetrics:
+        return SubscriptionMetrics.of(
+            self.mailbox.stats(),
+            self.mailbox.depths(),
+            pattern=self.terms.pattern,
+            name=", ".join(member.name for member in self.members),
+            group=self.terms.group,
+            dead_lettered=self.settlement.dead_lettered,
+        )
 
     @property
     def deserted(self) -> bool:

@@ -12,6 +12,7 @@ from neuralcore._core import Mailbox
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.link import Link
+from neuralcore.messaging.metrics import SubscriptionMetrics
 from neuralcore.messaging.workers import Workers
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Intakes:
         self._context = context
         self._link = link
         self._all: list[Intake] = []
+        self._ended: dict[tuple[str, str | None], SubscriptionMetrics] = {}
+        """What ended intakes counted, by pattern and group: counters never go back."""
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -103,22 +106,34 @@ class Intakes:
     def retire(self, intake: Intake) -> None:
         """Nothing more comes in."""
         self._link.detach(intake)
-        with self._lock:
-            if intake in self._all:
-                self._all.remove(intake)
+        intake.ending = True
 
     async def discard(self, intake: Intake) -> tuple[int, int]:
         """Of a retired intake without workers: how many messages were given back, and how many are gone."""
+        with self._lock:
+            if intake not in self._all:
+                return 0, 0
+            self._all.remove(intake)
         intake.mailbox.close()
         left = intake.mailbox.clear()
+        self._remember(intake.metrics())
         released = await self._link.discard(intake, left)
         return released, len(left) - released
+
+    def metrics(self) -> tuple[SubscriptionMetrics, ...]:
+        """One for each living intake, and one for all ended ones of a pattern and group."""
+        return tuple(intake.metrics() for intake in self) + tuple(self._ended.values())
+
+    def _remember(self, final: SubscriptionMetrics) -> None:
+        key = (final.pattern, final.group)
+        past = self._ended.get(key)
+        self._ended[key] = final if past is None else past.plus(final)
 
     def _shared(self, terms: Terms) -> Intake | None:
         if terms.group is None:
             return None
         key = (terms.group, terms.pattern)
-        return next((i for i in self._all if (i.terms.group, i.terms.pattern) == key), None)
+        return next((i for i in self._all if (i.terms.group, i.terms.pattern) == key and not i.ending), None)
 
     def _make(self, terms: Terms) -> Intake:
         settlement = self._link.settlement(terms)

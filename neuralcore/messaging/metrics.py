@@ -166,6 +166,11 @@ class SubscriptionMetrics:
             handle=Latency.of(stats.handle),
         )
 
+    def plus(self, other: SubscriptionMetrics) -> SubscriptionMetrics:
+        """The sum of two ended subscriptions of one pattern and group, nameless."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in (*_COUNTERS, "wait", "handle")}
+        return SubscriptionMetrics(pattern=self.pattern, group=self.group, **sums)
+
     @property
     def depth(self) -> int:
         """Messages waiting: queued, parked and delayed."""
@@ -302,6 +307,7 @@ _SUBSCRIPTION_COUNTS = (
     "dropped",
     "expired",
 )
+_COUNTERS = ("delivered", "acked", "retried", "released", "dead_lettered", "dropped", "expired")
 _TOTALS = (
     "published",
     "unrouted",

@@ -57,14 +57,17 @@ class Stream:
 
     async def close(self) -> None:
         """Stop listening. Harmless when repeated."""
-        if self._closed:
-            return
+        if not self._closed:
+            await self.give_back()
+            await self._end(self._intake)
+
+    async def give_back(self) -> None:
+        """End the iteration, and release what is unsettled."""
         self._closed = True
         for message in self._held:
             if not message.settled:
                 await message.release()
         self._held.clear()
-        await self._end(self._intake)
 
     async def __aenter__(self) -> Stream:
         return self

@@ -1,0 +1,179 @@
+"""Starting, using too early or too late, and closing a bus."""
+
+import asyncio
+
+import pytest
+
+from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.errors import BusError, Closed, LoopClosed, NotStarted
+
+
+@pytest.mark.parametrize("method", ["publish", "publish_nowait", "publish_threadsafe"])
+def test_publishing_before_start_says_so(method: str) -> None:
+    bus = MessageBus()
+    with pytest.raises(NotStarted, match="async with MessageBus"):
+        getattr(bus, method)("a", 1)
+
+
+async def test_requests_and_streams_before_start_say_so() -> None:
+    bus = MessageBus()
+    with pytest.raises(NotStarted):
+        await bus.request("a", 1)
+    with pytest.raises(NotStarted):
+        bus.stream("a")
+
+
+async def test_everything_after_close_says_closed() -> None:
+    async with MessageBus() as bus:
+        pass
+    with pytest.raises(Closed):
+        await bus.publish("a", 1)
+    with pytest.raises(Closed):
+        await bus.request("a", 1)
+    with pytest.raises(Closed):
+        bus.subscribe("a", print)
+    with pytest.raises(Closed):
+        await bus.start()
+
+
+async def test_closing_twice_and_at_once_is_harmless() -> None:
+    bus = MessageBus()
+    await bus.start()
+    first, second = await asyncio.gather(bus.close(), bus.close())
+    assert first is second
+    assert await bus.close() is first
+    assert first.drained
+
+
+async def test_starting_twice_is_harmless() -> None:
+    async with MessageBus() as bus:
+        await bus.start()
+        assert await bus.publish("a", 1) is not None
+
+
+async def test_a_bus_that_never_started_can_be_closed() -> None:
+    bus = MessageBus()
+    assert (await bus.close()).drained
+    with pytest.raises(Closed):
+        await bus.start()
+
+
+async def test_subscriptions_made_before_the_start_begin_with_it() -> None:
+    bus = MessageBus()
+    seen: list[int] = []
+
+    @bus.subscribe("numbers")
+    async def collect(number: int) -> None:
+        seen.append(number)
+
+    assert "not started" in repr(collect)
+    async with bus:
+        assert collect.active
+        await bus.publish("numbers", 1)
+    assert seen == [1]
+
+
+def test_a_bus_left_behind_by_its_loop_says_so() -> None:
+    bus = MessageBus()
+
+    async def begin() -> None:
+        await bus.start()
+        bus.subscribe("a", collect)
+
+    async def collect(message: object) -> None:
+        pass
+
+    async def again() -> None:
+        with pytest.raises(LoopClosed):
+            await bus.close()
+        with pytest.raises(LoopClosed):
+            bus.publish_threadsafe("a", 1)
+
+    asyncio.run(begin())
+    asyncio.run(again())
+
+
+async def test_close_drains_what_is_queued() -> None:
+    seen: list[int] = []
+
+    async def slow(number: int) -> None:
+        await asyncio.sleep(0)
+        seen.append(number)
+
+    async with MessageBus() as bus:
+        bus.subscribe("n", slow)
+        await bus.publish_many([("n", number) for number in range(100)])
+        report = await bus.close()
+    assert seen == list(range(100))
+    assert (report.drained, report.handled, report.abandoned) == (True, 100, 0)
+
+
+async def test_close_without_draining_abandons_and_counts() -> None:
+    started = asyncio.Event()
+
+    async def stuck(message: object) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with MessageBus() as bus:
+        bus.subscribe("n", stuck)
+        await bus.publish_many([("n", number) for number in range(10)])
+        await started.wait()
+        report = await bus.close(drain=False)
+    assert (report.drained, report.handled, report.abandoned) == (False, 0, 10)
+
+
+async def test_while_closing_handlers_may_publish_and_others_may_not() -> None:
+    seen: list[str] = []
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def first(message: object) -> None:
+        entered.set()
+        await leave.wait()
+        await bus.publish("second", "from a handler")
+
+    async def second(text: str) -> None:
+        seen.append(text)
+
+    bus = MessageBus()
+    await bus.start()
+    bus.subscribe("first", first)
+    bus.subscribe("second", second)
+    await bus.publish("first", None)
+    await entered.wait()
+    closing = asyncio.create_task(bus.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Closed):
+        await bus.publish("second", "from outside")
+    leave.set()
+    assert (await closing).drained
+    assert seen == ["from a handler"]
+
+
+async def test_close_inside_a_handler_is_refused() -> None:
+    refused: list[BusError] = []
+
+    async def handler(message: object) -> None:
+        try:
+            await bus.close()
+        except BusError as error:
+            refused.append(error)
+
+    async with MessageBus() as bus:
+        bus.subscribe("a", handler)
+        await bus.publish("a", None)
+    assert "task of its own" in str(refused[0])
+
+
+async def test_a_request_that_waits_while_the_bus_closes_is_told() -> None:
+    async def never(message: object) -> None:
+        await asyncio.Event().wait()
+
+    bus = MessageBus()
+    await bus.start()
+    bus.subscribe("q", never)
+    waiting = asyncio.create_task(bus.request("q", None))
+    await asyncio.sleep(0)
+    await bus.close(drain=False)
+    with pytest.raises(Closed):
+        await waiting
