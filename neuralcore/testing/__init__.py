@@ -6,5 +6,6 @@ reference transport; ``neuralcore.testing.conformance`` is the suite that every 
 
 from neuralcore.testing.bus import virtual_bus
 from neuralcore.testing.loop import Deadlock, VirtualLoop, run, virtual
+from neuralcore.testing.recorder import Recorder, idle
 
-__all__ = ["Deadlock", "VirtualLoop", "run", "virtual", "virtual_bus"]
+__all__ = ["Deadlock", "Recorder", "VirtualLoop", "idle", "run", "virtual", "virtual_bus"]
