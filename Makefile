@@ -61,8 +61,8 @@ docs: $(READY) ## Build the documentation into site/
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/mkdocs build --strict
 
-wheels: ## Build the wheels of the three distributions into dist/ and test them outside the repository
-	tools/wheels.sh $(VENV)-wheels
+wheels: $(READY) ## Build the wheels of the three distributions into dist/ and test them outside the repository
+	PYTHON=$(abspath $(BIN)/python) tools/wheels.sh $(VENV)-wheels
 
 clean: ## Remove what was built, the environment included
 	rm -rf $(VENV) $(VENV)-wheels dist site target .mypy_cache .pytest_cache .ruff_cache

@@ -44,20 +44,21 @@ def document(story: Story, outcome: Outcome) -> dict[str, Any]:
         "overtaken_by_urgent": outcome.passed,
         "retried": outcome.metrics.retried,
         "dead_letters": len(story.team.buried),
-        "channels": {channel: _channel(story, channel) for channel in CHANNELS},
+        "channels": {channel: _channel(story, outcome, channel) for channel in CHANNELS},
         "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in outcome.checks],
         "summaries": [{"page": summary.page, "sentence": summary.sentence} for summary in story.team.digest[-5:]],
     }
 
 
-def _channel(story: Story, channel: str) -> dict[str, Any]:
+def _channel(story: Story, outcome: Outcome, channel: str) -> dict[str, Any]:
     lap = story.watch.laps[channel]
     times = {
         f"{name}_{label}": quantile(values, share)
         for name, values in (("wait", lap.waited), ("work", lap.worked))
         for label, share in (("p50", 0.5), ("p99", 0.99))
     }
-    return {"published": lap.published, "handled": lap.handled, "failed": lap.failed, **times}
+    published = outcome.metrics.channels[channel].published
+    return {"published": published, "handled": lap.handled, "failed": lap.failed, **times}
 
 
 def _screen(console: Console, as_json: bool) -> Screen:

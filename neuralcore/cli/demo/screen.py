@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import contextmanager
 from collections.abc import Iterator
 
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralcore.cli.demo.stopwatch import quantile
-from neuralcore.cli.demo.story import CHANNELS, DEAD, SCORED, Outcome, Story
+from neuralcore.cli.demo.story import CHANNELS, DEAD, Outcome, Story
 
 __all__ = ["LiveScreen", "PlainScreen", "Screen", "SilentScreen", "closing"]
 
@@ -54,7 +55,7 @@ class PlainScreen(Screen):
             if self._summaries % self._every:
                 return
             line = f"{self._summaries} done; {line}"
-        self._console.print(Text(f"{kind:<8} {line}"), overflow="ellipsis", no_wrap=True)
+        self._console.print(Text(f"{kind:<8} {line}"), soft_wrap=True)
 
 
 class LiveScreen(Screen):
@@ -80,34 +81,35 @@ class LiveScreen(Screen):
             await asyncio.sleep(FRAME)
 
     def _picture(self, story: Story) -> Group:
-        table = Table(expand=True)
-        for name in ("channel", "published", "handled", "waiting", "failed"):
-            table.add_column(name, justify="left" if name == "channel" else "right")
+        table = Table("channel", box=SIMPLE, expand=True)
+        for name in ("sent", "handled", "waiting", "failed"):
+            table.add_column(name, justify="right")
+        published = story.bus.metrics().channels
         for channel in CHANNELS:
             lap, waiting = story.watch.laps[channel], story.bus.queue_size(channel)
-            style = "cyan" if channel == SCORED and waiting else ""
-            cells = (lap.published, lap.handled, waiting, lap.failed)
-            table.add_row(channel, *map(str, cells), style=style)
-        done = len(story.team.digest)
-        bar = ProgressBar(total=story.total + 1, completed=done)
-        return Group(table, *self._feed, Text(f"{done} of {story.total + 1} passages read"), bar)
+            sent = published[channel].published if channel in published else 0
+            table.add_row(channel, str(sent), str(lap.handled), str(waiting), str(lap.failed))
+        done, all_of_it = len(story.team.digest), story.total + 1
+        read = Text(f"{done} of {all_of_it} passages read")
+        return Group(table, *self._feed, Text(), read, ProgressBar(total=all_of_it, completed=done))
 
 
 def closing(console: Console, story: Story, outcome: Outcome, core: str) -> None:
     """The table of counts and latencies, and the verdict."""
-    table = Table(title=f"{outcome.seconds:.1f} s on the {core} core; latencies in milliseconds")
-    table.add_column("channel")
-    for name in ("published", "handled", "failed", "wait p50", "wait p99", "work p50", "work p99"):
+    title = f"{outcome.seconds:.1f} s on the {core} core; latencies in milliseconds"
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True, title=title)
+    table.add_column("channel", no_wrap=True)
+    for name in ("sent", "handled", "failed", "wait p50", "wait p99", "work p50", "work p99"):
         table.add_column(name, justify="right")
     for channel in CHANNELS:
         lap = story.watch.laps[channel]
-        counts = (lap.published, lap.handled, lap.failed)
+        counts = (outcome.metrics.channels[channel].published, lap.handled, lap.failed)
         times = (quantile(values, share) for values in (lap.waited, lap.worked) for share in (0.5, 0.99))
         table.add_row(channel, *map(str, counts), *map(_milliseconds, times))
     console.print(table)
     console.print(
-        f"The urgent question went past {outcome.passed} waiting messages; "
-        f"{story.team.stumbled} failed attempts were retried; 1 page is a dead letter on {DEAD}."
+        f"The urgent question went past {outcome.passed} waiting messages; {story.team.stumbled} failed attempts were "
+        f"retried; {len(story.team.buried)} page is a dead letter on {DEAD}."
     )
     for check in outcome.checks:
         if not check.ok:

@@ -103,10 +103,11 @@ class Story:
 
     def _checks(self, passed: int, waited: int, metrics: BusMetrics, close: CloseReport) -> list[Check]:
         team, laps = self.team, self.watch.laps
-        summaries = self.total + 1
+        different = len({(summary.page, summary.number) for summary in team.digest})
         return [
             _equal("every passage was scored once", team.scored, self.total),
-            _equal("every passage and the question were summarised and archived once", len(team.digest), summaries),
+            _equal("every passage, and the question, was summarised and archived", different, self.total + 1),
+            _equal("none of them twice", len(team.digest), different),
             _equal("the auditor saw what was published", dict(team.audited), _published(metrics, team.audited)),
             _equal("one request, one reply for each passage", laps[RARITY].handled, self.total),
             _equal("every stumble was retried", metrics.retried, team.stumbled),

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
@@ -36,6 +37,7 @@ class Scored(msgspec.Struct, frozen=True):
 
 class Summary(msgspec.Struct, frozen=True):
     page: str
+    number: int
     sentence: str
     urgent: bool
 
@@ -47,6 +49,7 @@ class Team:
         self._tell = tell
         self._thought = thought
         self._seen: Counter[str] = Counter()
+        self._arrivals = itertools.count(1)
         self.split = 0
         self.scored = 0
         self.started: list[Priority | int] = []
@@ -89,11 +92,12 @@ class Team:
         self.started.append(message.priority)
         urgent = message.priority == Priority.CRITICAL
         await asyncio.sleep(0 if urgent else self._thought)
-        summary = Summary(scored.passage.page, self._best_sentence(scored.passage.text), urgent)
+        passage = scored.passage
+        summary = Summary(passage.page, passage.number, self._best_sentence(passage.text), urgent)
         await self._bus.publish(SUMMARY, summary, priority=message.priority)
 
     async def archivist(self, summary: Summary, message: Message) -> None:
-        if message.attempt == 1 and not summary.urgent and (len(self.digest) + 1) % STUMBLE == 0:
+        if message.attempt == 1 and next(self._arrivals) % STUMBLE == 0:
             self.stumbled += 1
             self._tell("retry", f"the archive is busy; {summary.page} comes back later")
             raise OSError("the archive is busy")

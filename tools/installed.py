@@ -1,0 +1,49 @@
+"""Check an installation from outside the repository: ``python installed.py native|fallback``."""
+
+import asyncio
+import sys
+import warnings
+from importlib.metadata import entry_points, requires
+from pathlib import Path
+
+EXPECTED = sys.argv[1]
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import neuralcore
+    from neuralcore import MessageBus
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EVERYTHING = EXPECTED == "native"
+
+
+async def deliver() -> list[str]:
+    got: list[str] = []
+    async with MessageBus() as bus:
+        bus.subscribe("greeting", lambda message: got.append(message.payload), blocking=False)
+        await bus.publish("greeting", "hello")
+    return got
+
+
+def check(what: str, ok: object) -> None:
+    if not ok:
+        raise SystemExit(f"{what}: wrong")
+
+
+check("imported from the installation", REPOSITORY not in Path(neuralcore.__file__).resolve().parents)
+check("typed", (Path(neuralcore.__file__).parent / "py.typed").is_file())
+check(f"the {EXPECTED} core", neuralcore.is_native_available() is (EXPECTED == "native"))
+check("one warning on the fallback, none otherwise", len(caught) == (EXPECTED == "fallback"))
+check("delivers", asyncio.run(deliver()) == ["hello"])
+
+schemes = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports")}
+owners = {"native": "neuralcore-runtime", **({"memory": "neuralcore-transports"} if EVERYTHING else {})}
+check(f"entry points {schemes}", schemes == owners)
+
+needed = {line.split(">")[0].strip() for line in requires("neuralcore-runtime") if "extra ==" not in line}
+check(f"runtime dependencies {needed}", needed == {"msgspec", "numpy"})
+
+if EVERYTHING:
+    from neuralcore_observability import BusCollector
+
+    check("the collector", BusCollector)
