@@ -65,11 +65,12 @@ async def _bus(messages: int) -> int:
 
 
 async def _queue(messages: int) -> int:
+    handler: Any = _handler
     queue: asyncio.Queue[dict[str, int]] = asyncio.Queue(CAPACITY)
 
     async def consume() -> None:
         for _ in range(messages):
-            await _handler(await queue.get())
+            await handler(await queue.get())
 
     start = perf_counter_ns()
     consumer = asyncio.create_task(consume())
@@ -80,9 +81,10 @@ async def _queue(messages: int) -> int:
 
 
 async def _loop(messages: int) -> int:
+    handler: Any = _handler
     start = perf_counter_ns()
     for i in range(messages):
-        await _handler({"i": i})
+        await handler({"i": i})
     return perf_counter_ns() - start
 
 

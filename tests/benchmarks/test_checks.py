@@ -1,0 +1,81 @@
+"""Every arm of every benchmark passes its check, and fails it when a message is lost, repeated or out of order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from benchmarks._harness import Arm, Benchmark, Settings, verify
+from benchmarks._sink import CheckFailed, Recorder
+
+from benchmarks import (
+    backlog,
+    batch,
+    channels,
+    fanout,
+    handlers,
+    latency,
+    memory,
+    remote_path,
+    request_reply,
+    threads,
+    throughput,
+    wildcards,
+)
+
+MODULES = (
+    backlog,
+    batch,
+    channels,
+    fanout,
+    handlers,
+    latency,
+    memory,
+    remote_path,
+    request_reply,
+    threads,
+    throughput,
+    wildcards,
+)
+MESSAGES = 400
+"""Of each check here; every stream gets at least three of them."""
+
+
+class Losing(Recorder):
+    def record(self, stream: str, item: Any) -> None:
+        super().record(stream, item)
+        if len(self.seen[stream]) == 3:
+            del self.seen[stream][1]
+
+
+class Repeating(Recorder):
+    def record(self, stream: str, item: Any) -> None:
+        super().record(stream, item)
+        if len(self.seen[stream]) == 3:
+            super().record(stream, item)
+
+
+class Reordering(Recorder):
+    def record(self, stream: str, item: Any) -> None:
+        super().record(stream, item)
+        if len(seen := self.seen[stream]) == MESSAGES // 2 or len(seen) == 2:
+            seen.insert(0, seen.pop())
+
+
+def arms() -> list[Any]:
+    return [
+        pytest.param(replace(benchmark, arms=(arm,), check_messages=MESSAGES), arm, id=f"{benchmark.name}: {arm.name}")
+        for module in MODULES
+        for benchmark in module.BENCHMARKS
+        for arm in benchmark.arms
+    ]
+
+
+@pytest.mark.parametrize(("benchmark", "arm"), arms())
+def test_check(benchmark: Benchmark, arm: Arm) -> None:
+    whole = replace(benchmark, arms=(replace(arm, share=1.0),))
+    verify(whole, Settings())
+    for broken in (Losing, Repeating, *([Reordering] if arm.ordered else [])):
+        with pytest.raises(CheckFailed):
+            verify(whole, Settings(), broken)
