@@ -230,7 +230,21 @@ def _convert(payload: Any, type: Any) -> Any:
         return payload
     if isinstance(payload, _BUFFERS) or type in _BUFFERS:
         return _raw(payload, type)
-    return msgspec.convert(payload, type, dec_hook=_custom, from_attributes=True)
+    try:
+        return msgspec.convert(payload, type, dec_hook=_custom)
+    except msgspec.ValidationError:
+        # An object of another class than the one wanted may have the same shape on the wire.
+        body = _on_the_wire(payload)
+        if body is None:
+            raise
+    return _msgpack_decoder(type).decode(body)
+
+
+def _on_the_wire(payload: Any) -> bytes | None:
+    try:
+        return msgspec.msgpack.encode(payload, enc_hook=_plain_for_msgpack)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def _raw(body: Any, type: Any) -> Any:

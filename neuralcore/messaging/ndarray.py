@@ -75,6 +75,9 @@ def decode_array(body: bytes | memoryview) -> npt.NDArray[Any]:
 
     dtype_name, order, shape, start = _header(body)
     dtype = _dtype(dtype_name)
+    # NumPy refuses shapes whose product overflows even when one length is 0.
+    if math.prod(length or 1 for length in shape) * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"impossible shape {shape}")
     count = math.prod(shape)
     if len(body) - start != count * dtype.itemsize:
         size = count * dtype.itemsize
@@ -103,9 +106,6 @@ def _header(body: bytes | memoryview) -> tuple[str, Any, tuple[int, ...], int]:
         raise ValueError("it ends inside its header")
     name = bytes(body[7:shape_at]).decode("ascii")
     shape = struct.unpack_from(f"<{dimensions}Q", body, shape_at)
-    # NumPy refuses shapes whose product overflows even when one length is 0.
-    if math.prod(length or 1 for length in shape) > sys.maxsize:
-        raise ValueError(f"impossible shape {shape}")
     return name, order, shape, start
 
 

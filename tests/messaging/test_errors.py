@@ -65,7 +65,11 @@ SAMPLES: list[tuple[NeuralCoreError, dict[str, object], tuple[str, ...]]] = [
     (PayloadTooLarge("a", 11, 10), {"channel": "a", "size": 11, "limit": 10}, ("11 bytes", "limit of 10", "'a'")),
     (PublishUnknown("00ff"), {"id": "00ff"}, ("00ff", "message_id='00ff'")),
     (EncodeError("text/x", "no"), {"content_type": "text/x", "reason": "no"}, ("text/x", "no")),
-    (BadHandler("it is bad", "app.handle"), {"reason": "it is bad", "handler": "app.handle"}, ("app.handle", "it is bad")),
+    (
+        BadHandler("it is bad", "app.handle"),
+        {"reason": "it is bad", "handler": "app.handle"},
+        ("app.handle", "it is bad"),
+    ),
     (BadHandler("they differ"), {"reason": "they differ", "handler": None}, ("they differ",)),
     (HandlerTimeout("app.handle", 1.5), {"handler": "app.handle", "timeout": 1.5}, ("app.handle", "1.5 s")),
     (DecodeError("text/x", "no"), {"content_type": "text/x", "reason": "no"}, ("text/x", "no")),
@@ -79,8 +83,16 @@ SAMPLES: list[tuple[NeuralCoreError, dict[str, object], tuple[str, ...]]] = [
         {"scheme": "redis", "installed": ("memory", "native"), "pip": "pip install x"},
         ("redis://", "memory, native", "pip install x"),
     ),
-    (UnknownScheme("zmq"), {"scheme": "zmq", "installed": (), "pip": None}, ("zmq://", "none", "neuralcore.transports")),
-    (MissingExtra("redis", "pip install x"), {"package": "redis", "pip": "pip install x"}, ("'redis'", "pip install x")),
+    (
+        UnknownScheme("zmq"),
+        {"scheme": "zmq", "installed": (), "pip": None},
+        ("zmq://", "none", "neuralcore.transports"),
+    ),
+    (
+        MissingExtra("redis", "pip install x"),
+        {"package": "redis", "pip": "pip install x"},
+        ("'redis'", "pip install x"),
+    ),
     (
         Unsupported("browse", ["sqlite"], "channel 'a'"),
         {"capability": "browse", "transports": ("sqlite",), "detail": "channel 'a'"},

@@ -25,7 +25,9 @@ PATTERNS = st.builds(
 )
 
 
-@pytest.mark.parametrize("name", ["a", "memory.write", "a-b.c_d", "Überweisung.日本", "a._b", "a:b/c", "x" * MAX_LENGTH])
+@pytest.mark.parametrize(
+    "name", ["a", "memory.write", "a-b.c_d", "Überweisung.日本", "a._b", "a:b/c", "x" * MAX_LENGTH]
+)
 def test_a_channel(name: str) -> None:
     assert validate_channel(name) == name
     assert validate_pattern(name) == name
