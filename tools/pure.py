@@ -1,6 +1,6 @@
 """Write a project that is this distribution without its native core: ``python tools/pure.py FOLDER``.
 
-Same name, version, dependencies and entry points, built by hatchling, so that it installs where there is no Rust toolchain:
+Same name, version, dependencies and entry points, built by hatchling, so that it installs without a Rust toolchain:
 editable for the Makefile, and as the ``py3-none-any`` wheel for platforms that no native wheel is built for.
 """
 

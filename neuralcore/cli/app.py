@@ -1,4 +1,4 @@
-"""The commands. Each has ``--json``, and exits with 0 when all is well, 1 when it is not, 2 when it was called wrongly."""
+"""The commands. Each has ``--json``; exit code 0: all is well, 1: it is not, 2: called wrongly."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ def _end(ok: bool, document: dict[str, Any], as_json: bool) -> None:
 
 
 def _compared(found: Comparison) -> Table:
-    spread = f"{found.ratio:.2f} × asyncio.Queue, {found.ratio_low:.2f} to {found.ratio_high:.2f} over {found.rounds} rounds"
+    spread = (
+        f"{found.ratio:.2f} × asyncio.Queue, {found.ratio_low:.2f} to {found.ratio_high:.2f} over {found.rounds} rounds"
+    )
     debug = "; a debug build: these figures say nothing" if found.debug_build else ""
     table = Table(title=f"{found.messages:,} messages, {found.core} core, {found.python}", caption=spread + debug)
     table.add_column("one producer, one async handler that does nothing")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
+from typer import BadParameter
 
+from neuralcore.testing.conformance.catalogue import catalogue
 from neuralcore.testing.conformance.report import Report, Result, Verdict
 from neuralcore.testing.conformance.runner import run
 
@@ -16,6 +18,8 @@ STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.NOT_DECLARED:
 
 
 def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report:
+    """Raises BadParameter for an unknown promise, and what making a bus on the URL raises."""
+    _check_known(only)
     group = ""
 
     def show(result: Result) -> None:
@@ -33,3 +37,14 @@ def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report
         counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items())
         out.print(f"\n{url}: {counts} (* mandatory)")
     return report
+
+
+def _check_known(only: Sequence[str]) -> None:
+    promises = catalogue()
+    groups = list(dict.fromkeys(promise.group for promise in promises))
+    known = {*groups, *(promise.name for promise in promises), *map(str, promises)}
+    for name in only:
+        if name not in known:
+            raise BadParameter(
+                f"no promise and no group is called {name!r}; groups: {', '.join(groups)}", param_hint="--only"
+            )

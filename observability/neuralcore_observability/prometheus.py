@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
-from neuralcore.messaging import MessageBus
-from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics, Latency, SubscriptionMetrics
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from neuralcore.messaging import MessageBus
+from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics, Latency, SubscriptionMetrics
 
 __all__ = ["BusCollector", "template"]
 

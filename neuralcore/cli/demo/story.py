@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ __all__ = ["CHANNELS", "DEAD", "Check", "Outcome", "Story"]
 
 DEAD = f"_dlq.{PAGE}"
 CHANNELS = (PAGE, PASSAGE, RARITY, SCORED, SUMMARY, DEAD)
+PATIENCE = 60.0
+"""Seconds beyond the thinking."""
 QUESTION = "What happens to a message whose handler was killed? It is delivered again, and counted as suspect."
 
 
@@ -45,12 +48,15 @@ class Outcome:
 class Story:
     """One run. ``watch``, ``team`` and ``total`` may be looked at while it goes on."""
 
-    def __init__(self, *, seconds: float, tell: Tell, texts: list[Page] | None = None, **bus_options: Any) -> None:
-        """``seconds``: about how long the thinking takes in all. ``bus_options`` are MessageBus's."""
+    def __init__(
+        self, *, seconds: float, tell: Tell, texts: list[Page] | None = None, bus: MessageBus | None = None
+    ) -> None:
+        """``seconds``: about how long the thinking takes in all."""
         self.texts = pages() if texts is None else texts
         self.total = sum(len(passages(page)) for page in self.texts if page.title != TORN)
+        self._patience = seconds + PATIENCE
         self.watch = Stopwatch()
-        self.bus = MessageBus("native://", **bus_options)
+        self.bus = bus or MessageBus()
         self.team = Team(self.bus, tell, thought=seconds * SUMMARISERS / max(1, self.total))
 
     async def run(self) -> Outcome:
@@ -89,17 +95,21 @@ class Story:
         question = Scored(Passage("a reader asks", 1, QUESTION), 1.0)
         await self.bus.publish(SCORED, question, priority=Priority.CRITICAL)
         await self._until(lambda: Priority.CRITICAL in team.started)
-        return passed, team.started.index(Priority.CRITICAL) - before
+        return passed, [*team.started, Priority.CRITICAL].index(Priority.CRITICAL) - before
 
     def _finished(self) -> bool:
         team = self.team
-        everything = len(team.digest) == self.total + 1 and len(team.buried) == 1
-        return everything and team.audited.total() == len(self.texts) + 3 * self.total + 2
+        everything = len(team.digest) > self.total and team.buried
+        return bool(everything) and team.audited.total() >= len(self.texts) + 3 * self.total + 2
 
     async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
+        """Give up after a while: then a message is lost, and the sums will say so."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._patience
+        while not reached() and now() < deadline:
             self.team.changed.clear()
-            await self.team.changed.wait()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.team.changed.wait(), deadline - now())
 
     def _checks(self, passed: int, waited: int, metrics: BusMetrics, close: CloseReport) -> list[Check]:
         team, laps = self.team, self.watch.laps

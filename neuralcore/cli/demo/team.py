@@ -1,9 +1,9 @@
 """The agents. Each is a handler; what they know of each other is the names of the channels.
 
-    text.page ─ splitter ─▶ text.passage ─ scorers ─▶ text.scored ─ summarisers ─▶ text.summary ─ archivist
-                   │                          │ ▲
-                   ▼                          ▼ │ request/reply
-             _dlq.text.page ─ undertaker    library.rarity ─ librarian            text.* ─ auditor (in batches)
+text.page ─ splitter ─▶ text.passage ─ scorers ─▶ text.scored ─ summarisers ─▶ text.summary ─ archivist
+               │                          │ ▲
+               ▼                          ▼ │ request/reply
+         _dlq.text.page ─ undertaker    library.rarity ─ librarian            text.* ─ auditor (in batches)
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""``python -m neuralcore.cli``"""
+
+from neuralcore.cli import main
+
+main()

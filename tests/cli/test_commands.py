@@ -1,0 +1,151 @@
+"""The command line: what it prints, its exit codes, and what it says to wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import neuralcore
+from neuralcore.cli.app import app
+
+PROGRAM = [sys.executable, "-m", "neuralcore.cli"]
+PLAIN = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env=PLAIN)
+
+
+def test_help_names_every_command() -> None:
+    result = call("--help")
+    assert result.exit_code == 0
+    for command in ("demo", "bench", "conformance", "info"):
+        assert command in result.output
+        assert call(command, "--help").exit_code == 0
+
+
+def test_version() -> None:
+    result = call("--version")
+    assert (result.exit_code, result.output.strip()) == (0, neuralcore.__version__)
+
+
+def test_info_as_json() -> None:
+    result = call("info", "--json")
+    found = json.loads(result.output)
+    assert result.exit_code == 0
+    assert found["version"] == neuralcore.__version__
+    assert found["native"] is neuralcore.is_native_available()
+    assert {"memory", "native"} <= set(found["transports"])
+
+
+def test_info_for_people() -> None:
+    result = call("info")
+    assert result.exit_code == 0
+    assert "transports" in result.output
+
+
+def test_demo_as_json_is_one_document() -> None:
+    result = call("demo", "--seconds", "0.5", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["ok"]) == (0, True), found["checks"]
+
+
+def test_demo_without_a_terminal_prints_plain_lines() -> None:
+    result = call("demo", "--seconds", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output
+    assert re.search(r"^dead     a torn page", result.output, re.MULTILINE)
+    assert re.search(r"^urgent   a reader asks", result.output, re.MULTILINE)
+    assert "sums add up" in result.output
+
+
+def test_bench_as_json() -> None:
+    result = call("bench", "--messages", "1000", "--rounds", "3", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert found["messages"] == 1000
+    assert found["ratio"] > 0
+
+
+def test_bench_for_people() -> None:
+    result = call("bench", "--messages", "1000", "--rounds", "3")
+    assert result.exit_code == 0
+    assert "asyncio.Queue" in result.output
+
+
+def test_conformance_as_json() -> None:
+    result = call("conformance", "native://", "--only", "isolation", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["ok"]) == (0, True)
+    assert {row["group"] for row in found["results"]} == {"isolation"}
+
+
+def test_conformance_for_people() -> None:
+    result = call("conformance", "native://", "--only", "isolation")
+    assert result.exit_code == 0
+    assert re.search(r"\d+ pass, 0 fail", result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "No such command"),
+        (["demo", "--seconds", "soon"], "not a valid float"),
+        (["demo", "--seconds", "-1"], "not in the range"),
+        (["bench", "--messages", "1"], "not in the range"),
+        (["conformance"], "Missing argument"),
+        (["conformance", "carrier-pigeon://loft"], "no transport for carrier-pigeon://"),
+        (["conformance", "native"], "scheme://"),
+        (["conformance", "native://", "--only", "nothing-like-it"], "nothing-like-it"),
+    ],
+)
+def test_wrong_input_says_what_is_wrong(arguments: list[str], says: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert says in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_unknown_scheme_names_the_installed_ones() -> None:
+    assert re.search(r"installed: .*memory.*native", call("conformance", "carrier-pigeon://loft").output)
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from neuralcore.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=PLAIN)
+    assert done.returncode == 1
+    assert "pip install 'neuralcore-runtime[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_on_the_fallback_it_says_so_in_one_line() -> None:
+    environment = {**PLAIN, "NEURALCORE_NATIVE": "0"}
+    done = subprocess.run([*PROGRAM, "info", "--json"], capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout)["native"] is False
+    assert len(done.stderr.splitlines()) == 1
+    assert "NEURALCORE_NATIVE" in done.stderr
+
+
+def test_interrupting_the_demo_is_clean() -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**PLAIN, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "neuralcore: interrupted; everything is closed"
+    assert "Traceback" not in error

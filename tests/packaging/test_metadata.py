@@ -1,0 +1,79 @@
+"""What the distributions say of themselves agrees, and installing the core pulls only NumPy and msgspec."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import neuralcore
+from neuralcore import MessageBus
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("neuralcore-runtime", "neuralcore-transports", "neuralcore-observability")
+
+
+def test_the_core_depends_on_numpy_and_msgspec_only() -> None:
+    requirements = [Requirement(line) for line in distribution("neuralcore-runtime").requires or ()]
+    always = {r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
+    assert always == {"numpy", "msgspec"}
+
+
+def test_the_extras_are_the_documented_ones() -> None:
+    extras = set(distribution("neuralcore-runtime").metadata.get_all("Provides-Extra") or ())
+    assert extras == {"cli", "testing", "sqlite", "redis", "kafka", "embedding", "observability", "all"}
+
+
+def test_all_versions_agree() -> None:
+    cargo = (ROOT / "Cargo.toml").read_text(encoding="utf-8")
+    found = {distribution(name).version for name in NAMES}
+    found |= {neuralcore.__version__, *re.findall(r'^version = "(.*)"$', cargo, re.MULTILINE)}
+    assert found == {neuralcore.__version__}
+
+
+def test_the_outer_distributions_need_this_very_core() -> None:
+    for name in NAMES[1:]:
+        needed = [Requirement(line) for line in distribution(name).requires or ()]
+        assert f"neuralcore-runtime=={neuralcore.__version__}" in map(str, needed)
+
+
+def test_the_licence_is_in_every_distribution() -> None:
+    texts = {(ROOT / folder / "LICENSE").read_text(encoding="utf-8") for folder in (".", "transports", "observability")}
+    assert len(texts) == 1
+    assert "NeuralCore contributors" in texts.pop()
+
+
+def test_the_command_is_installed() -> None:
+    (script,) = entry_points(group="console_scripts", name="neuralcore")
+    assert script.value == "neuralcore.cli:main"
+
+
+def test_transports_come_through_their_distributions_doors() -> None:
+    owners = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports") if entry.dist}
+    assert owners == {"native": "neuralcore-runtime", "memory": "neuralcore-transports"}
+
+
+@pytest.mark.parametrize("entry", entry_points(group="neuralcore.transports"), ids=lambda entry: entry.name)
+async def test_a_bus_works_on_the_url_of_every_door(entry: object) -> None:
+    from neuralcore.messaging.transport import Transport
+
+    loaded = entry.load()  # type: ignore[attr-defined]
+    assert issubclass(loaded, Transport)
+    got: list[str] = []
+    async with MessageBus(f"{entry.name}://") as bus:  # type: ignore[attr-defined]
+        bus.subscribe("greeting", lambda message: got.append(message.payload), blocking=False, group="guests")
+        await bus.publish("greeting", "hello")
+    assert got == ["hello"]
+
+
+def test_python_files_parse_on_the_oldest_supported_version() -> None:
+    import ast
+
+    oldest = (3, 10)
+    assert sys.version_info >= oldest
+    for path in sorted((ROOT / "neuralcore").rglob("*.py")):
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=oldest)
