@@ -20,7 +20,7 @@ from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.errors import BusError, ChannelFull, Closed, LoopClosed, NotStarted
 from neuralcore.messaging.handler import compile_handler
-from neuralcore.messaging.intake import Intake, Terms, resolve
+from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
@@ -166,6 +166,7 @@ class MessageBus:
             raise TypeError("give either a ChannelConfig or a name with fields, not both")
         validate_channel(config.name)
         self._link.declare(config)
+        self._intakes.reconfigure(config.name)
         self._expose()
         if config.isolate:
             self._recompile()
@@ -272,7 +273,7 @@ class MessageBus:
             capacity=capacity,
             overflow=overflow,
             filter=filter,
-            retry=retry,
+            retry=retry or self._context.retry,
             hold_keys=hold_keys,
             start=start,
             dead_letter=dead_letter,
@@ -332,7 +333,7 @@ class MessageBus:
             capacity=capacity,
             overflow=overflow,
             filter=None,
-            retry=retry,
+            retry=retry or self._context.retry,
             hold_keys=hold_keys,
             start=start,
             dead_letter=dead_letter,
@@ -348,8 +349,7 @@ class MessageBus:
         if self._state in ("closing", "closed"):
             raise Closed
         validate_pattern(pattern)
-        channel = self._link.channels().get(pattern) or ChannelConfig("unconfigured")
-        terms = resolve(pattern, channel, self._context, **wanted)
+        terms = Terms(pattern=pattern, **wanted)
         self._link.check(terms)
         return terms
 
@@ -372,7 +372,7 @@ class MessageBus:
         """
         if self._state not in ("running", "closing"):
             self._refuse()
-        correlation_id, reply = self._replies.expect(channel, timeout)
+        pending = self._replies.expect(channel, timeout)
         try:
             published = await self.publish(
                 channel,
@@ -381,15 +381,19 @@ class MessageBus:
                 headers=headers,
                 key=key,
                 ttl=ttl,
-                correlation_id=correlation_id,
+                correlation_id=pending.correlation_id,
                 reply_to=self._address,
                 mandatory=self._link.capabilities.in_process,
             )
             if published is None:
                 raise ChannelFull(channel)
-            return await reply
+            pending.published()
+            return await pending.reply
+        except asyncio.CancelledError:
+            pending.raise_if_expired()
+            raise
         finally:
-            self._replies.forget(correlation_id)
+            self._replies.forget(pending)
 
     def publish_threadsafe(self, channel: str, payload: Any, **options: Any) -> Future[str | None]:
         """``publish`` from any thread and any loop; its options, and a future of its result.
@@ -399,10 +403,12 @@ class MessageBus:
         if self._state not in ("running", "closing"):
             self._refuse()
 
+        home = self._context.loop
+
         async def publish() -> str | None:
             return await self.publish(channel, payload, **options)
 
-        return asyncio.run_coroutine_threadsafe(publish(), self._context.loop)
+        return asyncio.run_coroutine_threadsafe(publish(), home)
 
     # Watching
 
@@ -527,9 +533,12 @@ class MessageBus:
 
 
 def _check_counts(concurrency: int, batch: int, timeout: float | None, capacity: int | None) -> None:
-    for name, value, least in (("concurrency", concurrency, 1), ("batch", batch, 0), ("capacity", capacity, 1)):
-        if value is None:
-            continue
+    counts: tuple[tuple[str, object, int], ...] = (
+        ("concurrency", concurrency, 1),
+        ("batch", batch, 0),
+        ("capacity", 1 if capacity is None else capacity, 1),
+    )
+    for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
     if timeout is not None and not timeout > 0:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import Clock
+from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import LoopClosed
 from neuralcore.messaging.middleware import Middleware
 from neuralcore.messaging.retry import RetryPolicy
@@ -40,6 +41,8 @@ class BusContext:
     retry: RetryPolicy
     auto_create: bool
     middleware: tuple[Middleware, ...] = ()
+    configs: dict[str, ChannelConfig] = field(default_factory=dict)
+    """Channels that were configured; others have the defaults."""
     counters: Counter[str] = field(default_factory=Counter)
     """Rare events only; their lock is ``_lock``."""
     _loop: asyncio.AbstractEventLoop | None = None
@@ -53,6 +56,9 @@ class BusContext:
         if self._loop.is_closed():
             raise LoopClosed
         return self._loop
+
+    def config(self, channel: str) -> ChannelConfig:
+        return self.configs.get(channel) or ChannelConfig(channel)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._thread = loop, threading.get_ident()

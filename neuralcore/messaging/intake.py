@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from neuralcore._core import Mailbox, Message
-from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import BadHandler
 from neuralcore.messaging.metrics import SubscriptionMetrics
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from neuralcore.messaging.settle import Settlement
     from neuralcore.messaging.subscription import Subscription
 
-__all__ = ["Intake", "Terms", "resolve"]
+__all__ = ["Intake", "Terms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +28,9 @@ class Terms:
     pattern: str
     group: str | None
     broadcast: bool
-    capacity: int
-    overflow: Overflow
+    capacity: int | None
+    """None: what the channel says, else the bus."""
+    overflow: Overflow | None
     retry: RetryPolicy
     filter: Callable[[Message], bool] | None
     hold_keys: bool
@@ -39,42 +39,26 @@ class Terms:
     """A channel, None for the default one, False for none."""
     expired: Literal["count", "dead_letter"]
 
-    def differences(self, other: Terms) -> list[str]:
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+    def __post_init__(self) -> None:
+        if self.group is not None and self.broadcast:
+            raise ValueError(
+                "group= and broadcast=True exclude each other: a group shares messages, a broadcast does not"
+            )
 
+    def bounds(self, context: BusContext) -> tuple[int, Overflow]:
+        """The capacity and the overflow policy of the mailbox, as its channel is configured now."""
+        channel = context.configs.get(self.pattern)
+        capacity, overflow = (channel.capacity, channel.overflow) if channel else (None, None)
+        return self.capacity or capacity or context.capacity, self.overflow or overflow or context.overflow
 
-def resolve(
-    pattern: str,
-    channel: ChannelConfig,
-    context: BusContext,
-    *,
-    group: str | None,
-    broadcast: bool,
-    capacity: int | None,
-    overflow: Overflow | None,
-    filter: Callable[[Message], bool] | None,
-    retry: RetryPolicy | None,
-    hold_keys: bool,
-    start: Cursor | None,
-    dead_letter: str | Literal[False] | None,
-    expired: Literal["count", "dead_letter"],
-) -> Terms:
-    """What a subscription asked for, then its channel's configuration, then the bus's defaults."""
-    if group is not None and broadcast:
-        raise ValueError("group= and broadcast=True exclude each other: a group shares messages, a broadcast does not")
-    return Terms(
-        pattern=pattern,
-        group=group,
-        broadcast=broadcast,
-        capacity=capacity or channel.capacity or context.capacity,
-        overflow=overflow or channel.overflow or context.overflow,
-        retry=retry or context.retry,
-        filter=filter,
-        hold_keys=hold_keys,
-        start=start,
-        dead_letter=channel.dead_letter if dead_letter is None else dead_letter,
-        expired=expired,
-    )
+    def differences(self, other: Terms, context: BusContext) -> list[str]:
+        """The names of what the two do not agree on, once defaults are filled in."""
+        mine, theirs = self._effective(context), other._effective(context)
+        return [f.name for f in fields(self) if getattr(mine, f.name) != getattr(theirs, f.name)]
+
+    def _effective(self, context: BusContext) -> Terms:
+        capacity, overflow = self.bounds(context)
+        return replace(self, capacity=capacity, overflow=overflow)
 
 
 class Intake:
@@ -93,9 +77,9 @@ class Intake:
         self.streams = 0
         """Open streams on it; with no members and no streams it ends."""
 
-    def join(self, terms: Terms) -> None:
+    def join(self, terms: Terms, context: BusContext) -> None:
         """Check that a new member's terms are those of the others."""
-        differences = self.terms.differences(terms)
+        differences = self.terms.differences(terms, context)
         if differences:
             raise BadHandler(
                 f"members of group {terms.group!r} on {terms.pattern!r} must agree, but the new one differs in "

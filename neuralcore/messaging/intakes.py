@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import Mailbox
@@ -36,7 +36,7 @@ class Intakes:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Intake]:
         return iter(list(self._all))
 
     def open(self, terms: Terms) -> Intake:
@@ -45,7 +45,7 @@ class Intakes:
         with self._lock:
             intake = self._shared(terms)
             if intake is not None:
-                intake.join(terms)
+                intake.join(terms, self._context)
                 return intake
             intake = self._make(terms)
             self._all.append(intake)
@@ -120,6 +120,13 @@ class Intakes:
         released = await self._link.discard(intake, left)
         return released, len(left) - released
 
+    def reconfigure(self, channel: str) -> None:
+        """A channel was configured: what its subscriptions left to it takes effect at once."""
+        for intake in self:
+            if intake.terms.pattern == channel:
+                capacity, overflow = intake.terms.bounds(self._context)
+                intake.mailbox.configure(capacity=capacity, overflow=overflow)
+
     def metrics(self) -> tuple[SubscriptionMetrics, ...]:
         """One for each living intake, and one for all ended ones of a pattern and group."""
         return tuple(intake.metrics() for intake in self) + tuple(self._ended.values())
@@ -137,11 +144,12 @@ class Intakes:
 
     def _make(self, terms: Terms) -> Intake:
         settlement = self._link.settlement(terms)
+        capacity, overflow = terms.bounds(self._context)
         settlement.mailbox = Mailbox(
             self._context.clock,
             settlement,
-            capacity=terms.capacity,
-            overflow=terms.overflow,
+            capacity=capacity,
+            overflow=overflow,
             hold_keys=terms.hold_keys,
         )
         return Intake(next(self._ids), terms, settlement.mailbox, settlement)

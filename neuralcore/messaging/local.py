@@ -84,7 +84,6 @@ class LocalLink(Link):
     def __init__(self, context: BusContext, timers: Timers, replies: Replies) -> None:
         super().__init__(context, timers, replies)
         self._router = Router(context.clock, missing=self._missing, error=_error)
-        self._configs: dict[str, ChannelConfig] = {}
         self._guards: dict[str, Guard] = {}
         self._intakes: list[Intake] = []
         self._address = f"{INBOX_PREFIX}{context.bus_id}"
@@ -97,7 +96,7 @@ class LocalLink(Link):
 
     def declare(self, config: ChannelConfig) -> None:
         self._refuse_unsupported(config)
-        self._configs[config.name] = config
+        self.context.configs[config.name] = config
         self._guards[config.name] = Guard(config, self.context.clock)
         route = self._router.routes().get(config.name)
         if route is None:
@@ -107,13 +106,13 @@ class LocalLink(Link):
         self._expose()
 
     def channels(self) -> Mapping[str, ChannelConfig]:
-        return {name: self._config(name) for name in self._router.routes()}
+        return {name: self.context.config(name) for name in self._router.routes()}
 
     def queue_size(self, channel: str) -> int:
         return sum(mailbox.depth() for mailbox in self._router.match(channel))
 
     def isolated(self) -> frozenset[str]:
-        return frozenset(name for name, config in self._configs.items() if config.isolate)
+        return frozenset(name for name, config in self.context.configs.items() if config.isolate)
 
     def _refuse_unsupported(self, config: ChannelConfig) -> None:
         for field, capability in (("retention", "retention"), ("dedup_window", "dedup")):
@@ -129,12 +128,9 @@ class LocalLink(Link):
     def _internal(self, channel: str) -> Route:
         route = self._router.routes().get(channel)
         if route is None:
-            route = self._route(self._config(channel))
+            route = self._route(self.context.config(channel))
             self._router.add(route)
         return route
-
-    def _config(self, channel: str) -> ChannelConfig:
-        return self._configs.get(channel) or ChannelConfig(channel)
 
     def _route(self, config: ChannelConfig) -> Route:
         route = Route(self._router, config.name)
@@ -154,7 +150,7 @@ class LocalLink(Link):
 
     def reshape(self) -> None:
         for name, route in self._router.routes().items():
-            self._configure(route, self._config(name))
+            self._configure(route, self.context.config(name))
         self._expose()
 
     def _expose(self) -> None:

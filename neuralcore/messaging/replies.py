@@ -5,25 +5,53 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import RequestTimeout
 
-__all__ = ["Replies"]
+__all__ = ["Pending", "Replies"]
 
 _SLACK = 64
 """Finished requests whose deadlines may stay in the heap before it is rebuilt."""
 
 
-@dataclass(eq=False, slots=True)
-class _Pending:
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-    channel: str
-    timeout: float
+class Pending:
+    """One request that waits: first for room, then for its reply."""
+
+    __slots__ = ("_expired", "_publishing", "channel", "correlation_id", "loop", "reply", "timeout")
+
+    def __init__(self, correlation_id: str, channel: str, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.correlation_id = correlation_id
+        self.channel = channel
+        self.timeout = timeout
+        self.loop = loop
+        self.reply: asyncio.Future[Any] = loop.create_future()
+        self._publishing = asyncio.current_task(loop)
+        self._expired = False
+
+    def published(self) -> None:
+        """The request is on its way."""
+        self._publishing = None
+
+    def expire(self) -> None:
+        if self._publishing is not None:
+            self._expired = True
+            self._publishing.cancel()
+        elif not self.reply.done():
+            self.reply.set_exception(RequestTimeout(self.channel, self.timeout))
+
+    def raise_if_expired(self) -> None:
+        """Inside the CancelledError that ``expire`` sent, and only there, raises RequestTimeout in its place."""
+        if not self._expired:
+            return
+        self._expired = False
+        task = self._publishing
+        if task is not None and sys.version_info >= (3, 11) and task.uncancel() > 0:
+            return
+        raise RequestTimeout(self.channel, self.timeout) from None
 
 
 class _Deadlines:
@@ -31,7 +59,7 @@ class _Deadlines:
 
     __slots__ = ("_expire", "_handle", "_heap", "_live", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[str], bool]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[str], None]) -> None:
         self._loop = loop
         self._expire = expire
         self._heap: list[tuple[float, str]] = []
@@ -80,30 +108,30 @@ class Replies:
 
     def __init__(self, context: BusContext) -> None:
         self._context = context
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._deadlines: dict[asyncio.AbstractEventLoop, _Deadlines] = {}
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def expect(self, channel: str, timeout: float) -> tuple[str, asyncio.Future[Any]]:
-        """A new correlation id and the future of its reply, on the running loop."""
+    def expect(self, channel: str, timeout: float) -> Pending:
+        """A request of the running task, with a correlation id of its own."""
         loop = asyncio.get_running_loop()
-        correlation_id = f"{self._context.bus_id}.{next(self._numbers):x}"
-        future: asyncio.Future[Any] = loop.create_future()
-        self._pending[correlation_id] = _Pending(future, loop, channel, timeout)
+        pending = Pending(f"{self._context.bus_id}.{next(self._numbers):x}", channel, timeout, loop)
+        self._pending[pending.correlation_id] = pending
         deadlines = self._deadlines.get(loop)
         if deadlines is None:
             deadlines = self._deadlines[loop] = _Deadlines(loop, self._expire)
-        deadlines.add(correlation_id, timeout)
-        return correlation_id, future
+        deadlines.add(pending.correlation_id, timeout)
+        return pending
 
-    def forget(self, correlation_id: str) -> None:
+    def forget(self, pending: Pending) -> None:
         """The requester has its answer, or has given up."""
-        pending = self._pending.pop(correlation_id, None)
-        if pending is not None:
-            self._deadlines[pending.loop].remove(correlation_id)
+        self._pending.pop(pending.correlation_id, None)
+        if pending.reply.done() and not pending.reply.cancelled():
+            pending.reply.exception()  # seen, also when the publish failed before anyone waited for the reply
+        self._deadlines[pending.loop].remove(pending.correlation_id)
 
     def resolve(self, correlation_id: str | None, payload: Any, error: BaseException | None) -> bool:
         """Hand a reply to its requester, from any thread; False (and counted) when nobody waits for it any more."""
@@ -112,34 +140,30 @@ class Replies:
             self._context.count("late_replies")
             return False
         if asyncio._get_running_loop() is pending.loop:
-            self._settle(pending, correlation_id, payload, error)
+            self._settle(pending, payload, error)
         else:
-            pending.loop.call_soon_threadsafe(self._settle, pending, correlation_id, payload, error)
+            pending.loop.call_soon_threadsafe(self._settle, pending, payload, error)
         return True
 
-    def _settle(self, pending: _Pending, correlation_id: str | None, payload: Any, error: BaseException | None) -> None:
-        if correlation_id is not None:
-            self._deadlines[pending.loop].remove(correlation_id)
-        if pending.future.done():
+    def _settle(self, pending: Pending, payload: Any, error: BaseException | None) -> None:
+        if pending.reply.done():
             self._context.count("late_replies")
         elif error is not None:
-            pending.future.set_exception(error)
+            pending.reply.set_exception(error)
         else:
-            pending.future.set_result(payload)
+            pending.reply.set_result(payload)
 
-    def _expire(self, correlation_id: str) -> bool:
+    def _expire(self, correlation_id: str) -> None:
         pending = self._pending.pop(correlation_id, None)
-        if pending is None or pending.future.done():
-            return False
-        pending.future.set_exception(RequestTimeout(pending.channel, pending.timeout))
-        return True
+        if pending is not None:
+            pending.expire()
 
     def close(self, error: BaseException) -> None:
-        """Fail what still waits. On the home loop."""
+        """Fail what still waits for a reply. On the home loop."""
         while self._pending:
-            correlation_id, pending = self._pending.popitem()
+            _, pending = self._pending.popitem()
             if not pending.loop.is_closed():
-                pending.loop.call_soon_threadsafe(self._settle, pending, correlation_id, None, error)
+                pending.loop.call_soon_threadsafe(self._settle, pending, None, error)
         for loop, deadlines in self._deadlines.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(deadlines.close)

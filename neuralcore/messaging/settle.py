@@ -68,10 +68,11 @@ class DeadLetter:
 
 
 def dead_letter(
-    message: Message, terms: Terms, reason: str, error: BaseException | None, now_ns: int
+    message: Message, terms: Terms, context: BusContext, reason: str, error: BaseException | None
 ) -> DeadLetter | None:
-    """None when there is to be none: the subscription wants none, or the message is a dead letter itself."""
-    if terms.dead_letter is False or message.channel.startswith(headers.DEAD_LETTER_PREFIX):
+    """None when there is to be none: nobody wants one, or the message is a dead letter itself."""
+    wanted = context.config(message.channel).dead_letter if terms.dead_letter is None else terms.dead_letter
+    if wanted is False or _is_dead_letter(message):
         return None
     origin = f"{message.id}|{terms.group or ''}|{message.headers.get(headers.REPLAY, '0')}"
     added = {
@@ -80,7 +81,7 @@ def dead_letter(
         headers.DLQ_ATTEMPTS: str(message.attempt),
         headers.DLQ_ID: message.id,
         headers.DLQ_PUBLISHED: str(message.timestamp_ns),
-        headers.DLQ_TIME: str(now_ns),
+        headers.DLQ_TIME: str(context.clock.time_ns()),
     }
     if terms.group is not None:
         added[headers.DLQ_GROUP] = terms.group
@@ -88,7 +89,7 @@ def dead_letter(
         added[headers.DLQ_ERROR_TYPE] = type(error).__qualname__
         added[headers.DLQ_ERROR] = str(error)[: headers.MAX_ERROR_TEXT]
     return DeadLetter(
-        channel=terms.dead_letter or dead_letter_channel(message.channel),
+        channel=wanted or dead_letter_channel(message.channel),
         payload=message.payload,
         id=hashlib.blake2b(origin.encode(), digest_size=16).hexdigest(),
         priority=message.priority,
@@ -97,6 +98,10 @@ def dead_letter(
         correlation_id=message.correlation_id,
         content_type=message.content_type,
     )
+
+
+def _is_dead_letter(message: Message) -> bool:
+    return headers.DLQ_ORIGIN in message.headers or message.channel.startswith(headers.DEAD_LETTER_PREFIX)
 
 
 class Settlement(ABC):
@@ -186,7 +191,7 @@ class Settlement(ABC):
 
     def letter(self, message: Message, reason: str, error: BaseException | None) -> DeadLetter | None:
         """The dead letter to publish, counted; None (and counted as discarded) when there is to be none."""
-        letter = dead_letter(message, self.terms, reason, error, self.context.clock.time_ns())
+        letter = dead_letter(message, self.terms, self.context, reason, error)
         if letter is None:
             self.context.count("discarded")
         else:

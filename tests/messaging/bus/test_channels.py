@@ -1,0 +1,201 @@
+"""Channels, their configuration and their guards, middleware, metrics."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from neuralcore._core import Message
+from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
+from neuralcore.messaging.errors import (
+    ChannelFull,
+    InvalidChannelName,
+    PayloadTooLarge,
+    PriorityOutOfRange,
+    PublishManyFailed,
+    UnknownChannel,
+    Unsupported,
+)
+from neuralcore.messaging.middleware import Handle, Middleware, Publication, Publish
+from neuralcore.testing import virtual
+
+
+async def test_channels_come_into_being_by_use_unless_that_is_switched_off() -> None:
+    async with MessageBus() as bus:
+        await bus.publish("a", 1)
+        assert set(bus.channels()) == {"a"}
+    async with MessageBus(auto_create=False) as bus:
+        bus.create_channel("memory.write")
+        await bus.publish("memory.write", 1)
+        with pytest.raises(UnknownChannel, match=r"did you mean 'memory\.write'"):
+            await bus.publish("memory.wrote", 1)
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "a.*", "a.>", "x" * 256, "_dlq.a", 3])
+async def test_bad_names_are_refused(name: Any) -> None:
+    async with MessageBus() as bus:
+        with pytest.raises(InvalidChannelName):
+            await bus.publish(name, 1)
+
+
+@pytest.mark.parametrize("priority", [-1, 256, 1 << 40])
+async def test_priorities_out_of_range_are_refused(priority: int) -> None:
+    async with MessageBus() as bus:
+        with pytest.raises(PriorityOutOfRange, match="0 .*255"):
+            await bus.publish("a", 1, priority=priority)
+
+
+async def test_a_channels_configuration_is_its_publishers_default() -> None:
+    async with MessageBus() as bus:
+        bus.create_channel("a", priority=7, capacity=1, overflow="reject")
+        async with bus.stream("a") as stream:
+            await bus.publish("a", 1)
+            with pytest.raises(ChannelFull):
+                await bus.publish("a", 2)
+            message = await anext(stream)
+            assert message.priority == 7
+            await message.ack()
+
+
+async def test_a_channel_changes_live() -> None:
+    async with MessageBus() as bus, bus.stream("a") as stream:
+        await bus.publish("a", 1)
+        bus.create_channel("a", priority=0)
+        await bus.publish("a", 2)
+        assert [(await anext(stream)).payload, (await anext(stream)).payload] == [2, 1]
+
+
+async def test_payloads_above_the_limit_are_refused_by_every_way_of_publishing() -> None:
+    async with MessageBus() as bus:
+        bus.create_channel("a", max_payload=3)
+        with pytest.raises(PayloadTooLarge) as caught:
+            await bus.publish("a", b"four")
+        assert (caught.value.size, caught.value.limit) == (4, 3)
+        with pytest.raises(PayloadTooLarge):
+            bus.publish_nowait("a", "äö")
+        with pytest.raises(PublishManyFailed) as many:
+            await bus.publish_many([("a", b"ok"), ("a", b"four"), ("b", b"anything")])
+        assert list(many.value.errors) == [1]
+        assert [id is not None for id in many.value.results] == [True, False, True]
+
+
+@virtual
+async def test_a_rate_limit_holds_publishers_back() -> None:
+    loop = asyncio.get_running_loop()
+    async with MessageBus(clock=loop.clock) as bus:  # type: ignore[attr-defined]
+        bus.create_channel("a", rate_limit=RateLimit(10, 5))
+        before = loop.time()
+        for number in range(15):
+            await bus.publish("a", number)
+        assert loop.time() - before == pytest.approx(1.0)
+        with pytest.raises(ChannelFull):
+            bus.publish_nowait("a", 16)
+
+
+async def test_isolated_payloads_are_copied_for_everyone() -> None:
+    got: list[list[int]] = []
+
+    async def change(payload: list[int]) -> None:
+        payload.append(99)
+        got.append(payload)
+
+    async with MessageBus() as bus:
+        bus.subscribe("a", change)
+        bus.create_channel("a", isolate=True)
+        bus.subscribe("a", change)
+        mine = [1]
+        await bus.publish("a", mine)
+        mine.append(2)
+    assert got == [[1, 99], [1, 99]]
+    assert mine == [1, 2]
+
+
+async def test_what_a_channel_needs_and_native_lacks_is_an_error() -> None:
+    async with MessageBus() as bus:
+        with pytest.raises(Unsupported, match="retention"):
+            bus.create_channel("a", retention=Retention(count=5))
+        with pytest.raises(Unsupported, match="start"):
+            bus.subscribe("a", print, start="beginning")
+
+
+async def test_a_configuration_object_and_fields_exclude_each_other() -> None:
+    bus = MessageBus()
+    assert bus.create_channel(ChannelConfig("a", ttl=5)).ttl == 5
+    with pytest.raises(TypeError):
+        bus.create_channel(ChannelConfig("a"), ttl=5)
+
+
+class Recorder(Middleware):
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    async def publish(self, publication: Publication, proceed: Publish) -> str | None:
+        self.log.append(f"{self.name} publishes {publication.payload}")
+        return await proceed(publication.with_headers(by=self.name))
+
+    async def handle(self, message: Message, proceed: Handle) -> Any:
+        self.log.append(f"{self.name} handles {message.payload}")
+        return await proceed(message)
+
+
+async def test_middleware_wraps_publishing_and_handling_live_and_in_order() -> None:
+    log: list[str] = []
+
+    async def handler(message: Message) -> str:
+        log.append(f"handler by {message.headers.get('by')}")
+        return "answer"
+
+    async with MessageBus() as bus:
+        bus.subscribe("a", handler)
+        assert await bus.request("a", 0) == "answer"
+        bus.use(Recorder("outer", log))
+        bus.use(Recorder("inner", log))
+        assert await bus.request("a", 1) == "answer"
+        with pytest.raises(Unsupported):
+            bus.publish_nowait("a", 2)
+    assert log == [
+        "handler by None",
+        "outer publishes 1",
+        "inner publishes 1",
+        "outer handles 1",
+        "inner handles 1",
+        "handler by inner",
+    ]
+
+
+class Dropper(Middleware):
+    async def publish(self, publication: Publication, proceed: Publish) -> str | None:
+        return None if publication.payload == "unwanted" else await proceed(publication)
+
+
+async def test_middleware_may_drop() -> None:
+    async with MessageBus() as bus:
+        bus.use(Dropper())
+        assert await bus.publish("a", "unwanted") is None
+        assert await bus.publish_many([("a", "unwanted"), ("a", "wanted")]) != [None, None]
+
+
+async def test_metrics_are_a_picture_that_stays() -> None:
+    async def handler(number: int) -> None:
+        if number == 3:
+            raise ValueError
+
+    async with MessageBus() as bus:
+        bus.subscribe("a", handler, name="worker", dead_letter=False)
+        before = bus.metrics()
+        await bus.publish_many([("a", number) for number in range(4)])
+        await bus.publish("nobody", 1)
+        assert bus.queue_size("a") == 4
+        assert bus.metrics().depth_by_priority == {50: 4}
+        await bus.close()
+        after = bus.metrics()
+    assert before.published == 0
+    assert after.published == 4
+    assert after.unrouted == 1
+    assert after.acked == 4
+    assert after.retried == 4
+    assert after.delivered == 8
+    assert after.in_flight == after.depth == 0
+    assert after.transport["discarded"] == 1
+    assert after.to_dict()["totals"]["acked"] == 4
