@@ -42,7 +42,7 @@ def read_signature(fn: Callable[..., Any], *, batch: bool) -> Signature:
     first, *others = _parameters(fn, name)
     wanted = [_annotation(fn, parameter, name) for parameter in (first, *others[:1])]
     if batch:
-        wanted = [_element(annotation, name, first=index == 0) for index, annotation in enumerate(wanted)]
+        wanted = [_element(wanted[0], name), *(_second_element(a, others[0].name, name) for a in wanted[1:])]
     elif get_origin(wanted[0]) in _LISTS and _is_message(*get_args(wanted[0])[:1]):
         raise BadHandler("it wants a list of messages: subscribe it with batch=", name)
     whole = wanted[0] is _EMPTY or _is_message(wanted[0])
@@ -176,15 +176,19 @@ def _scope(fn: object) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return inner.__globals__, {name: cell.cell_contents for name, cell in cells if cell != _UNASSIGNED}
 
 
-def _element(annotation: Any, name: str, *, first: bool) -> Any:
+def _element(annotation: Any, name: str) -> Any:
     """What a batch is a list of, by its annotation."""
     if annotation is _EMPTY or annotation in _LISTS:
         return _EMPTY
     if get_origin(annotation) in _LISTS:
         return get_args(annotation)[0]
-    if first:
-        raise BadHandler(f"batch= hands it a list, but it wants {_shown(annotation)}; annotate it list[...]", name)
-    return annotation
+    raise BadHandler(f"batch= hands it a list, but it wants {_shown(annotation)}; annotate it list[...]", name)
+
+
+def _second_element(annotation: Any, parameter: str, name: str) -> Any:
+    if _is_message(annotation):
+        raise BadHandler(f"batch= hands it lists, but {parameter!r} wants one Message; annotate it list[Message]", name)
+    return get_args(annotation)[0] if get_origin(annotation) in _LISTS else annotation
 
 
 def _is_message(annotation: Any = _EMPTY) -> bool:
