@@ -1,0 +1,58 @@
+//! The core of the bus as a Python module: conversions, the message type and the pump over `neuralcore-bus`.
+//!
+//! What runs once a message goes through raw types and vectorcalls; everything else is ordinary PyO3.
+
+#[cfg(not(all(Py_3_10, not(PyPy), not(GraalPy))))]
+compile_error!("neuralcore's native core is for CPython 3.10 and later");
+
+mod args;
+mod awaitable;
+mod bucket;
+mod clock;
+mod entry;
+mod fork;
+mod freelist;
+mod globals;
+mod ids;
+mod mailbox;
+mod many;
+mod message;
+mod message_type;
+mod obj;
+mod publish;
+mod pump;
+mod pump_type;
+mod rawtype;
+mod ready;
+mod results;
+mod route;
+mod router;
+mod stats;
+mod step;
+mod waiting;
+mod waker;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    globals::load(py)?;
+    fork::install(py)?;
+    stats::install(module)?;
+    module.add("IMPLEMENTATION", "native")?;
+    module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    module.add("Message", &globals::globals().message_type)?;
+    module.add("Pump", &globals::globals().pump_type)?;
+    module.add_class::<clock::PyClock>()?;
+    module.add_class::<mailbox::Mailbox>()?;
+    module.add_class::<route::Route>()?;
+    module.add_class::<router::Router>()?;
+    module.add_class::<bucket::TokenBucket>()?;
+    rawtype::add_method(py.get_type::<route::Route>().as_type_ptr(), c"publish", route::publish)?;
+    let router = py.get_type::<router::Router>().as_type_ptr();
+    rawtype::add_method(router, c"publish", router::publish)?;
+    rawtype::add_method(router, c"publish_nowait", router::publish_nowait)?;
+    let sequence = py.import("collections.abc")?.getattr("Sequence")?;
+    sequence.call_method1("register", (py.get_type::<results::Results>(),)).map(drop)
+}

@@ -1,0 +1,390 @@
+//! Many publishes in one call.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyDictMethods};
+
+use crate::args::{OPTION_COUNT, Object, Signature, occurred};
+use crate::awaitable::{Outcome, as_next, coroutine_like, thrown};
+use crate::globals::globals;
+use crate::obj::{
+    R, Raised, Ref, attached, guarded, guarded_object, is_exception, preserving, raise,
+    raise_object, taken, unraisable,
+};
+use crate::publish::{self, Patience, Progress};
+use crate::rawtype::TypeBuilder;
+use crate::results::Results;
+use crate::route::Route;
+use crate::router::Router;
+
+/// A call with room for all may go on this long before it lets the loop run.
+const STRIDE: u32 = 1024;
+
+struct Many {
+    router: Ref,
+    items: Ref,
+    results: Results,
+    errors: Vec<(usize, Ref)>,
+    /// The awaitable of the item that has to wait.
+    current: Option<Ref>,
+    since_yield: u32,
+    must_yield: bool,
+    begun: bool,
+    over: bool,
+}
+
+#[repr(C)]
+struct ManyObject {
+    ob_base: ffi::PyObject,
+    many: Option<Box<Many>>,
+}
+
+pub(crate) fn build() -> R<Ref> {
+    coroutine_like(
+        TypeBuilder::new::<ManyObject>(c"neuralcore._native.PublishMany", c"Publishes in order."),
+        am_send,
+        next,
+    )
+    .collected(traverse, clear)
+    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+    .fast(c"throw", throw)
+    .no_args(c"close", close)
+    .build()
+}
+
+/// `Router.publish_many(items)`.
+pub(crate) fn start(router: &Ref, items: &Bound<'_, PyAny>) -> R<Ref> {
+    // SAFETY: the fresh object's only field is written before the collector may see it.
+    unsafe {
+        let many = Many {
+            router: router.clone(),
+            items: Ref::steal(ffi::PyObject_GetIter(items.as_ptr()))?,
+            results: Results::new(Router::of(router).ids.prefix()),
+            errors: Vec::new(),
+            current: None,
+            since_yield: 0,
+            must_yield: false,
+            begun: false,
+            over: false,
+        };
+        let kind = globals().many_type.as_ptr().cast();
+        let object = ffi::PyObject_GC_New::<ManyObject>(kind);
+        if object.is_null() {
+            return Err(Raised);
+        }
+        ptr::write(&raw mut (*object).many, Some(Box::new(many)));
+        ffi::PyObject_GC_Track(object.cast());
+        Ref::steal(object.cast())
+    }
+}
+
+enum Step {
+    Yield(Ref),
+    Return(Ref),
+}
+
+impl Many {
+    fn advance(&mut self, mut input: Option<Ref>) -> R<Step> {
+        loop {
+            if let Some(current) = self.current.take() {
+                match drive(&current, input.take()) {
+                    Ok(Step::Yield(yielded)) => {
+                        self.current = Some(current);
+                        self.since_yield = 0;
+                        return Ok(Step::Yield(yielded));
+                    }
+                    Ok(Step::Return(value)) => self.results.push(Outcome::Object(value)),
+                    Err(raised) => self.refused(raised)?,
+                }
+            }
+            if self.must_yield && self.since_yield >= STRIDE {
+                return Ok(self.pause());
+            }
+            // SAFETY: the iterator is live; null without an exception is its end.
+            let item = unsafe { Ref::steal(ffi::PyIter_Next(self.items.as_ptr())) };
+            let Ok(item) = item else {
+                if occurred() {
+                    return Err(Raised);
+                }
+                return if self.must_yield {
+                    Ok(self.pause())
+                } else {
+                    self.answer().map(Step::Return)
+                };
+            };
+            self.must_yield |= Router::of(&self.router).tick();
+            self.since_yield += 1;
+            match self.publish(item) {
+                Ok(Progress::Done(outcome)) => self.results.push(outcome),
+                Ok(Progress::Waiting(awaitable)) => self.current = Some(awaitable),
+                Err(raised) => self.refused(raised)?,
+            }
+        }
+    }
+
+    fn pause(&mut self) -> Step {
+        self.must_yield = false;
+        self.since_yield = 0;
+        Step::Yield(Ref::none())
+    }
+
+    /// One item: `(channel, payload[, priority[, options]])`.
+    fn publish(&self, item: Ref) -> R<Progress> {
+        // SAFETY: the tuple keeps its items alive for the call.
+        unsafe {
+            let item = match ffi::PyTuple_CheckExact(item.as_ptr()) {
+                0 => Ref::steal(ffi::PySequence_Tuple(item.as_ptr()))?,
+                _ => item,
+            };
+            let part = |index: isize| ffi::PyTuple_GET_ITEM(item.as_ptr(), index);
+            let length = ffi::PyTuple_GET_SIZE(item.as_ptr());
+            if !(2..=4).contains(&length) {
+                let text = format!(
+                    "an item is (channel, payload[, priority[, options]]), not {length} values"
+                );
+                return Err(raise(&globals().type_error, &text));
+            }
+            let router = Router::of(&self.router);
+            let route = router.route(part(0))?;
+            let mut slots = [ptr::null_mut(); OPTION_COUNT];
+            if length > 2 {
+                slots[0] = part(2);
+            }
+            let options = if length > 3 && part(3) != ffi::Py_None() {
+                Some(mapping(part(3), &mut slots)?)
+            } else {
+                None
+            };
+            if let Some(path) = Route::of(&route).settings().path.clone() {
+                return crate::router::call_path(&path, part(1), &slots)
+                    .and_then(|answer| awaiting(answer));
+            }
+            let slots = (length > 2).then_some(&slots);
+            let progress = publish::enter(&route, part(1), slots, Patience::Wait);
+            drop(options);
+            progress
+        }
+    }
+
+    /// Keeps the error of one item; what is no `Exception` stops everything.
+    #[cold]
+    fn refused(&mut self, raised: Raised) -> R<()> {
+        let exception = taken(raised);
+        if !is_exception(&exception, &globals().exception) {
+            return Err(raise_object(exception));
+        }
+        self.errors.push((self.results.len(), exception));
+        self.results.push(Outcome::Object(Ref::none()));
+        Ok(())
+    }
+
+    fn answer(&mut self) -> R<Ref> {
+        let py = attached();
+        let results = std::mem::replace(&mut self.results, Results::new(0));
+        let results = Bound::new(py, results)?;
+        if self.errors.is_empty() {
+            return Ok(Ref::from(results.into_any()));
+        }
+        let errors = PyDict::new(py);
+        for (index, exception) in self.errors.drain(..) {
+            errors.set_item(index, exception)?;
+        }
+        let detail = (results, errors).into_pyobject(py)?;
+        let detail = Ref::from(detail.into_any());
+        Err(Router::of(&self.router).error("many", &globals().empty, &detail))
+    }
+}
+
+/// The options of one item, sorted into `slots`; the dict that keeps them alive.
+unsafe fn mapping(options: Object, slots: &mut [Object; OPTION_COUNT]) -> R<Ref> {
+    let names = &globals().publish_names[2..];
+    let signature = Signature { function: "publish_many", names, positional: 0, required: 0 };
+    // SAFETY: a copy is ours, and its values live as long as it.
+    unsafe {
+        let copy = Ref::steal(ffi::PyDict_New())?;
+        if ffi::PyDict_Update(copy.as_ptr(), options) != 0 {
+            return Err(Raised);
+        }
+        signature.keywords(slots, copy.as_ptr())?;
+        Ok(copy)
+    }
+}
+
+/// What a path answered, as what can be driven.
+unsafe fn awaiting(awaitable: Ref) -> R<Progress> {
+    // SAFETY: reading the type of a live object.
+    unsafe {
+        let slots = (*ffi::Py_TYPE(awaitable.as_ptr())).tp_as_async;
+        let iterator = match slots.as_ref().and_then(|slots| slots.am_await) {
+            Some(_) if ffi::PyCoro_CheckExact(awaitable.as_ptr()) != 0 => awaitable,
+            Some(am_await) => Ref::steal(am_await(awaitable.as_ptr()))?,
+            None => awaitable,
+        };
+        Ok(Progress::Waiting(iterator))
+    }
+}
+
+fn drive(iterator: &Ref, input: Option<Ref>) -> R<Step> {
+    let value = input.unwrap_or_else(Ref::none);
+    let mut result = ptr::null_mut();
+    // SAFETY: both are live; the result is a new reference unless the call failed.
+    unsafe {
+        match ffi::PyIter_Send(iterator.as_ptr(), value.as_ptr(), &mut result) {
+            ffi::PySendResult::PYGEN_RETURN => Ok(Step::Return(Ref::steal(result)?)),
+            ffi::PySendResult::PYGEN_NEXT => Ok(Step::Yield(Ref::steal(result)?)),
+            ffi::PySendResult::PYGEN_ERROR => Err(Raised),
+        }
+    }
+}
+
+fn of<'a>(object: Object) -> R<&'a mut Many> {
+    // SAFETY: CPython checked the type of self; a step that is under way keeps others out by `over`.
+    let many = unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() };
+    match many {
+        Some(many) if !many.over => Ok(many),
+        _ => Err(raise(&globals().runtime_error, "cannot reuse already awaited publish_many")),
+    }
+}
+
+/// Runs one step with everybody else kept out; it is over unless it yielded.
+fn step(object: Object, body: impl FnOnce(&mut Many) -> R<Step>) -> R<Step> {
+    let many = of(object)?;
+    many.begun = true;
+    many.over = true;
+    let answer = body(many);
+    if matches!(answer, Ok(Step::Yield(_))) {
+        many.over = false;
+    }
+    answer
+}
+
+unsafe extern "C" fn am_send(
+    object: Object,
+    value: Object,
+    result: *mut Object,
+) -> ffi::PySendResult {
+    guarded(ffi::PySendResult::PYGEN_ERROR, || {
+        // SAFETY: CPython's own arguments; `result` is writable.
+        unsafe {
+            let value = (!value.is_null()).then(|| Ref::borrow(value));
+            match step(object, |many| many.advance(value))? {
+                Step::Yield(yielded) => {
+                    *result = yielded.into_ptr();
+                    Ok(ffi::PySendResult::PYGEN_NEXT)
+                }
+                Step::Return(answer) => {
+                    *result = answer.into_ptr();
+                    Ok(ffi::PySendResult::PYGEN_RETURN)
+                }
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn next(object: Object) -> Object {
+    let mut result = ptr::null_mut();
+    // SAFETY: as `am_send`.
+    unsafe {
+        let status = am_send(object, ptr::null_mut(), &mut result);
+        as_next(status, result)
+    }
+}
+
+/// Into the item that waits; its error is one item's error unless it is no `Exception`.
+unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython's own arguments.
+        let exception = taken(unsafe { thrown(args, nargs) });
+        let answer = step(object, |many| {
+            let Some(current) = many.current.take() else {
+                return Err(raise_object(exception));
+            };
+            match current.method(&globals().throw, &[exception.as_ptr()]) {
+                Ok(yielded) => {
+                    many.current = Some(current);
+                    Ok(Step::Yield(yielded))
+                }
+                Err(raised) => {
+                    match crate::step::stop_value(raised) {
+                        Ok(value) => many.results.push(Outcome::Object(value)),
+                        Err(raised) => many.refused(raised)?,
+                    }
+                    many.advance(None)
+                }
+            }
+        })?;
+        match answer {
+            Step::Yield(yielded) => Ok(yielded),
+            Step::Return(value) => {
+                Err(raise_object(globals().stop_iteration.call(&[value.as_ptr()])?))
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn close(object: Object, _: Object) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython passes a live object.
+        let Some(many) = (unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() }) else {
+            return Ok(Ref::none());
+        };
+        many.begun = true;
+        many.over = true;
+        match many.current.take() {
+            Some(current) => current.method(&globals().close, &[]),
+            None => Ok(Ref::none()),
+        }
+    })
+}
+
+unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector only reads; the first non-zero answer is handed on.
+    unsafe {
+        let answer = visit(ffi::Py_TYPE(object).cast(), arg);
+        if answer != 0 {
+            return answer;
+        }
+        let Some(many) = &(*object.cast::<ManyObject>()).many else { return 0 };
+        let errors = many.errors.iter().map(|(_, exception)| exception);
+        for reference in [&many.router, &many.items].into_iter().chain(&many.current).chain(errors)
+        {
+            let answer = visit(reference.as_ptr(), arg);
+            if answer != 0 {
+                return answer;
+            }
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn clear(object: Object) -> c_int {
+    // SAFETY: the fields are out of the object before any destructor runs.
+    unsafe {
+        let garbage = (*object.cast::<ManyObject>()).many.take();
+        drop(garbage);
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(object: Object) {
+    // SAFETY: the last reference is gone.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let unawaited =
+            (*object.cast::<ManyObject>()).many.as_ref().is_some_and(|many| !many.begun);
+        preserving(|| {
+            clear(object);
+            let text = c"publish_many was never awaited, so nothing was published";
+            let warning = globals().runtime_warning.as_ptr();
+            if unawaited && ffi::PyErr_WarnEx(warning, text.as_ptr(), 1) != 0 {
+                unraisable(Raised, ptr::null_mut());
+            }
+        });
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}

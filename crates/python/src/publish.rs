@@ -1,0 +1,381 @@
+//! From a publish to the mailboxes.
+
+use neuralcore_bus::Id;
+use neuralcore_bus::mailbox::{Delayed, Entered, Push, Reserve};
+use pyo3::ffi;
+
+use crate::args::{OPTION_COUNT, Object, Options};
+use crate::awaitable::{Outcome, done};
+use crate::entry::Entry;
+use crate::mailbox::{Mailbox, Ticket};
+use crate::message;
+use crate::obj::{R, Raised, Ref};
+use crate::pump;
+use crate::route::{self, Route};
+use crate::waiting;
+
+/// One publish in this many is timed.
+const SAMPLE: u64 = 64;
+
+/// The longest that a message with a wall-clock time sleeps before that clock is looked at again.
+const WALL_CHECK_NS: u64 = 1_000_000_000;
+
+/// A message on its way into its mailboxes.
+pub(crate) struct Parcel {
+    pub(crate) entry: Entry,
+    pub(crate) rank: i64,
+    pub(crate) when: When,
+    pub(crate) mandatory: bool,
+}
+
+/// When it may be handled.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct When {
+    /// Monotonic.
+    delay_until_ns: Option<u64>,
+    /// Wall clock.
+    not_before_ns: Option<i64>,
+}
+
+/// How far a publish came.
+pub(crate) enum Progress {
+    Done(Outcome),
+    Waiting(Ref),
+}
+
+/// Whether a publish may wait for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    Refuse,
+}
+
+/// `publish`: the awaitable.
+#[inline]
+pub(crate) fn awaited(
+    route: &Ref,
+    payload: Object,
+    options: Option<&[Object; OPTION_COUNT]>,
+) -> R<Ref> {
+    let yields = Route::of(route).router().tick();
+    match enter(route, payload, options, Patience::Wait)? {
+        Progress::Done(outcome) => done(outcome, yields),
+        Progress::Waiting(waiting) => Ok(waiting),
+    }
+}
+
+/// `publish_nowait`: the id, or None.
+pub(crate) fn immediate(
+    route: &Ref,
+    payload: Object,
+    options: Option<&[Object; OPTION_COUNT]>,
+) -> R<Outcome> {
+    match enter(route, payload, options, Patience::Refuse)? {
+        Progress::Done(outcome) => Ok(outcome),
+        Progress::Waiting(_) => unreachable!("a publish without patience never waits"),
+    }
+}
+
+/// Enters one message, or begins to wait.
+#[inline]
+pub(crate) fn enter(
+    route_ref: &Ref,
+    payload: Object,
+    options: Option<&[Object; OPTION_COUNT]>,
+    patience: Patience,
+) -> R<Progress> {
+    let route = Route::of(route_ref);
+    let mut sampled = 0;
+    route.count(|counters| sampled = counters.published);
+    if sampled.is_multiple_of(SAMPLE) {
+        return timed(route_ref, payload, options, patience);
+    }
+    dispatch(route_ref, payload, options, patience)
+}
+
+#[cold]
+fn timed(
+    route_ref: &Ref,
+    payload: Object,
+    options: Option<&[Object; OPTION_COUNT]>,
+    patience: Patience,
+) -> R<Progress> {
+    let clock = &Route::of(route_ref).router().clock;
+    let begun = clock.monotonic_ns();
+    let progress = dispatch(route_ref, payload, options, patience)?;
+    if let Progress::Done(_) = progress {
+        let elapsed = clock.monotonic_ns().saturating_sub(begun);
+        Route::of(route_ref).latency.record(elapsed);
+    }
+    Ok(progress)
+}
+
+#[inline]
+fn dispatch(
+    route_ref: &Ref,
+    payload: Object,
+    options: Option<&[Object; OPTION_COUNT]>,
+    patience: Patience,
+) -> R<Progress> {
+    let route = Route::of(route_ref);
+    // SAFETY: the payload is live. The borrows of settings and targets end before Python code can run.
+    unsafe {
+        let settings = route.settings();
+        if options.is_none() && settings.ttl_ns.is_none() {
+            let rank = settings.priority;
+            if let &[target] = route.targets()? {
+                return single(route_ref, target, rank, Ref::borrow(payload), patience);
+            }
+        }
+        let options =
+            options.map_or_else(|| Ok(Options::default()), |slots| Options::read(slots))?;
+        general(route_ref, Ref::borrow(payload), options, patience)
+    }
+}
+
+/// The hot path: one mailbox, no options.
+///
+/// # Safety
+/// `target` is a live mailbox of the route's current targets.
+#[inline]
+unsafe fn single(
+    route_ref: &Ref,
+    target: *mut ffi::PyObject,
+    rank: i64,
+    payload: Ref,
+    patience: Patience,
+) -> R<Progress> {
+    let route = Route::of(route_ref);
+    let router = route.router();
+    let id = router.ids.next();
+    let stamp_ns = router.stamp(id.count);
+    let route_held = Some(route_ref.clone());
+    let entry = Entry { payload, route: route_held, extras: None, seq: id.count, stamp_ns };
+    // SAFETY: by contract; what runs Python code below holds its own reference.
+    let mailbox: &Mailbox = unsafe { route::mailbox(target) };
+    match mailbox.core.push(rank, entry) {
+        Push::Queued(wake) => {
+            route.count(|counters| counters.published += 1);
+            if let Some(worker) = wake {
+                mailbox.wake(worker);
+            }
+            Ok(Progress::Done(Outcome::Id { prefix: id.prefix, seq: id.count }))
+        }
+        // SAFETY: as above.
+        other => unsafe { crowded(route_ref, target, (rank, id), other, patience) },
+    }
+}
+
+/// What is left of [`single`] when there was no room.
+#[cold]
+unsafe fn crowded(
+    route_ref: &Ref,
+    target: *mut ffi::PyObject,
+    (rank, id): (i64, Id),
+    push: Push<Entry>,
+    patience: Patience,
+) -> R<Progress> {
+    let route = Route::of(route_ref);
+    // SAFETY: the mailbox is live, and held from here on.
+    let mailbox = unsafe { Ref::borrow(target) };
+    let parcel = |entry| Parcel { entry, rank, when: When::default(), mandatory: false };
+    match push {
+        Push::Queued(_) => unreachable!("there was room"),
+        Push::Replaced { evicted, wake } => {
+            route.count(|counters| counters.published += 1);
+            drop(evicted);
+            Mailbox::of(&mailbox).wake_some(wake);
+            Ok(Progress::Done(Outcome::Id { prefix: id.prefix, seq: id.count }))
+        }
+        Push::Dropped(entry) => {
+            route.count(|counters| counters.dropped += 1);
+            drop(entry);
+            Ok(Progress::Done(Outcome::Object(Ref::none())))
+        }
+        Push::Rejected(entry) => Err(refused(route, "full", parcel(entry))),
+        Push::Full(entry) if patience == Patience::Refuse => {
+            Err(refused(route, "full", parcel(entry)))
+        }
+        Push::Full(entry) => waiting::start(route_ref, vec![mailbox], parcel(entry)),
+        Push::Closed(entry) => unrouted(route, parcel(entry)),
+    }
+}
+
+/// Any number of mailboxes, any options.
+fn general(route_ref: &Ref, payload: Ref, options: Options, patience: Patience) -> R<Progress> {
+    let route = Route::of(route_ref);
+    let parcel = parcel(route_ref, payload, options)?;
+    // SAFETY: the mailboxes are held before anything else happens.
+    let targets = unsafe { route::held(route.targets()?) };
+    if targets.is_empty() {
+        return unrouted(route, parcel);
+    }
+    let mut reserved = Vec::with_capacity(targets.len());
+    let mut dropped = false;
+    for (index, target) in targets.iter().enumerate() {
+        let core = &Mailbox::of(target).core;
+        match core.reserve(Ticket::PROBE) {
+            Reserve::Granted => reserved.push(index),
+            Reserve::DropNew(_) => dropped = true,
+            Reserve::Closed(_) => {}
+            Reserve::Reject(_) | Reserve::Deadlock(_) => {
+                give_back(&targets, &reserved);
+                return Err(refused(route, "full", parcel));
+            }
+            Reserve::Waiting => {
+                core.cancel(|ticket| ticket.is_probe());
+                if patience == Patience::Refuse {
+                    give_back(&targets, &reserved);
+                    return Err(refused(route, "full", parcel));
+                }
+                let begun = waiting::Begun { reserved, next: index, dropped };
+                return waiting::resume(route_ref, targets, parcel, begun);
+            }
+        }
+    }
+    hand_over(route, &targets, &reserved, dropped, parcel).map(Progress::Done)
+}
+
+/// Builds the entry from the options and the route's defaults.
+fn parcel(route_ref: &Ref, payload: Ref, options: Options) -> R<Parcel> {
+    let route = Route::of(route_ref);
+    let router = route.router();
+    // SAFETY: copied out at once.
+    let (rank, ttl_ns) = unsafe {
+        let settings = route.settings();
+        (options.priority.unwrap_or(settings.priority), options.ttl_ns.or(settings.ttl_ns))
+    };
+    if options.priority.is_some() && !router.admits(rank) {
+        route.count(|counters| counters.refused += 1);
+        // SAFETY: answers a new reference or null.
+        let number = unsafe { Ref::steal(ffi::PyLong_FromLongLong(rank))? };
+        return Err(router.error("priority", route.channel(), &number));
+    }
+    let mut extras = options.extras;
+    if let Some(ttl_ns) = ttl_ns {
+        let expires = router.clock.time_ns().saturating_add(ttl_ns);
+        extras.get_or_insert_default().expires_at_ns = Some(expires);
+    }
+    let when = When {
+        delay_until_ns: options
+            .delay_ns
+            .map(|delay| router.clock.monotonic_ns().saturating_add(delay)),
+        not_before_ns: options.not_before_ns,
+    };
+    let id = router.ids.next();
+    let entry = Entry {
+        payload,
+        route: Some(route_ref.clone()),
+        extras,
+        seq: id.count,
+        stamp_ns: router.stamp(id.count),
+    };
+    Ok(Parcel { entry, rank, when, mandatory: options.mandatory })
+}
+
+/// Enters a parcel into the mailboxes that have a slot for it.
+pub(crate) fn hand_over(
+    route: &Route,
+    targets: &[Ref],
+    reserved: &[usize],
+    dropped: bool,
+    parcel: Parcel,
+) -> R<Outcome> {
+    let Some((&last, others)) = reserved.split_last() else {
+        if !dropped {
+            return match unrouted(route, parcel)? {
+                Progress::Done(outcome) => Ok(outcome),
+                Progress::Waiting(_) => unreachable!("nobody to wait for"),
+            };
+        }
+        route.count(|counters| counters.dropped += 1);
+        return Ok(Outcome::Object(Ref::none()));
+    };
+    let outcome = identified(route, &parcel.entry);
+    let mut raised = Ok(());
+    for &index in others {
+        let copy = parcel.entry.copied();
+        raised = raised.and(put(&targets[index], parcel.rank, copy, parcel.when));
+    }
+    raised = raised.and(put(&targets[last], parcel.rank, parcel.entry, parcel.when));
+    route.count(|counters| counters.published += 1);
+    raised.map(|()| outcome)
+}
+
+/// Uses one reserved slot.
+fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
+    let mailbox = Mailbox::of(target);
+    let Some(due_ns) = when.due(mailbox) else {
+        match mailbox.core.enter(rank, entry) {
+            Entered::Queued { evicted, wake } => {
+                drop(evicted);
+                mailbox.wake_some(wake);
+            }
+            Entered::Closed(entry) => drop(entry),
+        }
+        return Ok(());
+    };
+    match mailbox.core.delay(rank, entry, due_ns, mailbox.clock.monotonic_ns()) {
+        Delayed::Held { evicted, earliest_changed, wake } => {
+            drop(evicted);
+            mailbox.wake_some(wake);
+            mailbox.announce(target, earliest_changed)
+        }
+        Delayed::Closed(entry) => {
+            drop(entry);
+            Ok(())
+        }
+    }
+}
+
+impl When {
+    /// The monotonic time to look at the message again; None when it may be handled at once.
+    pub(crate) fn due(self, mailbox: &Mailbox) -> Option<u64> {
+        let wall = self.not_before_ns.and_then(|at| wall_due(mailbox, at));
+        self.delay_until_ns.max(wall)
+    }
+}
+
+/// The monotonic time at which to look at the wall clock again; None when it has reached `at_ns`.
+pub(crate) fn wall_due(mailbox: &Mailbox, at_ns: i64) -> Option<u64> {
+    let left = at_ns.saturating_sub(mailbox.clock.time_ns());
+    (left > 0).then(|| mailbox.clock.monotonic_ns() + WALL_CHECK_NS.min(left as u64))
+}
+
+pub(crate) fn give_back(targets: &[Ref], reserved: &[usize]) {
+    for &index in reserved {
+        let granted = Mailbox::of(&targets[index]).core.unreserve();
+        waiting::granted(granted);
+    }
+}
+
+/// The message is gone: nobody listens.
+fn unrouted(route: &Route, parcel: Parcel) -> R<Progress> {
+    if parcel.mandatory {
+        return Err(refused(route, "no_subscribers", parcel));
+    }
+    route.count(|counters| counters.unrouted += 1);
+    Ok(Progress::Done(identified(route, &parcel.entry)))
+}
+
+/// Sets the exception for a publish that is refused.
+pub(crate) fn refused(route: &Route, kind: &str, parcel: Parcel) -> Raised {
+    route.count(|counters| counters.refused += 1);
+    match message::from_entry(parcel.entry, parcel.rank, None) {
+        Ok(message) => route.router().error(kind, route.channel(), &message),
+        Err(raised) => raised,
+    }
+}
+
+pub(crate) fn identified(route: &Route, entry: &Entry) -> Outcome {
+    let given = entry.extras.as_ref().and_then(|extras| extras.message_id.clone());
+    match given {
+        Some(id) => Outcome::Object(id),
+        None => Outcome::Id { prefix: route.router().ids.prefix(), seq: entry.seq },
+    }
+}
+
+/// The worker of `mailbox` whose handler is publishing, if any.
+pub(crate) fn publishing_worker(mailbox: &Mailbox) -> Option<neuralcore_bus::WorkerId> {
+    pump::driving().and_then(|pump| pump.worker_of(mailbox))
+}

@@ -1,0 +1,385 @@
+//! A publish that waits for room.
+//!
+//! It has its place among the waiters from the call on. Mailboxes know it by an unowned pointer, which its destructor
+//! withdraws: an awaitable that is thrown away gives back all it had.
+
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use neuralcore_bus::WorkerId;
+use neuralcore_bus::mailbox::Reserve;
+use pyo3::ffi;
+
+use crate::args::Object;
+use crate::awaitable::{Outcome, as_next, coroutine_like, thrown};
+use crate::globals::globals;
+use crate::mailbox::{Mailbox, Ticket};
+use crate::obj::{
+    GilCell, R, Raised, Ref, guarded, guarded_object, preserving, raise_object, taken, unraisable,
+};
+use crate::publish::{self, Parcel, Progress};
+use crate::rawtype::TypeBuilder;
+use crate::route::Route;
+use crate::waker::Waker;
+
+enum Status {
+    Pending(Parcel),
+    Done(Outcome),
+    Failed(Ref),
+    /// Cancelled, or its error was raised.
+    Over,
+}
+
+/// What a publish had when it began to wait.
+pub(crate) struct Begun {
+    pub(crate) reserved: Vec<usize>,
+    pub(crate) next: usize,
+    pub(crate) dropped: bool,
+}
+
+struct Waiting {
+    route: Ref,
+    targets: Vec<Ref>,
+    begun: Begun,
+    /// The mailbox and worker whose handler published.
+    worker: Option<(usize, WorkerId)>,
+    status: Status,
+    waker: Option<Waker>,
+    awaited: bool,
+}
+
+#[repr(C)]
+pub(crate) struct WaitingObject {
+    ob_base: ffi::PyObject,
+    /// None once the collector has cleared it.
+    waiting: Option<Waiting>,
+}
+
+pub(crate) fn build() -> R<Ref> {
+    coroutine_like(
+        TypeBuilder::new::<WaitingObject>(
+            c"neuralcore._native.WaitingPublish",
+            c"A publish that waits for room.",
+        ),
+        am_send,
+        next,
+    )
+    .collected(traverse, clear)
+    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+    .fast(c"throw", throw)
+    .no_args(c"close", close)
+    .build()
+}
+
+/// Waits for one mailbox.
+pub(crate) fn start(route: &Ref, targets: Vec<Ref>, parcel: Parcel) -> R<Progress> {
+    let begun = Begun { reserved: Vec::new(), next: 0, dropped: false };
+    resume(route, targets, parcel, begun)
+}
+
+/// Goes on where a publish met a full mailbox.
+pub(crate) fn resume(route: &Ref, targets: Vec<Ref>, parcel: Parcel, begun: Begun) -> R<Progress> {
+    let worker = targets.iter().enumerate().find_map(|(index, target)| {
+        publish::publishing_worker(Mailbox::of(target)).map(|worker| (index, worker))
+    });
+    let waiting = Waiting {
+        route: route.clone(),
+        targets,
+        begun,
+        worker,
+        status: Status::Pending(parcel),
+        waker: None,
+        awaited: false,
+    };
+    // SAFETY: the fresh object's only field is written before the collector may see it.
+    let object = unsafe {
+        let kind = globals().waiting_type.as_ptr().cast();
+        let object = ffi::PyObject_GC_New::<WaitingObject>(kind);
+        if object.is_null() {
+            abandon(waiting);
+            return Err(Raised);
+        }
+        ptr::write(&raw mut (*object).waiting, Some(waiting));
+        ffi::PyObject_GC_Track(object.cast());
+        Ref::steal(object.cast())?
+    };
+    advance(&object);
+    match std::mem::replace(&mut of(&object).status, Status::Over) {
+        Status::Failed(exception) => Err(raise_object(exception)),
+        Status::Done(outcome) => Ok(Progress::Done(outcome)),
+        pending => {
+            of(&object).status = pending;
+            Ok(Progress::Waiting(object))
+        }
+    }
+}
+
+#[allow(clippy::mut_from_ref)]
+fn of(object: &Ref) -> &mut Waiting {
+    // SAFETY: the object is a waiting publish; a cleared one has no references left that could get here.
+    unsafe {
+        let waiting = &mut (*object.as_ptr().cast::<WaitingObject>()).waiting;
+        waiting.as_mut().expect("a waiting publish in use was not cleared")
+    }
+}
+
+fn abandon(waiting: Waiting) {
+    publish::give_back(&waiting.targets, &waiting.begun.reserved);
+}
+
+/// Takes slots until one is missing; with all of them hands the message over.
+fn advance(object: &Ref) {
+    let waiting = of(object);
+    while let Some(target) = waiting.targets.get(waiting.begun.next) {
+        let core = &Mailbox::of(target).core;
+        let ticket = Ticket::of(object.as_ptr());
+        let worker = waiting.worker.filter(|(index, _)| *index == waiting.begun.next);
+        let reserve = match worker {
+            Some((_, worker)) => core.reserve_from(worker, ticket),
+            None => core.reserve(ticket),
+        };
+        match reserve {
+            Reserve::Waiting => return,
+            Reserve::Granted => waiting.begun.reserved.push(waiting.begun.next),
+            Reserve::DropNew(_) => waiting.begun.dropped = true,
+            Reserve::Closed(_) => {}
+            Reserve::Reject(_) => return fail(object, "full"),
+            Reserve::Deadlock(_) => return fail(object, "deadlock"),
+        }
+        waiting.begun.next += 1;
+    }
+    if let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) {
+        let reserved = std::mem::take(&mut waiting.begun.reserved);
+        let route = Route::of(&waiting.route);
+        let outcome =
+            publish::hand_over(route, &waiting.targets, &reserved, waiting.begun.dropped, parcel);
+        of(object).status = match outcome {
+            Ok(outcome) => Status::Done(outcome),
+            Err(raised) => Status::Failed(taken(raised)),
+        };
+        notify(object);
+    }
+}
+
+fn fail(object: &Ref, kind: &str) {
+    let waiting = of(object);
+    if let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) {
+        let reserved = std::mem::take(&mut waiting.begun.reserved);
+        publish::give_back(&waiting.targets, &reserved);
+        let raised = publish::refused(Route::of(&waiting.route), kind, parcel);
+        of(object).status = Status::Failed(taken(raised));
+        notify(object);
+    }
+}
+
+fn notify(object: &Ref) {
+    if let Some(waker) = of(object).waker.take() {
+        waker.wake();
+    }
+}
+
+/// Publishers to whom a slot was granted, until somebody has seen to them: granting can grant again, at any depth.
+static GRANTED: GilCell<VecDeque<Ref>> = GilCell::new(VecDeque::new());
+static GRANTING: GilCell<bool> = GilCell::new(false);
+
+/// The ticket's publish has its slot: it goes on.
+#[inline]
+pub(crate) fn granted(ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        grant(ticket.into_object());
+    }
+}
+
+#[cold]
+fn grant(object: Ref) {
+    // SAFETY: the borrows end with their statements.
+    unsafe {
+        GRANTED.get().push_back(object);
+        if std::mem::replace(GRANTING.get(), true) {
+            return;
+        }
+        while let Some(object) = GRANTED.get().pop_front() {
+            proceed(&object);
+        }
+        *GRANTING.get() = false;
+    }
+}
+
+fn proceed(object: &Ref) {
+    let waiting = of(object);
+    waiting.begun.reserved.push(waiting.begun.next);
+    waiting.begun.next += 1;
+    match waiting.status {
+        Status::Pending(_) => advance(object),
+        // Cancelled between the grant and now: `cancel` could not give this slot back.
+        _ => {
+            let reserved = std::mem::take(&mut waiting.begun.reserved);
+            publish::give_back(&waiting.targets, &reserved);
+        }
+    }
+}
+
+/// The mailbox was closed: the publish is refused.
+pub(crate) fn closed(ticket: Ticket) {
+    let object = ticket.into_object();
+    let waiting = of(&object);
+    let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) else {
+        return;
+    };
+    let reserved = std::mem::take(&mut waiting.begun.reserved);
+    publish::give_back(&waiting.targets, &reserved);
+    let raised = publish::refused(Route::of(&waiting.route), "closed", parcel);
+    of(&object).status = Status::Failed(taken(raised));
+    notify(&object);
+}
+
+/// Gives back all that a publish which has not happened holds.
+unsafe fn cancel(object: *mut ffi::PyObject) {
+    // SAFETY: the object is live or in its destructor.
+    let Some(waiting) = (unsafe { (*object.cast::<WaitingObject>()).waiting.as_mut() }) else {
+        return;
+    };
+    if !matches!(waiting.status, Status::Pending(_)) {
+        return;
+    }
+    let status = std::mem::replace(&mut waiting.status, Status::Over);
+    if let Some(target) = waiting.targets.get(waiting.begun.next) {
+        Mailbox::of(target).core.cancel(|ticket| ticket.is(object));
+    }
+    let reserved = std::mem::take(&mut waiting.begun.reserved);
+    publish::give_back(&waiting.targets, &reserved);
+    drop(status);
+}
+
+unsafe extern "C" fn am_send(object: Object, _: Object, result: *mut Object) -> ffi::PySendResult {
+    guarded(ffi::PySendResult::PYGEN_ERROR, || {
+        // SAFETY: the object is live for the call.
+        let object = unsafe { Ref::borrow(object) };
+        let (status, value) = step(&object)?;
+        // SAFETY: `result` is writable.
+        unsafe { *result = value.into_ptr() };
+        Ok(status)
+    })
+}
+
+fn step(object: &Ref) -> R<(ffi::PySendResult, Ref)> {
+    let waiting = of(object);
+    waiting.awaited = true;
+    match std::mem::replace(&mut waiting.status, Status::Over) {
+        Status::Done(outcome) => {
+            let value = outcome.value();
+            waiting.status = Status::Done(outcome);
+            Ok((ffi::PySendResult::PYGEN_RETURN, value?))
+        }
+        Status::Failed(exception) => Err(raise_object(exception)),
+        Status::Over => Err(crate::obj::raise(
+            &globals().runtime_error,
+            "this publish was cancelled or has already failed",
+        )),
+        pending => {
+            waiting.status = pending;
+            let waker = Waker::new()?;
+            let future = waker.yielded()?;
+            let old = of(object).waker.replace(waker);
+            drop(old);
+            Ok((ffi::PySendResult::PYGEN_NEXT, future))
+        }
+    }
+}
+
+unsafe extern "C" fn next(object: Object) -> Object {
+    let mut result = ptr::null_mut();
+    // SAFETY: as `am_send`.
+    unsafe {
+        let status = am_send(object, ptr::null_mut(), &mut result);
+        as_next(status, result)
+    }
+}
+
+unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython's own arguments.
+        unsafe {
+            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
+            cancel(object);
+            Err(thrown(args, nargs))
+        }
+    })
+}
+
+unsafe extern "C" fn close(object: Object, _: Object) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython passes a live object.
+        unsafe {
+            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
+            cancel(object);
+        }
+        Ok(Ref::none())
+    })
+}
+
+unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector only reads; the first non-zero answer is handed on.
+    unsafe {
+        let kind = ffi::Py_TYPE(object).cast();
+        let answer = visit(kind, arg);
+        if answer != 0 {
+            return answer;
+        }
+        let Some(waiting) = &(*object.cast::<WaitingObject>()).waiting else { return 0 };
+        let mut answer = 0;
+        let mut see = |reference: &Ref| {
+            answer = visit(reference.as_ptr(), arg);
+            answer == 0
+        };
+        let _ = see(&waiting.route)
+            && waiting.targets.iter().all(&mut see)
+            && waiting.waker.iter().flat_map(Waker::references).all(&mut see)
+            && match &waiting.status {
+                Status::Pending(parcel) => parcel.entry.traverse(&mut see),
+                Status::Failed(exception) => see(exception),
+                Status::Done(_) | Status::Over => true,
+            };
+        answer
+    }
+}
+
+unsafe extern "C" fn clear(object: Object) -> c_int {
+    // SAFETY: what is dropped is out of the object before any destructor runs.
+    unsafe {
+        cancel(object);
+        let garbage = (*object.cast::<WaitingObject>()).waiting.take();
+        drop(garbage);
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(object: Object) {
+    // SAFETY: the last reference is gone; a mailbox that knows the pointer forgets it in `clear`.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let unawaited = (*object.cast::<WaitingObject>()).waiting.as_ref().is_some_and(|waiting| {
+            !waiting.awaited && matches!(waiting.status, Status::Pending(_))
+        });
+        preserving(|| {
+            clear(object);
+            if unawaited {
+                warn();
+            }
+        });
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+fn warn() {
+    let text = c"a publish that waits for room was never awaited, so it has not happened";
+    // SAFETY: a warning turned into an error has nobody to go to but the unraisable hook.
+    unsafe {
+        if ffi::PyErr_WarnEx(globals().runtime_warning.as_ptr(), text.as_ptr(), 1) != 0 {
+            unraisable(Raised, ptr::null_mut());
+        }
+    }
+}
