@@ -1,7 +1,5 @@
-//! Doubly linked lists of items that share one block of memory.
-//!
-//! A freed place is the next one used, so a shallow queue stays in the same few cache lines whatever its capacity,
-//! and nothing is allocated per item.
+//! Doubly linked lists of items that share one block of memory: a freed place is used again, so nothing is allocated
+//! per item.
 
 const NONE: u32 = u32::MAX;
 
@@ -18,27 +16,18 @@ struct Node<T> {
     item: Option<T>,
 }
 
-/// The two ends of a list and how many items are between them.
+/// The two ends of a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
     head: Handle,
     tail: Handle,
-    len: u32,
 }
 
 impl List {
-    pub(crate) const EMPTY: Self = Self {
-        head: NONE,
-        tail: NONE,
-        len: 0,
-    };
+    pub(crate) const EMPTY: Self = Self { head: NONE, tail: NONE };
 
     pub(crate) fn is_empty(self) -> bool {
         self.head == NONE
-    }
-
-    pub(crate) fn len(self) -> usize {
-        self.len as usize
     }
 
     pub(crate) fn first(self) -> Option<Handle> {
@@ -59,11 +48,7 @@ pub(crate) struct Arena<T> {
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            nodes: Vec::new(),
-            free: NONE,
-            len: 0,
-        }
+        Self { nodes: Vec::new(), free: NONE, len: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,17 +56,11 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn get(&self, handle: Handle) -> &T {
-        self.nodes[handle as usize]
-            .item
-            .as_ref()
-            .expect("the handle is of an item in a list")
+        self.nodes[handle as usize].item.as_ref().expect("the handle is of an item in a list")
     }
 
     pub(crate) fn get_mut(&mut self, handle: Handle) -> &mut T {
-        self.nodes[handle as usize]
-            .item
-            .as_mut()
-            .expect("the handle is of an item in a list")
+        self.nodes[handle as usize].item.as_mut().expect("the handle is of an item in a list")
     }
 
     pub(crate) fn next(&self, handle: Handle) -> Option<Handle> {
@@ -96,7 +75,6 @@ impl<T> Arena<T> {
             tail => self.nodes[tail as usize].next = handle,
         }
         list.tail = handle;
-        list.len += 1;
         handle
     }
 
@@ -107,7 +85,6 @@ impl<T> Arena<T> {
             head => self.nodes[head as usize].prev = handle,
         }
         list.head = handle;
-        list.len += 1;
         handle
     }
 
@@ -120,17 +97,13 @@ impl<T> Arena<T> {
         let handle = self.place(prev, at, item);
         self.nodes[prev as usize].next = handle;
         self.nodes[at as usize].prev = handle;
-        list.len += 1;
         handle
     }
 
     /// Takes the item at `handle` out of `list`, which holds it.
     pub(crate) fn remove(&mut self, list: &mut List, handle: Handle) -> T {
         let node = &mut self.nodes[handle as usize];
-        let item = node
-            .item
-            .take()
-            .expect("the handle is of an item in a list");
+        let item = node.item.take().expect("the handle is of an item in a list");
         let (prev, next) = (node.prev, node.next);
         node.next = self.free;
         self.free = handle;
@@ -142,7 +115,6 @@ impl<T> Arena<T> {
             NONE => list.tail = prev,
             next => self.nodes[next as usize].prev = prev,
         }
-        list.len -= 1;
         self.len -= 1;
         if self.len == 0 && self.nodes.len() > KEPT_PLACES {
             *self = Self::new();
@@ -152,15 +124,9 @@ impl<T> Arena<T> {
 
     fn place(&mut self, prev: Handle, next: Handle, item: T) -> Handle {
         self.len += 1;
-        let node = Node {
-            prev,
-            next,
-            item: Some(item),
-        };
+        let node = Node { prev, next, item: Some(item) };
         if self.free == NONE {
-            let handle = Handle::try_from(self.nodes.len())
-                .ok()
-                .filter(|&handle| handle != NONE);
+            let handle = Handle::try_from(self.nodes.len()).ok().filter(|&handle| handle != NONE);
             self.nodes.push(node);
             return handle.expect("a queue holds fewer than 2^32 - 1 items");
         }

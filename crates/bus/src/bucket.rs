@@ -86,12 +86,7 @@ mod tests {
 
     #[test]
     fn rate_and_burst_must_be_positive_and_finite() {
-        for (rate, burst) in [
-            (0.0, 1.0),
-            (1.0, -1.0),
-            (f64::NAN, 1.0),
-            (1.0, f64::INFINITY),
-        ] {
+        for (rate, burst) in [(0.0, 1.0), (1.0, -1.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)] {
             assert!(TokenBucket::new(rate, burst, 0).is_none());
         }
     }

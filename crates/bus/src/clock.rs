@@ -74,9 +74,7 @@ impl Clock {
     pub fn advance(&self, ns: u64) -> Result<(), NotManual> {
         let clock = self.as_manual()?;
         clock.monotonic_ns.fetch_add(ns, Ordering::Relaxed);
-        clock
-            .wall_ns
-            .fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::Relaxed);
+        clock.wall_ns.fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::Relaxed);
         Ok(())
     }
 
@@ -131,10 +129,7 @@ mod system {
 
     pub(super) fn time_ns() -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or_else(
-            |e| -(e.duration().as_nanos() as i64),
-            |d| d.as_nanos() as i64,
-        )
+        since.map_or_else(|e| -(e.duration().as_nanos() as i64), |d| d.as_nanos() as i64)
     }
 
     pub(super) fn stamp_ns() -> i64 {
@@ -156,10 +151,7 @@ mod tests {
         let clock = Clock::manual(1_000, 5);
         assert!(clock.is_manual());
         clock.advance(10).unwrap();
-        assert_eq!(
-            (clock.time_ns(), clock.stamp_ns(), clock.monotonic_ns()),
-            (1_010, 1_010, 15)
-        );
+        assert_eq!((clock.time_ns(), clock.stamp_ns(), clock.monotonic_ns()), (1_010, 1_010, 15));
         clock.jump(-2_000).unwrap();
         assert_eq!((clock.time_ns(), clock.monotonic_ns()), (-990, 15));
     }
@@ -173,9 +165,7 @@ mod tests {
     #[test]
     fn the_system_clock_follows_the_system() {
         let clock = Clock::System;
-        let expected = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
+        let expected = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let minute = 60_000_000_000;
         assert!((clock.time_ns() - expected.as_nanos() as i64).abs() < minute);
         assert!((clock.stamp_ns() - expected.as_nanos() as i64).abs() < minute);

@@ -24,13 +24,7 @@ pub struct DedupWindow<K> {
 impl<K: Hash + Eq + Clone> DedupWindow<K> {
     /// A window of `span_ns` and at most `limit` keys.
     pub fn new(span_ns: u64, limit: usize) -> Self {
-        Self {
-            span_ns,
-            limit,
-            entered: 0,
-            seen: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { span_ns, limit, entered: 0, seen: HashMap::new(), order: VecDeque::new() }
     }
 
     /// Remembers a key; false if it is remembered already, which does not make it stay longer.
@@ -47,8 +41,7 @@ impl<K: Hash + Eq + Clone> DedupWindow<K> {
         }
         if self.order.len() > 2 * self.limit {
             let seen = &self.seen;
-            self.order
-                .retain(|(_, entered, key)| seen.get(key) == Some(entered));
+            self.order.retain(|(_, entered, key)| seen.get(key) == Some(entered));
         }
         true
     }

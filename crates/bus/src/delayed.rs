@@ -49,10 +49,7 @@ pub(crate) struct Delayed<T> {
 
 impl<T> Delayed<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            entered: 0,
-        }
+        Self { heap: BinaryHeap::new(), entered: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -67,13 +64,7 @@ impl<T> Delayed<T> {
     pub(crate) fn push(&mut self, due_ns: u64, rank: i64, item: T, holds_key: bool) -> Option<u64> {
         let earlier = self.next_due().is_none_or(|earliest| due_ns < earliest);
         self.entered += 1;
-        self.heap.push(Delay {
-            due_ns,
-            order: self.entered,
-            rank,
-            holds_key,
-            item,
-        });
+        self.heap.push(Delay { due_ns, order: self.entered, rank, holds_key, item });
         earlier.then_some(due_ns)
     }
 
@@ -100,9 +91,7 @@ mod tests {
         assert_eq!(delayed.push(30, 0, "d", false), None);
         assert_eq!(delayed.push(10, 0, "a", true), Some(10));
         assert!(delayed.pop_due(9).is_none());
-        let due: Vec<_> = std::iter::from_fn(|| delayed.pop_due(20))
-            .map(|d| d.item)
-            .collect();
+        let due: Vec<_> = std::iter::from_fn(|| delayed.pop_due(20)).map(|d| d.item).collect();
         assert_eq!(due, ["a", "b", "c"]);
         assert_eq!((delayed.len(), delayed.next_due()), (1, Some(30)));
     }

@@ -75,10 +75,7 @@ impl FromStr for Id {
             return Err(NotAnId);
         }
         let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| NotAnId);
-        Ok(Self {
-            prefix: number(&text[..16])?,
-            count: number(&text[16..])?,
-        })
+        Ok(Self { prefix: number(&text[..16])?, count: number(&text[16..])? })
     }
 }
 
@@ -101,20 +98,14 @@ impl IdSource {
     /// # Panics
     /// If the operating system gives no random numbers.
     pub fn new() -> Self {
-        Self {
-            prefix: AtomicU64::new(random()),
-            count: AtomicU64::new(0),
-        }
+        Self { prefix: AtomicU64::new(random()), count: AtomicU64::new(0) }
     }
 
     /// The next id; the first counts 1.
     #[inline]
     pub fn next(&self) -> Id {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        Id {
-            prefix: self.prefix.load(Ordering::Relaxed),
-            count,
-        }
+        Id { prefix: self.prefix.load(Ordering::Relaxed), count }
     }
 
     /// What all its ids begin with.
@@ -158,10 +149,7 @@ mod tests {
 
     #[test]
     fn digits_are_padded_and_read_back() {
-        let id = Id {
-            prefix: 0xab,
-            count: u64::MAX,
-        };
+        let id = Id { prefix: 0xab, count: u64::MAX };
         assert_eq!(id.to_string(), "00000000000000abffffffffffffffff");
         assert_eq!(id.to_string().parse(), Ok(id));
     }
@@ -170,15 +158,7 @@ mod tests {
     fn only_ids_are_read() {
         let long = "0".repeat(33);
         let euro = format!("{}\u{20ac}", "0".repeat(29));
-        for text in [
-            "",
-            "0",
-            "zz",
-            &long,
-            &"A".repeat(32),
-            &"+".repeat(32),
-            &euro,
-        ] {
+        for text in ["", "0", "zz", &long, &"A".repeat(32), &"+".repeat(32), &euro] {
             assert_eq!(text.parse::<Id>(), Err(NotAnId), "{text}");
         }
     }

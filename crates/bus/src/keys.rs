@@ -14,7 +14,7 @@ use std::collections::hash_map::{HashMap, RandomState};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use crate::arena::Handle;
-use crate::queue::PriorityQueue;
+use crate::ranked::Ranked;
 
 /// A place in the order of a mailbox: lower rank first, then lower position.
 pub(crate) type Place = (i64, i64);
@@ -58,11 +58,12 @@ pub(crate) enum Holder {
 }
 
 #[derive(Debug)]
-struct Parked<T> {
-    position: i64,
+pub(crate) struct Parked<T> {
+    pub(crate) position: i64,
     key: KeyHash,
+    /// The next one of its lane.
     next: Option<Handle>,
-    item: T,
+    pub(crate) item: T,
 }
 
 /// The parked messages of one key and one rank, oldest first.
@@ -87,7 +88,7 @@ struct Key {
 pub(crate) struct Keys<T> {
     seed: RandomState,
     keys: HashMap<KeyHash, Key, BuildHasherDefault<Identity>>,
-    parked: PriorityQueue<Parked<T>>,
+    parked: Ranked<Parked<T>>,
     /// First messages of keys that nobody holds; some may be out of date.
     ready: BinaryHeap<Reverse<(Place, KeyHash)>>,
     spare: Vec<Vec<Lane>>,
@@ -98,7 +99,7 @@ impl<T> Keys<T> {
         Self {
             seed: RandomState::new(),
             keys: HashMap::default(),
-            parked: PriorityQueue::new(),
+            parked: Ranked::new(),
             ready: BinaryHeap::new(),
             spare: Vec::new(),
         }
@@ -125,13 +126,8 @@ impl<T> Keys<T> {
     pub(crate) fn hold(&mut self, key: KeyHash, holder: Holder) {
         let spare = &mut self.spare;
         let entry = self.keys.entry(key);
-        let new = || Key {
-            holder,
-            lanes: spare.pop().unwrap_or_default(),
-        };
-        entry
-            .and_modify(|key| key.holder = holder)
-            .or_insert_with(new);
+        let new = || Key { holder, lanes: spare.pop().unwrap_or_default() };
+        entry.and_modify(|key| key.holder = holder).or_insert_with(new);
     }
 
     /// Nobody holds the key any more: its most urgent parked message, or any other, may be next.
@@ -153,23 +149,11 @@ impl<T> Keys<T> {
     /// Parks a message whose key somebody holds.
     pub(crate) fn park(&mut self, hash: KeyHash, (rank, position): Place, item: T) {
         let key = self.keys.get_mut(&hash).expect("only a held key blocks");
-        let parked = Parked {
-            position,
-            key: hash,
-            next: None,
-            item,
-        };
-        let handle = self
-            .parked
-            .push_sorted(rank, parked, |other, this| other.position > this.position);
+        let parked = Parked { position, key: hash, next: None, item };
+        let handle = self.parked.insert(rank, parked, |other, this| other.position > this.position);
         match key.lanes.binary_search_by_key(&rank, |lane| lane.rank) {
             Err(at) => {
-                let lane = Lane {
-                    rank,
-                    first: handle,
-                    last: handle,
-                    announced: false,
-                };
+                let lane = Lane { rank, first: handle, last: handle, announced: false };
                 key.lanes.insert(at, lane);
             }
             Ok(at) => link(&mut self.parked, &mut key.lanes[at], handle),
@@ -198,31 +182,27 @@ impl<T> Keys<T> {
 
     /// The place of the oldest parked message of the least urgent rank.
     pub(crate) fn peek_evict(&self) -> Option<Place> {
-        self.parked
-            .peek_evict()
-            .map(|(rank, parked)| (rank, parked.position))
+        let (rank, first) = self.parked.first_of_last()?;
+        Some((rank, self.parked.get(first).position))
     }
 
     /// Takes what `peek_evict` saw.
     pub(crate) fn evict(&mut self) -> Option<(i64, T)> {
-        let (rank, parked) = self.parked.peek_evict()?;
-        let hash = parked.key;
+        let (rank, first) = self.parked.first_of_last()?;
+        let hash = self.parked.get(first).key;
         let item = self.remove_first(hash, rank);
         self.announce(hash);
         Some((rank, item))
     }
 
-    /// Takes out all that is parked; only keys in flight stay held.
-    pub(crate) fn clear(&mut self) -> Vec<(Place, T)> {
+    /// Hands over all that is parked; only keys in flight stay held.
+    pub(crate) fn clear(&mut self) -> Ranked<Parked<T>> {
         self.ready.clear();
         self.keys.retain(|_, key| {
             key.lanes.clear();
             key.holder == Holder::InFlight
         });
-        let parked = self.parked.drain().into_iter();
-        parked
-            .map(|(rank, parked)| ((rank, parked.position), parked.item))
-            .collect()
+        std::mem::replace(&mut self.parked, Ranked::new())
     }
 
     /// Makes a free key's first message known, and forgets a free key that has none.
@@ -265,10 +245,7 @@ impl<T> Keys<T> {
 
     /// Takes out the first message of a lane.
     fn remove_first(&mut self, hash: KeyHash, rank: i64) -> T {
-        let key = self
-            .keys
-            .get_mut(&hash)
-            .expect("a parked message's key is known");
+        let key = self.keys.get_mut(&hash).expect("a parked message's key is known");
         let at = key.lanes.binary_search_by_key(&rank, |lane| lane.rank);
         let at = at.expect("a parked message is in a lane of its rank");
         let lane = &mut key.lanes[at];
@@ -287,7 +264,7 @@ impl<T> Keys<T> {
 }
 
 /// Enters a parked message into its lane by its position: behind all, unless it was given back before.
-fn link<T>(parked: &mut PriorityQueue<Parked<T>>, lane: &mut Lane, handle: Handle) {
+fn link<T>(parked: &mut Ranked<Parked<T>>, lane: &mut Lane, handle: Handle) {
     let position = parked.get(handle).position;
     if parked.get(lane.last).position < position {
         parked.get_mut(lane.last).next = Some(handle);
@@ -297,10 +274,7 @@ fn link<T>(parked: &mut PriorityQueue<Parked<T>>, lane: &mut Lane, handle: Handl
     let (mut before, mut at) = (None, lane.first);
     while parked.get(at).position < position {
         before = Some(at);
-        at = parked
-            .get(at)
-            .next
-            .expect("the last one's position is higher");
+        at = parked.get(at).next.expect("the last one's position is higher");
     }
     parked.get_mut(handle).next = Some(at);
     match before {

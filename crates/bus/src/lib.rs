@@ -3,13 +3,14 @@
 //! Nothing here knows of Python, of tasks or of payloads: a mailbox holds items of any type and answers whom to wake.
 //! No item is dropped and no caller's code runs while a lock is held.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod answers;
 mod arena;
 mod delayed;
 mod keys;
+mod ranked;
 mod state;
 mod sync;
 mod workers;
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod dedup;
 pub mod histogram;
 pub mod ids;
+pub mod lock;
 pub mod mailbox;
 pub mod queue;
 pub mod router;

@@ -168,19 +168,13 @@ impl<T: Keyed, W> Mailbox<T, W> {
     /// An item in flight is done: gives its slot and its key back.
     pub fn ack(&self, key: Option<&str>) -> Acked<W> {
         let mut state = self.lock();
-        Acked {
-            granted: state.ack(key),
-            wake: state.wake(),
-        }
+        Acked { granted: state.ack(key), wake: state.wake() }
     }
 
     /// An item was taken after its expiry: like [`ack`](Self::ack), but it counts as expired and not as delivered.
     pub fn expire(&self, key: Option<&str>) -> Acked<W> {
         let mut state = self.lock();
-        Acked {
-            granted: state.expire(key),
-            wake: state.wake(),
-        }
+        Acked { granted: state.expire(key), wake: state.wake() }
     }
 
     /// Queues an item in flight again behind its equals, once it is due. It keeps its slot, and by
@@ -269,7 +263,8 @@ impl<T: Keyed, W> Mailbox<T, W> {
 
     /// Takes out all that is not in flight and frees its slots.
     pub fn clear(&self) -> Cleared<T, W> {
-        self.lock().clear()
+        let (contents, granted, workers) = self.lock().clear();
+        Cleared { items: contents.in_order(), granted, workers }
     }
 
     /// Takes out the newest queued item of the least urgent rank, if that is above `rank`, and frees its slot.
@@ -325,11 +320,7 @@ impl<T: Keyed, W> Mailbox<T, W> {
     /// All figures.
     pub fn stats(&self) -> MailboxStats {
         let stats = self.lock().stats();
-        MailboxStats {
-            wait: self.wait.snapshot(),
-            handle: self.handle.snapshot(),
-            ..stats
-        }
+        MailboxStats { wait: self.wait.snapshot(), handle: self.handle.snapshot(), ..stats }
     }
 
     #[inline]
@@ -337,3 +328,6 @@ impl<T: Keyed, W> Mailbox<T, W> {
         self.state.lock()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,11 +1,15 @@
 //! A priority queue with exact order: lower rank first, first in first out inside a rank.
 
-use std::collections::BTreeMap;
-
-use crate::arena::{Arena, Handle, List};
+use std::collections::{BTreeMap, VecDeque};
 
 const LEVELS: usize = 256;
 const WORDS: usize = LEVELS / 64;
+
+/// A rank whose backlog was larger than this gives its memory back when it is empty.
+const KEPT_PLACES: usize = 1024;
+
+/// Takes from one end of a ring.
+type End<T> = fn(&mut VecDeque<T>) -> Option<T>;
 
 /// A strict priority FIFO whose operations take constant time for ranks 0 to 255.
 ///
@@ -23,9 +27,10 @@ const WORDS: usize = LEVELS / 64;
 #[derive(Debug)]
 pub struct PriorityQueue<T> {
     occupied: [u64; WORDS],
-    items: Arena<T>,
-    others: BTreeMap<i64, List>,
-    levels: [List; LEVELS],
+    /// As many as the highest level used so far needs.
+    levels: Vec<VecDeque<T>>,
+    /// Of these ranks, none is empty.
+    others: BTreeMap<i64, VecDeque<T>>,
 }
 
 impl<T> Default for PriorityQueue<T> {
@@ -37,74 +42,66 @@ impl<T> Default for PriorityQueue<T> {
 impl<T> PriorityQueue<T> {
     /// An empty queue; allocates nothing.
     pub const fn new() -> Self {
-        Self {
-            occupied: [0; WORDS],
-            items: Arena::new(),
-            others: BTreeMap::new(),
-            levels: [List::EMPTY; LEVELS],
-        }
+        Self { occupied: [0; WORDS], levels: Vec::new(), others: BTreeMap::new() }
     }
 
-    /// How many items it holds.
+    /// How many items it holds, counted by rank.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.ranks().filter_map(|rank| self.ring(rank)).map(VecDeque::len).sum()
     }
 
     /// Whether it holds nothing.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.items.len() == 0
+        self.occupied == [0; WORDS] && self.others.is_empty()
     }
 
     /// Enters an item behind its equals.
     #[inline]
     pub fn push_back(&mut self, rank: i64, item: T) {
-        self.insert(rank, |items, list| items.push_back(list, item));
+        self.ring_to_fill(rank).push_back(item);
     }
 
     /// Enters an item before its equals.
     #[inline]
     pub fn push_front(&mut self, rank: i64, item: T) {
-        self.insert(rank, |items, list| items.push_front(list, item));
+        self.ring_to_fill(rank).push_front(item);
     }
 
     /// Takes the oldest item of the most urgent rank.
     #[inline]
     pub fn pop(&mut self) -> Option<(i64, T)> {
-        let rank = self.peek_rank()?;
-        let first = self.list(rank).first()?;
-        Some((rank, self.remove(rank, first)))
+        if !self.others.is_empty() {
+            return self.take(self.first_of_all()?, VecDeque::pop_front);
+        }
+        let level = self.first_level()?;
+        Some((level as i64, self.take_level(level, VecDeque::pop_front)?))
     }
 
     /// Takes the newest item of the least urgent rank.
     pub fn pop_relaxed(&mut self) -> Option<(i64, T)> {
-        let rank = self.relaxed_rank()?;
-        let last = self.list(rank).last()?;
-        Some((rank, self.remove(rank, last)))
+        self.take(self.relaxed_rank()?, VecDeque::pop_back)
     }
 
     /// Takes the oldest item of the least urgent rank: what makes room for a newcomer.
     pub fn evict(&mut self) -> Option<(i64, T)> {
-        let rank = self.relaxed_rank()?;
-        let first = self.list(rank).first()?;
-        Some((rank, self.remove(rank, first)))
+        self.take(self.relaxed_rank()?, VecDeque::pop_front)
     }
 
     /// The most urgent rank.
     #[inline]
     pub fn peek_rank(&self) -> Option<i64> {
-        if self.others.is_empty() {
-            self.first_level()
-        } else {
-            self.first_of_all()
+        if !self.others.is_empty() {
+            return self.first_of_all();
         }
+        self.first_level().map(|level| level as i64)
     }
 
     /// The least urgent rank.
     pub fn relaxed_rank(&self) -> Option<i64> {
-        match self.others.last_key_value() {
-            Some((&rank, _)) if rank >= 0 => Some(rank),
-            other => self.last_level().or(other.map(|(&rank, _)| rank)),
-        }
+        let last = self.others.keys().next_back().copied();
+        let level = self.last_level().map(|level| level as i64);
+        last.max(level)
     }
 
     /// What [`pop`](Self::pop) would take.
@@ -118,11 +115,14 @@ impl<T> PriorityQueue<T> {
         self.oldest(self.relaxed_rank()?)
     }
 
+    /// Whether a rank holds nothing.
+    pub fn is_empty_at(&self, rank: i64) -> bool {
+        self.ring(rank).is_none_or(VecDeque::is_empty)
+    }
+
     /// How many items each rank holds, most urgent first; ranks without any are left out.
     pub fn depths(&self) -> Vec<(i64, usize)> {
-        self.ranks()
-            .map(|rank| (rank, self.list(rank).len()))
-            .collect()
+        self.ranks().map(|rank| (rank, self.ring(rank).map_or(0, VecDeque::len))).collect()
     }
 
     /// Takes everything out, most urgent first.
@@ -132,119 +132,106 @@ impl<T> PriorityQueue<T> {
         out
     }
 
-    /// Whether a rank holds nothing.
-    pub(crate) fn is_empty_at(&self, rank: i64) -> bool {
-        self.list(rank).is_empty()
-    }
-
-    /// Enters an item before the first of its rank that `follows` it, else behind all; answers where it is.
-    pub(crate) fn push_sorted(
-        &mut self,
-        rank: i64,
-        item: T,
-        follows: impl Fn(&T, &T) -> bool,
-    ) -> Handle {
-        self.insert(rank, |items, list| {
-            let behind_all = list
-                .last()
-                .is_none_or(|last| !follows(items.get(last), &item));
-            if behind_all {
-                return items.push_back(list, item);
-            }
-            let mut at = list.first().expect("the list has a last item");
-            while !follows(items.get(at), &item) {
-                at = items.next(at).expect("the last item follows");
-            }
-            items.insert_before(list, at, item)
-        })
-    }
-
-    pub(crate) fn get(&self, handle: Handle) -> &T {
-        self.items.get(handle)
-    }
-
-    pub(crate) fn get_mut(&mut self, handle: Handle) -> &mut T {
-        self.items.get_mut(handle)
-    }
-
-    /// Takes out the item at `handle`, which is of this rank.
     #[inline]
-    pub(crate) fn remove(&mut self, rank: i64, handle: Handle) -> T {
+    fn ring_to_fill(&mut self, rank: i64) -> &mut VecDeque<T> {
         let Some(level) = level(rank) else {
-            return self.remove_other(rank, handle);
+            return self.others.entry(rank).or_default();
         };
-        let list = &mut self.levels[level];
-        let item = self.items.remove(list, handle);
-        if list.is_empty() {
+        self.occupied[level / 64] |= 1 << (level % 64);
+        if level >= self.levels.len() {
+            self.grow(level);
+        }
+        &mut self.levels[level]
+    }
+
+    #[cold]
+    fn grow(&mut self, level: usize) {
+        self.levels.resize_with(level + 1, VecDeque::new);
+    }
+
+    fn take(&mut self, rank: i64, end: End<T>) -> Option<(i64, T)> {
+        let item = match level(rank) {
+            Some(level) => self.take_level(level, end),
+            None => self.take_other(rank, end),
+        };
+        Some((rank, item?))
+    }
+
+    #[inline]
+    fn take_level(&mut self, level: usize, end: End<T>) -> Option<T> {
+        let ring = self.levels.get_mut(level)?;
+        let item = end(ring);
+        if ring.is_empty() {
             self.occupied[level / 64] &= !(1 << (level % 64));
+            rewind(ring);
         }
         item
     }
 
-    #[inline]
-    fn insert<R>(&mut self, rank: i64, enter: impl FnOnce(&mut Arena<T>, &mut List) -> R) -> R {
-        let Some(level) = level(rank) else {
-            return enter(
-                &mut self.items,
-                self.others.entry(rank).or_insert(List::EMPTY),
-            );
-        };
-        self.occupied[level / 64] |= 1 << (level % 64);
-        enter(&mut self.items, &mut self.levels[level])
-    }
-
     #[cold]
-    fn remove_other(&mut self, rank: i64, handle: Handle) -> T {
-        let list = self
-            .others
-            .get_mut(&rank)
-            .expect("the handle is of this rank");
-        let item = self.items.remove(list, handle);
-        if list.is_empty() {
+    fn take_other(&mut self, rank: i64, end: End<T>) -> Option<T> {
+        let ring = self.others.get_mut(&rank)?;
+        let item = end(ring);
+        if ring.is_empty() {
             self.others.remove(&rank);
         }
         item
     }
 
     #[inline]
-    fn list(&self, rank: i64) -> List {
+    fn ring(&self, rank: i64) -> Option<&VecDeque<T>> {
         match level(rank) {
-            Some(level) => self.levels[level],
-            None => self.others.get(&rank).copied().unwrap_or(List::EMPTY),
+            Some(level) => self.levels.get(level),
+            None => self.others.get(&rank),
         }
     }
 
     #[inline]
     fn oldest(&self, rank: i64) -> Option<(i64, &T)> {
-        self.list(rank)
-            .first()
-            .map(|first| (rank, self.items.get(first)))
+        Some((rank, self.ring(rank)?.front()?))
     }
 
     #[inline]
-    fn first_level(&self) -> Option<i64> {
+    fn first_level(&self) -> Option<usize> {
         let word = self.occupied.iter().position(|&word| word != 0)?;
-        Some((word * 64) as i64 + i64::from(self.occupied[word].trailing_zeros()))
+        Some(word * 64 + self.occupied[word].trailing_zeros() as usize)
     }
 
-    fn last_level(&self) -> Option<i64> {
+    fn last_level(&self) -> Option<usize> {
         let word = self.occupied.iter().rposition(|&word| word != 0)?;
-        Some((word * 64) as i64 + i64::from(self.occupied[word].ilog2()))
+        Some(word * 64 + self.occupied[word].ilog2() as usize)
     }
 
     #[cold]
     fn first_of_all(&self) -> Option<i64> {
-        match self.others.first_key_value() {
-            Some((&rank, _)) if rank < 0 => Some(rank),
-            other => self.first_level().or(other.map(|(&rank, _)| rank)),
-        }
+        let first = self.others.keys().next().copied();
+        let level = self.first_level().map(|level| level as i64);
+        first.into_iter().chain(level).min()
     }
 
     fn ranks(&self) -> impl Iterator<Item = i64> {
-        let levels = (0..LEVELS as i64).filter(|&rank| !self.is_empty_at(rank));
         let below = self.others.range(..0).map(|(&rank, _)| rank);
+        let levels = (0..WORDS).flat_map(|word| {
+            bits(self.occupied[word]).map(move |bit| (word * 64) as i64 + i64::from(bit))
+        });
         let above = self.others.range(0..).map(|(&rank, _)| rank);
         below.chain(levels).chain(above)
+    }
+}
+
+/// The numbers of the bits that are set, lowest first.
+fn bits(word: u64) -> impl Iterator<Item = u32> {
+    let rest = std::iter::successors(Some(word), |&word| Some(word & word.wrapping_sub(1)));
+    rest.take_while(|&word| word != 0).map(u64::trailing_zeros)
+}
+
+/// Lets an empty ring start over, so that a shallow queue stays in the same cache lines whatever its depth once was.
+#[inline]
+fn rewind<T>(ring: &mut VecDeque<T>) {
+    if ring.capacity() > KEPT_PLACES {
+        *ring = VecDeque::new();
+    } else {
+        ring.clear();
     }
 }
 
@@ -269,23 +256,15 @@ mod tests {
     fn lower_ranks_first_and_fifo_inside_a_rank() {
         let mut queue = filled(&[(50, "a"), (0, "b"), (255, "c"), (50, "d"), (64, "e")]);
         assert_eq!(queue.peek_rank(), Some(0));
-        assert_eq!(
-            queue.drain(),
-            [(0, "b"), (50, "a"), (50, "d"), (64, "e"), (255, "c")]
-        );
+        assert_eq!(queue.drain(), [(0, "b"), (50, "a"), (50, "d"), (64, "e"), (255, "c")]);
         assert_eq!(queue.pop(), None);
         assert!(queue.is_empty());
     }
 
     #[test]
     fn any_rank_has_its_place() {
-        let mut queue = filled(&[
-            (300, "a"),
-            (i64::MIN, "b"),
-            (10, "c"),
-            (-1, "d"),
-            (i64::MAX, "e"),
-        ]);
+        let mut queue =
+            filled(&[(300, "a"), (i64::MIN, "b"), (10, "c"), (-1, "d"), (i64::MAX, "e")]);
         assert_eq!(queue.relaxed_rank(), Some(i64::MAX));
         let order: Vec<_> = queue.drain().into_iter().map(|(_, item)| item).collect();
         assert_eq!(order, ["b", "d", "c", "a", "e"]);
@@ -322,17 +301,33 @@ mod tests {
     #[test]
     fn depths_are_by_rank_and_leave_empty_ones_out() {
         let mut queue = filled(&[(-1, "a"), (7, "b"), (7, "c"), (999, "d"), (8, "e")]);
-        queue.remove(8, queue.list(8).first().unwrap());
+        queue.take(8, VecDeque::pop_front);
         assert_eq!(queue.depths(), [(-1, 1), (7, 2), (999, 1)]);
     }
 
     #[test]
-    fn sorted_entry_finds_its_place() {
+    fn a_burst_gives_its_memory_back() {
         let mut queue = PriorityQueue::new();
-        for item in [5, 9, 7, 1, 8] {
-            queue.push_sorted(3, item, |other, item| other > item);
+        for item in 0..10_000 {
+            queue.push_back(50, item);
         }
-        let order: Vec<_> = queue.drain().into_iter().map(|(_, item)| item).collect();
-        assert_eq!(order, [1, 5, 7, 8, 9]);
+        assert_eq!(queue.len(), 10_000);
+        queue.drain();
+        assert_eq!(queue.levels[50].capacity(), 0);
+    }
+
+    #[test]
+    fn an_empty_rank_starts_over_in_the_same_place() {
+        let mut queue = PriorityQueue::new();
+        for item in 0..100 {
+            queue.push_back(50, item);
+        }
+        queue.drain();
+        let place = |queue: &PriorityQueue<i32>| std::ptr::from_ref(&queue.levels[50][0]);
+        queue.push_back(50, 1);
+        let first = place(&queue);
+        queue.pop();
+        queue.push_back(50, 2);
+        assert_eq!(place(&queue), first);
     }
 }

@@ -69,12 +69,7 @@ struct Node<M> {
 
 impl<M> Default for Node<M> {
     fn default() -> Self {
-        Self {
-            literal: HashMap::new(),
-            one: None,
-            targets: Vec::new(),
-            rest: Vec::new(),
-        }
+        Self { literal: HashMap::new(), one: None, targets: Vec::new(), rest: Vec::new() }
     }
 }
 
@@ -158,8 +153,7 @@ impl<'a, M> Found<'a, M> {
         };
         self.targets.extend(targets.iter().filter(counts));
         let added = self.targets[before..].iter();
-        self.groups
-            .extend(added.filter_map(|target| target.group.as_deref()));
+        self.groups.extend(added.filter_map(|target| target.group.as_deref()));
     }
 
     fn into_values(mut self) -> Vec<M>
@@ -168,10 +162,7 @@ impl<'a, M> Found<'a, M> {
     {
         self.targets.sort_by_key(|target| target.id);
         self.targets.dedup_by_key(|target| target.id);
-        self.targets
-            .into_iter()
-            .map(|target| target.value.clone())
-            .collect()
+        self.targets.into_iter().map(|target| target.value.clone()).collect()
     }
 }
 
@@ -199,10 +190,7 @@ impl<M> Default for Router<M> {
 impl<M> Router<M> {
     /// An empty table.
     pub fn new() -> Self {
-        Self {
-            exact: HashMap::new(),
-            patterns: Node::default(),
-        }
+        Self { exact: HashMap::new(), patterns: Node::default() }
     }
 
     /// Leads a pattern to the mailbox `id`; answers what the same pattern and id led to before.
@@ -223,11 +211,7 @@ impl<M> Router<M> {
             None => self.patterns.entry(pattern),
         };
         let old = take(targets, id);
-        targets.push(Target {
-            id,
-            group: group.map(Into::into),
-            value,
-        });
+        targets.push(Target { id, group: group.map(Into::into), value });
         Ok(old)
     }
 
@@ -251,17 +235,13 @@ impl<M> Router<M> {
     where
         M: Clone,
     {
-        let mut found = Found {
-            targets: Vec::new(),
-            groups: HashSet::new(),
-        };
+        let mut found = Found { targets: Vec::new(), groups: HashSet::new() };
         if let Some(targets) = self.exact.get(channel) {
             found.add(targets);
         }
         if !self.patterns.is_empty() {
             let tokens: Vec<_> = channel.split('.').collect();
-            self.patterns
-                .find(&tokens, &mut found, !channel.starts_with('_'));
+            self.patterns.find(&tokens, &mut found, !channel.starts_with('_'));
         }
         found.into_values()
     }
@@ -273,9 +253,7 @@ impl<M> Router<M> {
 }
 
 fn is_exact(pattern: &str) -> bool {
-    !pattern
-        .split('.')
-        .any(|token| token == ONE || token == REST)
+    !pattern.split('.').any(|token| token == ONE || token == REST)
 }
 
 #[cfg(test)]
@@ -292,12 +270,8 @@ mod tests {
 
     #[test]
     fn one_token_and_the_rest() {
-        let router = router(&[
-            ("a.b", None, 1),
-            ("a.*", None, 2),
-            ("a.>", None, 3),
-            (">", None, 4),
-        ]);
+        let router =
+            router(&[("a.b", None, 1), ("a.*", None, 2), ("a.>", None, 3), (">", None, 4)]);
         assert_eq!(router.matches("a.b"), [1, 2, 3, 4]);
         assert_eq!(router.matches("a.c"), [2, 3, 4]);
         assert_eq!(router.matches("a.b.c"), [3, 4]);
@@ -346,11 +320,7 @@ mod tests {
 
     #[test]
     fn members_of_a_group_on_one_pattern_all_count() {
-        let router = router(&[
-            ("a", Some("g"), 2),
-            ("a", Some("g"), 1),
-            ("*", Some("g"), 3),
-        ]);
+        let router = router(&[("a", Some("g"), 2), ("a", Some("g"), 1), ("*", Some("g"), 3)]);
         assert_eq!(router.matches("a"), [1, 2]);
     }
 
@@ -362,12 +332,8 @@ mod tests {
 
     #[test]
     fn removal_undoes_insertion_and_leaves_nothing() {
-        let mut router = router(&[
-            ("a.*.>", None, 1),
-            ("a.b", None, 1),
-            ("a.*", None, 1),
-            ("a.*", None, 2),
-        ]);
+        let mut router =
+            router(&[("a.*.>", None, 1), ("a.b", None, 1), ("a.*", None, 1), ("a.*", None, 2)]);
         assert_eq!(router.remove("a.*", 3), None);
         assert_eq!(router.remove("x.*", 1), None);
         assert_eq!(router.remove("a.*", 1), Some(1));
@@ -401,11 +367,7 @@ mod tests {
             ("a.>.", RestNotLast),
         ];
         for (pattern, error) in cases {
-            assert_eq!(
-                Router::new().insert(pattern, None, 1, ()),
-                Err(error),
-                "{pattern}"
-            );
+            assert_eq!(Router::new().insert(pattern, None, 1, ()), Err(error), "{pattern}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The primitives of the concurrent parts; under `cfg(loom)` the model checker's, with the same shape.
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use crate::lock::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -21,8 +21,6 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0
-            .lock()
-            .expect("no thread panics while it holds the lock")
+        self.0.lock().expect("no thread panics while it holds the lock")
     }
 }

@@ -57,10 +57,7 @@ impl Workers {
     }
 
     pub(crate) fn join(&mut self) -> WorkerId {
-        let worker = Worker {
-            mode: Mode::Active,
-            publishes: 0,
-        };
+        let worker = Worker { mode: Mode::Active, publishes: 0 };
         self.joined += 1;
         self.active += 1;
         if let Some(id) = self.gone.pop() {
@@ -86,10 +83,7 @@ impl Workers {
 
     pub(crate) fn set(&mut self, id: WorkerId, mode: Mode) {
         let old = self.mode(id);
-        assert!(
-            old != Mode::Gone,
-            "worker {id} has not joined this mailbox, or has left it"
-        );
+        assert!(old != Mode::Gone, "worker {id} has not joined this mailbox, or has left it");
         self.active -= u32::from(old == Mode::Active);
         self.active += u32::from(mode == Mode::Active);
         if old == Mode::Idle {
@@ -146,8 +140,6 @@ impl Workers {
     }
 
     fn mode(&self, id: WorkerId) -> Mode {
-        self.workers
-            .get(id as usize)
-            .map_or(Mode::Gone, |worker| worker.mode)
+        self.workers.get(id as usize).map_or(Mode::Gone, |worker| worker.mode)
     }
 }
