@@ -13,9 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from neuralcore.messaging.errors import MissingExtra, TransportError, UnknownScheme
-from neuralcore.messaging.transport import Transport
+from neuralcore.messaging.transport import Capabilities, Transport
 
-__all__ = ["GROUP", "installed_schemes", "schemes_with", "transport_for"]
+__all__ = ["GROUP", "available_schemes", "installed_schemes", "schemes_with", "transport_for"]
 
 GROUP: Final = "neuralcore.transports"
 
@@ -42,8 +42,13 @@ def installed_schemes() -> tuple[str, ...]:
     return tuple(sorted(_entry_points()))
 
 
+def available_schemes() -> tuple[str, ...]:
+    """The installed ones that have all they need."""
+    return tuple(scheme for scheme in installed_schemes() if _usable(scheme) is not None)
+
+
 def schemes_with(capability: str) -> tuple[str, ...]:
-    """The installed transports that declare a capability; those that cannot be loaded are left out."""
+    """The available ones that declare a capability."""
     return tuple(scheme for scheme in installed_schemes() if capability in _declared(scheme))
 
 
@@ -94,10 +99,13 @@ def _built(factory: Any, url: str) -> Transport:
     return transport
 
 
-def _declared(scheme: str) -> tuple[str, ...]:
+def _usable(scheme: str) -> Any | None:
     try:
-        factory = _factory(scheme)
-    except (MissingExtra, ImportError):
-        return ()
-    capabilities = getattr(factory, "capabilities", None)
-    return capabilities.names() if capabilities is not None else ()
+        return _factory(scheme)
+    except (MissingExtra, ImportError, AttributeError):  # what loading an entry point may raise
+        return None
+
+
+def _declared(scheme: str) -> tuple[str, ...]:
+    capabilities = getattr(_usable(scheme), "capabilities", None)
+    return capabilities.names() if isinstance(capabilities, Capabilities) else ()
