@@ -8,7 +8,6 @@ that come with NeuralCore go through the same door.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
@@ -34,7 +33,8 @@ def transport_for(transport: str | Transport) -> Transport:
         return transport
     if not isinstance(transport, str):
         raise TypeError(f"a transport is a URL or a Transport; got {type(transport).__name__}")
-    return _built(_factory(_scheme(transport)), transport)
+    scheme = _scheme(transport)
+    return _built(_entry(scheme), transport)
 
 
 def installed_schemes() -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def installed_schemes() -> tuple[str, ...]:
 
 def available_schemes() -> tuple[str, ...]:
     """The installed ones that have all they need."""
-    return tuple(scheme for scheme in installed_schemes() if _usable(scheme) is not None)
+    return tuple(scheme for scheme in installed_schemes() if _loaded(scheme) is not None)
 
 
 def schemes_with(capability: str) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ def _scheme(url: str) -> str:
     # Never the whole URL in an error: it may hold a password.
     scheme, separator, _ = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme.lower()):
-        raise TransportError(f"a transport's URL begins with scheme://, as in native://; got {scheme[:20]!r}")
+        raise TransportError("a transport's URL begins with scheme://, as in native:// or redis://host")
     return scheme.lower()
 
 
@@ -65,25 +65,29 @@ def _entry_points() -> dict[str, EntryPoint]:
     return built_in | {entry.name.lower(): entry for entry in entry_points(group=GROUP)}
 
 
-def _factory(scheme: str) -> Any:
+def _entry(scheme: str) -> EntryPoint:
     entry = _entry_points().get(scheme)
     if entry is None:
         raise UnknownScheme(scheme, installed_schemes(), _pip(scheme) if scheme in _EXTRAS else None)
-    return _loaded(entry)
+    return entry
 
 
-def _loaded(entry: EntryPoint) -> Any:
+def _built(entry: EntryPoint, url: str) -> Transport:
     try:
-        return entry.load()
+        factory = entry.load()
+        transport = getattr(factory, "from_url", factory)(url)
     except ModuleNotFoundError as error:
-        raise _missing(entry, error) from error
+        package = (error.name or "").partition(".")[0]
+        if package in ("", entry.module.partition(".")[0]):
+            raise  # the transport itself is broken
+        raise _missing(entry.name.lower(), package) from error
+    if not isinstance(transport, Transport):
+        kind = type(transport).__name__
+        raise TransportError(f"{entry.value} of the scheme {entry.name} made a {kind}, which is not a Transport")
+    return transport
 
 
-def _missing(entry: EntryPoint, error: ModuleNotFoundError) -> Exception:
-    package = (error.name or "").partition(".")[0]
-    if not package or package == entry.value.partition(".")[0]:
-        return error  # the transport's own module is broken
-    scheme = entry.name.lower()
+def _missing(scheme: str, package: str) -> MissingExtra:
     return MissingExtra(package, _pip(scheme) if scheme in _EXTRAS else f"pip install {package}")
 
 
@@ -91,21 +95,13 @@ def _pip(scheme: str) -> str:
     return f"pip install 'neuralcore-runtime[{scheme}]'"
 
 
-def _built(factory: Any, url: str) -> Transport:
-    make: Callable[[str], Any] = getattr(factory, "from_url", factory)
-    transport = make(url)
-    if not isinstance(transport, Transport):
-        raise TransportError(f"{factory!r} of the scheme {_scheme(url)} made {transport!r}, which is not a Transport")
-    return transport
-
-
-def _usable(scheme: str) -> Any | None:
+def _loaded(scheme: str) -> Any | None:
     try:
-        return _factory(scheme)
-    except (MissingExtra, ImportError, AttributeError):  # what loading an entry point may raise
+        return _entry(scheme).load()
+    except (ImportError, AttributeError):  # a package is missing, or the value names nothing
         return None
 
 
 def _declared(scheme: str) -> tuple[str, ...]:
-    capabilities = getattr(_usable(scheme), "capabilities", None)
+    capabilities = getattr(_loaded(scheme), "capabilities", None)
     return capabilities.names() if isinstance(capabilities, Capabilities) else ()
