@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    logging.getLogger("neuralcore").addHandler(logging.NullHandler())  # what it would say, the commands show
     if version:
         print(neuralcore.__version__)
         raise typer.Exit
@@ -90,15 +91,7 @@ def conformance(
 @app.command()
 def info(as_json: Json = False) -> None:
     """What is installed here: versions, the core in use, transports, features."""
-    from neuralcore.messaging.registry import installed_schemes
-
-    document = {
-        "version": neuralcore.__version__,
-        "python": platform.python_version(),
-        "native": neuralcore.is_native_available(),
-        "transports": list(installed_schemes()),
-        "features": neuralcore.get_available_features(),
-    }
+    document = {"version": neuralcore.__version__, **neuralcore.get_available_features()}
     if not as_json:
         table = Table(show_header=False)
         for name, value in document.items():
@@ -141,8 +134,8 @@ def _compared(found: Comparison) -> Table:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        return "\n".join(f"{name}: {_plain(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

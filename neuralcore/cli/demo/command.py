@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Any
 
@@ -19,7 +18,6 @@ __all__ = ["demo", "document"]
 
 def demo(console: Console, *, seconds: float, as_json: bool) -> tuple[bool, dict[str, Any]]:
     """Whether all sums add up, and the document for ``--json``. Raises KeyboardInterrupt once the bus is closed."""
-    logging.getLogger("neuralcore").addHandler(logging.NullHandler())  # dead letters are shown, not logged
     screen = _screen(console, as_json)
 
     async def main() -> tuple[Story, Outcome]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -104,12 +103,13 @@ class Story:
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         """Give up after a while: then a message is lost, and the sums will say so."""
-        now = asyncio.get_running_loop().time
-        deadline = now() + self._patience
-        while not reached() and now() < deadline:
-            self.team.changed.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.team.changed.wait(), deadline - now())
+        loop, changed = asyncio.get_running_loop(), self.team.changed
+        deadline = loop.time() + self._patience
+        alarm = loop.call_at(deadline, changed.set)
+        while not reached() and loop.time() < deadline:
+            changed.clear()
+            await changed.wait()
+        alarm.cancel()
 
     def _checks(self, passed: int, waited: int, metrics: BusMetrics, close: CloseReport) -> list[Check]:
         team, laps = self.team, self.watch.laps

@@ -1,4 +1,4 @@
-"""What the team reads: the documentation of this project, or, installed from a wheel, the package's own docstrings."""
+"""What the team reads: the docstrings of this package, and where its repository is at hand the documentation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Passage(msgspec.Struct, frozen=True):
 
 
 def pages() -> list[Page]:
-    """The longest pages first found, and one that nobody can read."""
-    found = list(_documents(PACKAGE.parent / "docs")) or list(_docstrings(PACKAGE))
+    """The longest ones, and one that nobody can read."""
+    found = [*_documents(PACKAGE.parent / "docs"), *_docstrings(PACKAGE)]
     longest = sorted(found, key=lambda page: len(page.text), reverse=True)[:PAGES]
     middle = len(longest) // 2
     return [*longest[:middle], Page(TORN, "\N{REPLACEMENT CHARACTER}" * 40), *longest[middle:]]
