@@ -44,7 +44,7 @@ NATIVE = (
     Bound(benchmark=channels.BENCHMARKS[0], peer="bus, one channel", at_least=0.5),
     Bound(benchmark=fanout.BENCHMARKS[0], peer="10 asyncio.Queues", at_least=2.5),
     Bound(benchmark=threads.BENCHMARKS[0], peer="call_soon_threadsafe(put_nowait)", at_least=5.0),
-    Bound(benchmark=request_reply.BENCHMARKS[0], peer="queue, future and timer", at_least=0.9),
+    Bound(benchmark=request_reply.BENCHMARKS[0], peer="queue, future and timer", at_least=0.75),
     Bound(benchmark=batch.BENCHMARKS[1], peer="asyncio.Queue, one by one", at_least=5.0),
 )
 FALLBACK = (Bound(benchmark=throughput.BENCHMARKS[0], peer="asyncio.Queue", at_least=0.45),)

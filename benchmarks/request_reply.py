@@ -10,6 +10,7 @@ from benchmarks._bus import CHANNEL
 from benchmarks._cli import main
 from benchmarks._harness import Arm, Benchmark, Metrics, Target, Watch
 from benchmarks._sink import Sink
+from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 
 __all__ = ["BENCHMARKS"]
@@ -40,18 +41,14 @@ def _bus(callers: int) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
         handled = sink.plain("requests")
 
-        async def echo(payload: Payload) -> Payload:
-            handled(payload)
-            return payload
+        async def echo(message: Message) -> Any:
+            handled(message)
+            return message.payload
 
         async with MessageBus() as bus:
             await bus.subscribe(CHANNEL, echo).ready()
             request = bus.request
-
-            async def ask(payload: Payload) -> Any:
-                return await request(CHANNEL, payload, timeout=TIMEOUT)
-
-            return await _timed(ask, n, callers, sink)
+            return await _timed(lambda payload: request(CHANNEL, payload, timeout=TIMEOUT), n, callers, sink)
 
     return Arm(name="bus.request", run=run, expect=_both_ways, ordered=callers == 1)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks._bus import CHANNEL
 from benchmarks._cli import main
@@ -44,8 +45,7 @@ async def _bus(n: int, sink: Sink) -> Metrics:
     async with MessageBus() as bus:
         subscribed = bus.subscribe(CHANNEL, sink.awaited(), capacity=n)
         await subscribed.ready()
-        publish = bus.publish_nowait
-        producers = Producers(n, lambda payload: publish(CHANNEL, payload))
+        producers = Producers(n, partial(bus.publish_nowait, CHANNEL))
         with (watch := Watch(time.process_time_ns)):
             producers.start()
             await asyncio.to_thread(producers.join)
@@ -62,7 +62,8 @@ async def _call_soon(n: int, sink: Sink) -> Metrics:
         for _ in range(n // PRODUCERS * PRODUCERS):
             await handle(await queue.get())
 
-    producers = Producers(n, lambda payload: loop.call_soon_threadsafe(queue.put_nowait, payload))
+    post: Callable[..., object] = loop.call_soon_threadsafe
+    producers = Producers(n, partial(post, queue.put_nowait))
     with (watch := Watch(time.process_time_ns)):
         consumer = asyncio.create_task(consume())
         producers.start()

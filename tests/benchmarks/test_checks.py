@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from benchmarks._harness import Arm, Benchmark, Settings, verify
-from benchmarks._sink import CheckFailed, Recorder
 
 from benchmarks import (
     backlog,
@@ -23,6 +21,8 @@ from benchmarks import (
     throughput,
     wildcards,
 )
+from benchmarks._harness import Arm, Benchmark, Settings, verify
+from benchmarks._sink import CheckFailed, Recorder
 
 MODULES = (
     backlog,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks._harness import Arm, Benchmark, Settings
-from benchmarks._sink import Sink
 
 from benchmarks import gate
+from benchmarks._harness import Arm, Benchmark, Settings
+from benchmarks._sink import Sink
 
 PAIRS = 3
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from benchmarks._harness import Arm, Benchmark, Measurement, Settings, Spread, Target, Watch, measure, verify
 from benchmarks._report import record, render, render_targets
 from benchmarks._sink import CheckFailed, Sink
