@@ -106,9 +106,11 @@ def _of_subscriptions(series: Mapping[Label, list[SubscriptionMetrics]]) -> Iter
 
 
 def _of_buses(buses: Mapping[str, BusMetrics]) -> Iterator[Metric]:
-    late = {(bus,): metrics.late_replies for bus, metrics in buses.items()}
+    late: dict[Label, int] = {(bus,): metrics.late_replies for bus, metrics in buses.items()}
     yield _counter("late_replies", "Replies that came after their request had timed out.", ("bus",), late)
-    events = {(bus, event): count for bus, metrics in buses.items() for event, count in metrics.transport.items()}
+    events: dict[Label, int] = {
+        (bus, event): count for bus, metrics in buses.items() for event, count in metrics.transport.items()
+    }
     yield _counter("transport_events", "The transport's own counters.", ("bus", "event"), events)
 
 
