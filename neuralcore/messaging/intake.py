@@ -88,7 +88,7 @@ class Intake:
 
     def metrics(self) -> SubscriptionMetrics:
         return SubscriptionMetrics.of(
-            self.mailbox.stats(),
+            self.settlement.stats(),
             self.mailbox.depths(),
             pattern=self.terms.pattern,
             name=", ".join(member.name for member in self.members),

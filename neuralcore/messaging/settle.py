@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from neuralcore._core import Mailbox, Message
+from neuralcore._core import Mailbox, MailboxStats, Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed
@@ -109,6 +109,8 @@ class Settlement(ABC):
 
     settled: Callable[[Message, Any], None] | None = None
     """The pump's ``settled`` callback; None where acking the mailbox is all there is to do."""
+    prepare: Callable[[Message], Awaitable[bool]] | None = None
+    """What a message needs before someone who pulled it may have it; False when there is nothing to handle."""
 
     def __init__(self, context: BusContext, terms: Terms, timers: Timers) -> None:
         self.context = context
@@ -119,6 +121,14 @@ class Settlement(ABC):
         self.dead_lettered = 0
         self._answered: set[str] = set()
         """Requests in flight that their handler has answered itself."""
+
+    def around(self, call: Callable[[Any], Any], *, batch: bool) -> Callable[[Any], Any]:
+        """What a pump calls, given what the bus would have it call."""
+        return call
+
+    def stats(self) -> MailboxStats:
+        """The mailbox's counters, with what the transport knows better."""
+        return self.mailbox.stats()
 
     # Callbacks of the pump
 

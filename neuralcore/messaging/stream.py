@@ -40,15 +40,26 @@ class Stream:
         return self
 
     async def __anext__(self) -> Message:
-        mailbox = self._intake.mailbox
+        mailbox, prepare = self._intake.mailbox, self._intake.settlement.prepare
         while not self._closed:
             message = mailbox.take()
             if message is not None:
                 self._hold(message)
-                return message
+                if prepare is None or await self._ready(message, prepare):
+                    return message
+                continue
             if not await mailbox.ready():
                 break
         raise StopAsyncIteration
+
+    async def _ready(self, message: Message, prepare: Callable[[Message], Awaitable[bool]]) -> bool:
+        try:
+            return await prepare(message) and not message.settled
+        except BaseException:
+            if not message.settled:
+                self._held.remove(message)
+                self._intake.mailbox.release(message)
+            raise
 
     def _hold(self, message: Message) -> None:
         if len(self._held) >= _PRUNE:

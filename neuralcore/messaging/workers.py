@@ -81,7 +81,7 @@ class Workers:
     def _spawn(self) -> None:
         pump = Pump(
             self._intake.mailbox,
-            self._call,
+            self._intake.settlement.around(self._call, batch=bool(self._batch)),
             failed=self._intake.settlement.failed,
             replied=self._intake.settlement.replied,
             settled=self._intake.settlement.settled,

@@ -56,14 +56,14 @@ class Channel:
     def publish(self, envelope: Envelope, seq: Callable[[], int], now: Moment) -> PublishStatus:
         if self._dedup.has(envelope, now.mono):
             return PublishStatus.DUPLICATE
-        refusal = self._make_room(now)
+        refusal = self._make_room(envelope.priority, now)
         if refusal is not None:
             return refusal
         self._dedup.add(envelope, now.mono)
         self._store(Record(seq(), envelope, now), now)
         return PublishStatus.STORED
 
-    def _make_room(self, now: Moment) -> PublishStatus | None:
+    def _make_room(self, priority: int, now: Moment) -> PublishStatus | None:
         """None when there is room."""
         if self.config.capacity is None or self.open < self.config.capacity:
             return None
@@ -72,15 +72,18 @@ class Channel:
             return PublishStatus.FULL
         if overflow == "reject":
             return PublishStatus.REFUSED
-        if overflow == "drop_old" and self._evict(now):
+        if overflow == "drop_old" and self._evict(priority, now):
             return None
         return PublishStatus.DROPPED
 
-    def _evict(self, now: Moment) -> bool:
-        """Drop the least urgent message and of those the oldest; what is in flight or delayed keeps its slot."""
+    def _evict(self, priority: int, now: Moment) -> bool:
+        """Drop the least urgent message and of those the oldest, for one that is at least as urgent.
+
+        What is in flight or delayed keeps its slot.
+        """
         queued = (record for record in self.log.values() if self._queued(record, now))
         victim = max(queued, key=lambda record: (record.envelope.priority, -record.seq), default=None)
-        if victim is None:
+        if victim is None or victim.envelope.priority < priority:
             return False
         self.delete(victim, now)
         return True

@@ -71,10 +71,10 @@ class MemoryInbox(Inbox):
     def __init__(self, client: MemoryTransport) -> None:
         self._client = client
         self._wakeup = Wakeup()
-        self._address = self._open()
+        self._address = self._open(None)
 
-    def _open(self) -> str:
-        return self._client.run(lambda store, owner, now: store.open_inbox(owner, self._wakeup.set))
+    def _open(self, address: str | None) -> str:
+        return self._client.run(lambda store, owner, now: store.open_inbox(owner, self._wakeup.set, address))
 
     @property
     def address(self) -> str:
@@ -87,7 +87,7 @@ class MemoryInbox(Inbox):
         replies = self._client.run(lambda store, owner, now: store.take_replies(self._address, now))
         if replies is None:
             self._client.data_lost(self._address, "the inbox ended while this process was not running")
-            self._address = self._open()
+            self._open(self._address)
         return replies or []
 
     async def close(self) -> None:

@@ -234,9 +234,9 @@ class MemoryStore:
 
     # Replies
 
-    def open_inbox(self, owner: Owner, wake: Callable[[], None] = lambda: None) -> str:
-        """The address."""
-        address = f"{INBOX_PREFIX}{owner.name}.{self._next_seq()}"
+    def open_inbox(self, owner: Owner, wake: Callable[[], None] = lambda: None, address: str | None = None) -> str:
+        """The address: a new one, or one that was forgotten with its owner."""
+        address = address or f"{INBOX_PREFIX}{owner.name}.{self._next_seq()}"
         self._inboxes.open(address, owner, wake)
         return address
 

@@ -1,0 +1,193 @@
+"""Group commit: publishers and settlements that come together share one call of the transport.
+
+One that comes alone waits for nobody. There is one commit at a time, so that a publisher's messages stay in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.errors import Closed
+from neuralcore.messaging.remote.declarations import Declarations
+from neuralcore.messaging.remote.lanes import Lanes
+from neuralcore.messaging.remote.signal import Signal
+from neuralcore.messaging.remote.work import Done, Work
+from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.transport import (
+    CommitResult,
+    Envelope,
+    PublishStatus,
+    Settlement,
+    SettleStatus,
+    Transport,
+)
+
+__all__ = ["Committer"]
+
+_MOST_WORKS = 512
+_MOST_BYTES = 4 * 1024 * 1024
+_RETRY = RetryPolicy(base=0.05, cap=5.0)
+
+
+class Committer:
+    """``submit`` from any thread; everything else on the home loop."""
+
+    def __init__(self, context: BusContext, transport: Transport, declarations: Declarations) -> None:
+        self._context = context
+        self._transport = transport
+        self._declarations = declarations
+        self._queue: deque[Work] = deque()
+        self._lanes = Lanes(context, self._offer)
+        self._signal = Signal(context)
+        self._task: asyncio.Task[None] | None = None
+        self._unfinished = 0
+        """Persistent works that are not done yet."""
+        self._quiet: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def unfinished(self) -> int:
+        """Settlements and dead letters that the transport has not confirmed."""
+        return self._unfinished
+
+    def start(self) -> None:
+        self._task = self._context.loop.create_task(self._run(), name=f"{self._context.bus_id} committer")
+
+    def submit(self, work: Work) -> None:
+        self._context.call_home(self._enter, work)
+
+    def _enter(self, work: Work) -> None:
+        if self._closed:
+            work.done(Done(error=Closed()))
+            return
+        self._unfinished += work.persistent
+        self._queue.append(work)
+        self._signal.set()
+
+    def _offer(self, works: Iterable[Work]) -> None:
+        self._queue.extend(works)
+        self._signal.set()
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until everything persistent is done; False when it takes longer."""
+        deadline = self._context.loop.time() + timeout
+        while self._unfinished:
+            self._quiet = self._context.loop.create_future()
+            left = deadline - self._context.loop.time()
+            if left <= 0 or not (await asyncio.wait({self._quiet}, timeout=left))[0]:
+                return False
+        return True
+
+    async def close(self) -> None:
+        """Refuse what is left."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        for work in [*self._queue, *self._lanes.clear()]:
+            self._finish(work, Done(error=Closed()))
+        self._queue.clear()
+
+    # The loop
+
+    async def _run(self) -> None:
+        while True:
+            while not self._queue:
+                await self._signal.waiter()
+                self._signal.clear()
+            await self._declarations.flush()
+            batch = self._batch()
+            if batch:
+                await self._commit(batch)
+
+    def _batch(self) -> list[Work]:
+        batch: list[Work] = []
+        size = 0
+        while self._queue and len(batch) < _MOST_WORKS and size < _MOST_BYTES:
+            work = self._queue.popleft()
+            refusal = self._refusal(work)
+            if refusal is not None:
+                work.done(Done(error=refusal))
+            elif not self._lanes.join(work):
+                batch.append(work)
+                size += work.size
+        return batch
+
+    def _refusal(self, work: Work) -> Exception | None:
+        """Why it is not to be handed to the transport."""
+        if work.persistent or work.publish is None:
+            return None
+        return Closed() if work.withdrawn() else self._declarations.refusal(work.publish.channel)
+
+    async def _commit(self, batch: list[Work]) -> None:
+        publishes, settlements = _parts(batch)
+        try:
+            result = await self._transport.commit(publishes, settlements)
+        except asyncio.CancelledError:
+            self._unknown(batch, Closed())
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing is known of the whole batch
+            self._context.count("commits_failed")
+            log.warning("a commit of %d items failed, what became of them is unknown: %r", len(batch), error)
+            self._unknown(batch, error)
+        else:
+            self._settle(batch, result)
+
+    def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
+        published, settled, index = iter(result.published), iter(result.settled), -1
+        for work in batch:
+            done = Done()
+            if work.publish is not None:
+                index += 1
+                done = Done(next(published), reason=result.reasons.get(index, ""))
+            if work.settlement is not None:
+                done = replace(done, settled=next(settled))
+            self._sort(work, done)
+
+    def _sort(self, work: Work, done: Done) -> None:
+        unknown = done.published is PublishStatus.UNKNOWN or done.settled is SettleStatus.UNKNOWN
+        if done.published is PublishStatus.FULL:
+            self._lanes.refused(work)
+        elif unknown:
+            self._unknown([work], None)
+        else:
+            if work.publish is not None:
+                self._lanes.took(work.publish.channel)
+            self._finish(work, done)
+
+    def _unknown(self, works: Iterable[Work], error: Exception | None) -> None:
+        for work in works:
+            if work.persistent and not self._closed:
+                work.tries += 1
+                delay = _RETRY.delay(work.tries, self._context.rng)
+                self._context.loop.call_later(delay, self._again, work)
+            else:
+                self._finish(work, Done(PublishStatus.UNKNOWN, SettleStatus.UNKNOWN, error=error))
+
+    def _again(self, work: Work) -> None:
+        if self._closed:
+            self._finish(work, Done(error=Closed()))
+        else:
+            self._offer((work,))
+
+    def _finish(self, work: Work, done: Done) -> None:
+        self._unfinished -= work.persistent
+        work.done(done)
+        if not self._unfinished and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+
+
+def _parts(batch: Sequence[Work]) -> tuple[list[Envelope], list[Settlement]]:
+    publishes: list[Envelope] = []
+    settlements: list[Settlement] = []
+    for work in batch:
+        if work.publish is not None:
+            publishes.append(work.publish)
+        if work.settlement is not None:
+            after = None if work.publish is None else len(publishes) - 1
+            settlements.append(work.settlement if after is None else replace(work.settlement, after=after))
+    return publishes, settlements

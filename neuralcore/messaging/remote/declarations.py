@@ -1,0 +1,81 @@
+"""What is known of channels: configurations made here, told to the transport before they matter, and its registry."""
+
+from __future__ import annotations
+
+import asyncio
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.errors import ChannelConflict, NeuralCoreError, Unsupported
+from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.transport import Transport
+
+__all__ = ["Declarations"]
+
+_RETRY = RetryPolicy(base=0.05, cap=5.0)
+
+
+class Declarations:
+    def __init__(self, context: BusContext, transport: Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._configs: dict[str, ChannelConfig] = {}
+        self._pending: dict[str, ChannelConfig] = {}
+        self._refused: dict[str, NeuralCoreError] = {}
+        self._known: set[str] = set()
+        self._busy = asyncio.Lock()
+
+    def declare(self, config: ChannelConfig) -> None:
+        """From any thread; told to the transport at the next ``flush``."""
+        self._configs[config.name] = config
+        self._refused.pop(config.name, None)
+        self._pending[config.name] = config
+
+    def config(self, channel: str) -> ChannelConfig:
+        return self._configs.get(channel) or ChannelConfig(channel)
+
+    def refusal(self, channel: str) -> NeuralCoreError | None:
+        """What the transport said against its configuration."""
+        return self._refused.get(channel)
+
+    async def flush(self) -> None:
+        """Tell the transport what is new, however long that takes. Conflicts are for the channel's users."""
+        if not self._pending:
+            return
+        async with self._busy:
+            tries = 0
+            while self._pending:
+                name, config = next(iter(self._pending.items()))
+                if await self._told(config):
+                    tries = 0
+                    if self._pending.get(name) is config:
+                        del self._pending[name]
+                else:
+                    tries += 1
+                    await asyncio.sleep(_RETRY.delay(tries, self._context.rng))
+
+    async def _told(self, config: ChannelConfig) -> bool:
+        try:
+            await self._transport.declare(config)
+        except (ChannelConflict, Unsupported) as error:
+            log.error("the transport refuses the configuration of a channel: %s", error)
+            self._refused[config.name] = error
+        except Exception as error:  # noqa: BLE001 - anything else may pass, and is tried again
+            log.warning("channel %r could not be declared and is tried again: %r", config.name, error)
+            return False
+        self._known.add(config.name)
+        return True
+
+    # The registry
+
+    async def refresh(self) -> None:
+        self._known.update(await self._transport.channels())
+
+    def saw(self, channel: str) -> None:
+        self._known.add(channel)
+
+    def knows(self, channel: str) -> bool:
+        return channel in self._known or channel in self._configs
+
+    def names(self) -> set[str]:
+        return self._known | self._configs.keys()

@@ -1,0 +1,200 @@
+"""Fetches what one group's intakes (or the bus's broadcasts) have room for, for as long as there are any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.errors import Unavailable
+from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.remote.declarations import Declarations
+from neuralcore.messaging.remote.settlement import RemoteSettlement
+from neuralcore.messaging.remote.signal import Signal
+from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.transport import Consumer, Delivery, Demand, Group, Interest, Transport
+
+__all__ = ["Feeder", "settlement_of"]
+
+_POLL = 30.0
+"""Seconds a fetch waits for the first message."""
+_AGAIN = RetryPolicy(base=0.1, cap=10.0)
+
+
+class Feeder:
+    """One consumer. On the home loop; it never stops silently: what goes wrong is counted, logged and tried again."""
+
+    def __init__(
+        self,
+        context: BusContext,
+        transport: Transport,
+        declarations: Declarations,
+        group: str | None,
+        *,
+        release: Callable[[Delivery], None],
+    ) -> None:
+        self._context = context
+        self._transport = transport
+        self._declarations = declarations
+        self._group = group
+        self._release = release
+        self._intakes: dict[int, Intake] = {}
+        self._ready: dict[int, asyncio.Future[None]] = {}
+        self._told: tuple[int, ...] = ()
+        """The interests that the transport knows of."""
+        self._signal = Signal(context)
+        self._consumer: Consumer | None = None
+        self._paused = False
+        self._failures = 0
+        self._task = context.loop.create_task(self._run(), name=f"{context.bus_id} feeder of {group or 'broadcasts'}")
+
+    # What it feeds
+
+    def add(self, intake: Intake) -> None:
+        self._intakes[intake.id] = intake
+        self._ready[intake.id] = self._context.loop.create_future()
+        settlement_of(intake).holding.on_room = self._signal.set
+        self._signal.set()
+
+    def remove(self, intake: Intake) -> None:
+        self._intakes.pop(intake.id, None)
+        self._forget_ready(intake.id)
+        self._signal.set()
+
+    async def ready(self, intake: Intake) -> None:
+        """Returns once the transport has fixed the position. Raises what it has against that."""
+        ready = self._ready.get(intake.id)
+        if ready is not None:
+            await asyncio.shield(ready)
+
+    def pause(self) -> None:
+        """Fetch nothing more."""
+        self._paused = True
+        self._signal.set()
+
+    async def close(self) -> None:
+        self._paused = True
+        for id in list(self._ready):
+            self._forget_ready(id)
+        self._intakes.clear()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    def _forget_ready(self, id: int) -> None:
+        ready = self._ready.pop(id, None)
+        if ready is not None and not ready.done():
+            ready.cancel()
+
+    # The loop
+
+    async def _run(self) -> None:
+        while True:
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self._step()
+            self._failures = 0
+        except Exception as error:  # noqa: BLE001 - a feeder outlives whatever its transport raises
+            await self._recover(error)
+
+    async def _recover(self, error: Exception) -> None:
+        self._failures += 1
+        self._context.count("reconnects")
+        delay = _AGAIN.delay(self._failures, self._context.rng)
+        log.warning("fetching for %s failed, again in %.2g s: %r", self._group or "broadcasts", delay, error)
+        await asyncio.sleep(delay)
+
+    async def _step(self) -> None:
+        self._signal.clear()
+        if self._consumer is None:
+            self._consumer = await self._transport.consume(Group(self._group))
+        await self._tell(self._consumer)
+        demand = {} if self._paused else self._demand()
+        if any(wanted.limit for wanted in demand.values()):
+            self._accept(await self._fetch(self._consumer, demand))
+        else:
+            await self._signal.waiter()
+
+    async def _tell(self, consumer: Consumer) -> None:
+        """Bring the transport's idea of the interests up to date."""
+        if self._told == tuple(self._intakes):
+            return
+        await self._declarations.flush()
+        known = dict(self._intakes)
+        try:
+            await consumer.update([_interest(intake) for intake in known.values()])
+        except Unavailable:
+            raise
+        except Exception as error:
+            if not self._reject_new(error):
+                raise
+        else:
+            self._told = tuple(known)
+            for id in known:
+                ready = self._ready.get(id)
+                if ready is not None and not ready.done():
+                    ready.set_result(None)
+
+    def _reject_new(self, error: Exception) -> bool:
+        """What is new is at fault: who waits for it is told, and the others go on. False when nothing is new."""
+        new = [id for id in self._intakes if id not in self._told]
+        for id in new:
+            intake = self._intakes.pop(id)
+            log.error("the transport refuses the subscription to %r: %s", intake.terms.pattern, error)
+            ready = self._ready.get(id)
+            if ready is not None and not ready.done():
+                ready.set_exception(error)
+                ready.exception()  # nobody may ask; it was logged
+        return bool(new)
+
+    def _demand(self) -> dict[int, Demand]:
+        return {
+            id: settlement_of(intake).holding.demand(intake) for id, intake in self._intakes.items() if id in self._told
+        }
+
+    async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> Sequence[Delivery]:
+        """Fetch until something comes, or something else is wanted; a delivery that came is never dropped."""
+        fetching = asyncio.ensure_future(consumer.fetch(demand, _POLL))
+        either: set[asyncio.Future[Any]] = {fetching, self._signal.waiter()}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if fetching.done() and not fetching.cancelled() and fetching.exception() is None:
+                self._accept(fetching.result())
+            fetching.cancel()
+            raise
+        if not fetching.done():
+            fetching.cancel()
+            await asyncio.wait({fetching})
+        return () if fetching.cancelled() else fetching.result()
+
+    def _accept(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            intake = self._intakes.get(delivery.interest)
+            if intake is None or intake.mailbox.closed:
+                self._release(delivery)
+                continue
+            settlement = settlement_of(intake)
+            settlement.accept(delivery)
+            self._relax(intake, settlement, delivery.envelope.priority)
+
+    def _relax(self, intake: Intake, settlement: RemoteSettlement, rank: int) -> None:
+        """Past its window, a mailbox gives back what is least urgent, if that is less urgent than what came."""
+        if len(settlement.holding) > settlement.holding.window(intake):
+            victim = intake.mailbox.take_relaxed(rank)
+            if victim is not None:
+                settlement.give_back_soon(victim)
+
+
+def settlement_of(intake: Intake) -> RemoteSettlement:
+    assert isinstance(intake.settlement, RemoteSettlement), "a remote link's intakes have its settlements"
+    return intake.settlement
+
+
+def _interest(intake: Intake) -> Interest:
+    terms = intake.terms
+    return Interest(id=intake.id, pattern=terms.pattern, start=terms.start, hold_keys=terms.hold_keys)

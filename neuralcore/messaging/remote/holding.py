@@ -1,0 +1,83 @@
+"""What one intake has leased and not settled, and how much more it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from neuralcore._core import Clock, Message
+from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.remote.pace import Pace
+from neuralcore.messaging.transport import Delivery, Demand
+
+__all__ = ["Holding"]
+
+_MOST_URGENT = 16
+"""How many urgent messages a full mailbox asks for at a time."""
+
+
+def _nobody() -> None:
+    """No feeder waits yet."""
+
+
+class Holding:
+    """Settling is from any thread, the rest on the home loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._messages: dict[Delivery, Message] = {}
+        self._pace = Pace(clock)
+        self._low = -1
+        """When no more than this many are held, the feeder is to be woken."""
+        self.on_room: Callable[[], None] = _nobody
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return delivery in self._messages
+
+    def begin(self, delivery: Delivery, message: Message) -> None:
+        if not self._messages:
+            self._pace.busy()
+        self._messages[delivery] = message
+
+    def replace(self, delivery: Delivery, message: Message) -> None:
+        """A mailbox made another message of it, after giving it back to the queue."""
+        if delivery in self._messages:
+            self._messages[delivery] = message
+
+    def end(self, delivery: Delivery) -> Message | None:
+        """It is settled, or lost; None when it had ended already."""
+        message = self._messages.pop(delivery, None)
+        if message is None:
+            return None
+        self._pace.finished()
+        left = len(self._messages)
+        if not left:
+            self._pace.idle()
+        if left <= self._low:
+            self._low = -1
+            self.on_room()
+        return message
+
+    def mine(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        return [delivery for delivery in deliveries if delivery in self._messages]
+
+    def window(self, intake: Intake) -> int:
+        """About one second of work, at least one message a worker, at most what the mailbox holds."""
+        return self._pace.window(max(1, intake.concurrency), intake.mailbox.capacity)
+
+    def demand(self, intake: Intake) -> Demand:
+        """What may be fetched now; when that is nothing, only what is more urgent than what waits."""
+        window = self.window(intake)
+        room = window - len(self._messages)
+        if room > 0:
+            self._low = -1
+            return Demand(room)
+        self._low = _low(window, intake.concurrency)
+        rank = intake.mailbox.most_relaxed()
+        return Demand(_MOST_URGENT, rank) if rank else Demand(0)
+
+
+def _low(window: int, concurrency: int) -> int:
+    """Room for one is worth a fetch when there are few; otherwise half of the window is, while workers are busy."""
+    return window - 1 if window <= 2 * concurrency else max(concurrency, window // 2)

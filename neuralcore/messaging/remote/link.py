@@ -1,0 +1,280 @@
+"""The bus on any transport that is not its own mailboxes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from neuralcore._core import Message, RouteStats
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.codec import Codec
+from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.errors import (
+    PublishManyFailed,
+    RequestFailed,
+    UnknownChannel,
+)
+from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.intakes import in_loop
+from neuralcore.messaging.link import Link
+from neuralcore.messaging.middleware import Publication, compose_publish
+from neuralcore.messaging.names import INBOX_PREFIX, matches, near_misses, validate_channel
+from neuralcore.messaging.remote.committer import Committer
+from neuralcore.messaging.remote.declarations import Declarations
+from neuralcore.messaging.remote.feeder import Feeder, settlement_of
+from neuralcore.messaging.remote.inbox import ReplyInbox, failure_headers
+from neuralcore.messaging.remote.needs import check_channel, check_subscription, missing
+from neuralcore.messaging.remote.outlet import Outlet, Publisher
+from neuralcore.messaging.remote.runtime import LinkRuntime
+from neuralcore.messaging.remote.settlement import RemoteSettlement
+from neuralcore.messaging.remote.suspects import Suspects
+from neuralcore.messaging.remote.work import Done, Work
+from neuralcore.messaging.replies import Replies
+from neuralcore.messaging.settle import Settlement
+from neuralcore.messaging.timers import Timers
+from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, Transport
+from neuralcore.messaging.transport import Settlement as Verdict
+
+__all__ = ["RemoteLink"]
+
+_FLUSH = 5.0
+"""Seconds that closing waits for the last settlements."""
+
+
+class RemoteLink(Link):
+    def __init__(self, transport: Transport, context: BusContext, timers: Timers, replies: Replies) -> None:
+        super().__init__(context, timers, replies)
+        self.transport = transport
+        self.capabilities = transport.capabilities
+        self.codec = Codec()
+        self.suspects = Suspects()
+        self._declarations = Declarations(context, transport)
+        self.committer = Committer(context, transport, self._declarations)
+        self._publisher = Publisher(context, self.committer, self.capabilities, self.codec)
+        self._outlets: dict[str, Outlet] = {}
+        self._feeders: dict[str | None, Feeder] = {}
+        self._intakes: list[Intake] = []
+        self._inbox: ReplyInbox | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._steps: Callable[[Publication], Any] | None = None
+        self.publish = self._publish
+        self.publish_nowait = self._refuse_nowait
+        self.publish_many = self._publish_many
+
+    async def open(self) -> None:
+        await self.transport.open(LinkRuntime(self.context, self))
+        self.committer.start()
+        await self._declarations.refresh()
+        await self._declarations.flush()
+
+    # Channels
+
+    def declare(self, config: ChannelConfig) -> None:
+        check_channel(self.capabilities, config)
+        self._declarations.declare(config)
+        outlet = self._outlets.get(config.name)
+        if outlet is not None:
+            outlet.configure(config)
+
+    def channels(self) -> Mapping[str, ChannelConfig]:
+        return {name: self._declarations.config(name) for name in sorted(self._declarations.names())}
+
+    def queue_size(self, channel: str) -> int:
+        return sum(i.mailbox.depth() for i in self._intakes if matches(i.terms.pattern, channel))
+
+    def isolated(self) -> frozenset[str]:
+        return frozenset()
+
+    def channels_changed(self) -> None:
+        """The transport's registry has grown."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = self.context.loop.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            await self._declarations.refresh()
+        except Exception as error:  # noqa: BLE001 - the next change asks again
+            log.warning("the registry of channels could not be read: %r", error)
+
+    # Publishing
+
+    def _outlet(self, channel: str) -> Outlet:
+        outlet = self._outlets.get(channel)
+        if outlet is None:
+            validate_channel(channel)
+            if not self.context.auto_create and not self._declarations.knows(channel):
+                raise UnknownChannel(channel, near_misses(channel, self._declarations.names()))
+            outlet = self._outlets[channel] = Outlet(self._publisher, self._declarations.config(channel))
+            self._declarations.saw(channel)
+        return outlet
+
+    async def _publish(self, channel: str, payload: Any, **options: Any) -> str | None:
+        outlet = self._outlet(channel)
+        if self._steps is None:
+            return await outlet.publish(payload, **options)
+        result: str | None = await self._steps(Publication(channel, payload, **options))
+        return result
+
+    async def _last(self, publication: Publication) -> str | None:
+        return await self._outlet(publication.channel).publish(publication.payload, **publication.options())
+
+    def reshape(self) -> None:
+        middleware = self.context.middleware
+        self._steps = compose_publish(middleware, self._last) if middleware else None
+
+    def _refuse_nowait(self, channel: str, payload: Any, **options: Any) -> NoReturn:
+        raise missing("in_process", "publish_nowait would wait for a store; use publish_threadsafe")
+
+    async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
+        """All at once, so that they share commits and keep their order."""
+        told = await asyncio.gather(*map(self._publish_item, items), return_exceptions=True)
+        errors = {index: each for index, each in enumerate(told) if isinstance(each, BaseException)}
+        results = [None if isinstance(each, BaseException) else each for each in told]
+        if errors:
+            raise PublishManyFailed(results, errors)
+        return results
+
+    async def _publish_item(self, item: tuple[Any, ...]) -> str | None:
+        channel, payload, *rest = item
+        options = dict(rest[1] or {}) if len(rest) > 1 else {}
+        if rest:
+            options["priority"] = rest[0]
+        return await self._publish(channel, payload, **options)
+
+    # Subscriptions
+
+    def check(self, terms: Terms) -> None:
+        check_subscription(self.capabilities, terms)
+
+    def settlement(self, terms: Terms) -> Settlement:
+        return RemoteSettlement(self, terms)
+
+    def attach(self, intake: Intake) -> None:
+        self._intakes.append(intake)
+        self.context.call_home(self._feed, intake)
+
+    def _feed(self, intake: Intake) -> None:
+        group = intake.terms.group
+        feeder = self._feeders.get(group)
+        if feeder is None:
+            feeder = Feeder(self.context, self.transport, self._declarations, group, release=self._release)
+            self._feeders[group] = feeder
+        feeder.add(intake)
+
+    def _release(self, delivery: Delivery) -> None:
+        """It came for nobody."""
+        self.committer.submit(Work(_ignore, settlement=Verdict(delivery, Outcome.RELEASE), persistent=True))
+
+    async def attached(self, intake: Intake) -> None:
+        await in_loop(self.context.loop, self._attached, intake)
+
+    async def _attached(self, intake: Intake) -> None:
+        feeder = self._feeders.get(intake.terms.group)
+        if feeder is not None:
+            await feeder.ready(intake)
+
+    def detach(self, intake: Intake) -> None:
+        self.context.call_home(self._starve, intake)
+
+    def _starve(self, intake: Intake) -> None:
+        feeder = self._feeders.get(intake.terms.group)
+        if feeder is not None:
+            feeder.remove(intake)
+
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
+        settlement = settlement_of(intake)
+        left = [*messages, *self.suspects.take_out(settlement)]
+        released = await settlement.give_back(left)
+        if intake in self._intakes:
+            self._intakes.remove(intake)
+        return released
+
+    # Events of the transport
+
+    def lost(self, deliveries: Sequence[Delivery]) -> None:
+        for intake in self._intakes:
+            settlement_of(intake).lost(deliveries)
+
+    def revoking(self, deliveries: Sequence[Delivery]) -> None:
+        """What no handler has yet goes back now; what is being handled may be settled until the transport takes it."""
+        for intake in self._intakes:
+            settlement = settlement_of(intake)
+            for message in settlement.withdraw(settlement.holding.mine(deliveries)):
+                settlement.give_back_soon(message)
+
+    # Requests
+
+    async def reply_address(self) -> str:
+        if self._inbox is None:
+            inbox = await self.transport.inbox()
+            self._inbox = ReplyInbox(self.context, inbox, self.replies, self.codec)
+        return self._inbox.address
+
+    def send_reply(self, message: Message, payload: Any, error: RequestFailed | None) -> None:
+        """Straight to the requester: neither retried nor durable. Raises EncodeError."""
+        address = message.reply_to
+        assert address is not None
+        if error is not None and not address.startswith(INBOX_PREFIX):
+            log.warning("the request %s on %s failed for good: %s", message.id, message.channel, error)
+            return
+        content_type, body = self.codec.encode(b"" if error is not None else payload)
+        envelope = Envelope(
+            id=self._publisher.next_id(),
+            channel=address,
+            body=body,
+            content_type=content_type,
+            priority=message.priority,
+            timestamp_ns=self.context.clock.time_ns(),
+            headers={} if error is None else failure_headers(error),
+            correlation_id=message.correlation_id,
+        )
+        self.committer.submit(Work(self._replied, publish=envelope))
+
+    def _replied(self, done: Done) -> None:
+        if done.published is not PublishStatus.STORED:
+            self.context.count("replies_lost")
+
+    # The end
+
+    def outstanding(self, deadline_ns: int) -> int:
+        return self.committer.unfinished + sum(self._left_to_handle(intake) for intake in self._intakes)
+
+    def _left_to_handle(self, intake: Intake) -> int:
+        settlement = settlement_of(intake)
+        return len(settlement.holding) - self.suspects.waiting(settlement)
+
+    async def quiesce(self) -> None:
+        self.suspects.stop()
+        for feeder in self._feeders.values():
+            feeder.pause()
+
+    async def close(self) -> None:
+        for feeder in self._feeders.values():
+            await _quietly(feeder.close())
+        self._feeders.clear()
+        if not await self.committer.flush(_FLUSH):
+            log.error("%d settlements could not be confirmed; those messages may come again", self.committer.unfinished)
+        if self._inbox is not None:
+            await _quietly(self._inbox.close())
+        await self.committer.close()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        await _quietly(self.transport.close())
+
+    # Watching
+
+    def route_stats(self) -> Mapping[str, RouteStats]:
+        return {name: outlet.meter.stats() for name, outlet in list(self._outlets.items())}
+
+
+def _ignore(done: Done) -> None:
+    """Whatever became of it."""
+
+
+async def _quietly(closing: Awaitable[None]) -> None:
+    """One part that cannot be closed must not keep the others open."""
+    try:
+        await closing
+    except Exception as error:  # noqa: BLE001 - the transport may be gone; there is nothing left to do with it
+        log.warning("closing a part of the transport failed: %r", error)

@@ -1,0 +1,67 @@
+"""What channels, subscriptions and publishes need of a transport: missing capabilities are errors, never dropped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import Unsupported
+from neuralcore.messaging.intake import Terms
+from neuralcore.messaging.priority import Priority
+from neuralcore.messaging.transport import Capabilities, Envelope
+
+__all__ = ["check_channel", "check_publish", "check_subscription", "missing"]
+
+
+def missing(capability: str, detail: str) -> Unsupported:
+    """The error, with the names of the transports that have it."""
+    from neuralcore.messaging.registry import schemes_with
+
+    return Unsupported(capability, schemes_with(capability), detail)
+
+
+def check_channel(has: Capabilities, config: ChannelConfig) -> None:
+    name = f"channel {config.name!r}"
+    if config.retention is not None and not has.retention:
+        raise missing("retention", name)
+    if config.dedup_window is not None and has.dedup == "none":
+        raise missing("dedup", name)
+    if (config.capacity is not None or config.overflow is not None) and not has.bounded:
+        raise missing("bounded", f"{name} with a capacity or an overflow policy")
+    if config.priority != Priority.NORMAL and not has.priorities:
+        raise missing("priorities", name)
+
+
+def check_subscription(has: Capabilities, terms: Terms) -> None:
+    name = f"a subscription to {terms.pattern!r}"
+    if terms.group is None and not terms.broadcast:
+        raise missing(
+            "in_process",
+            f"{name} with neither group= nor broadcast=True: say whether its members share the messages, "
+            "so that changing the URL never changes who gets what",
+        )
+    if terms.group is not None and not has.groups:
+        raise missing("groups", name)
+    if terms.broadcast and not has.broadcast:
+        raise missing("broadcast", name)
+    if isinstance(terms.start, datetime):
+        if not has.seek_time:
+            raise missing("seek_time", name)
+    elif terms.start not in (None, "new", "beginning") and not has.seek_id:
+        raise missing("seek_id", name)
+
+
+def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool) -> None:
+    name = f"a message on {envelope.channel!r}"
+    if mandatory:
+        raise missing("in_process", f"{name} with mandatory=True: here it is kept for whoever subscribes later")
+    if envelope.key is not None and not has.keys:
+        raise missing("keys", name)
+    if (envelope.delay_ns or envelope.not_before_ns is not None) and not has.delay:
+        raise missing("delay", name)
+    if envelope.dedup_key is not None and has.dedup == "none":
+        raise missing("dedup", f"{name} with an idempotency key")
+    if envelope.priority != Priority.NORMAL and not has.priorities:
+        raise missing("priorities", name)
+    if envelope.reply_to is not None and not has.request_reply:
+        raise missing("request_reply", name)

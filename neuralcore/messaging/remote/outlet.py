@@ -1,0 +1,167 @@
+"""The publish path of one channel: its defaults, its limits, its counters."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from neuralcore._core import Clock, Message
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.codec import Codec
+from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.errors import ChannelFull, PayloadTooLarge, PublishError, PublishUnknown
+from neuralcore.messaging.paths import Guard
+from neuralcore.messaging.priority import check_priority
+from neuralcore.messaging.remote.committer import Committer
+from neuralcore.messaging.remote.meter import Meter
+from neuralcore.messaging.remote.needs import check_publish
+from neuralcore.messaging.remote.wire import replay_number
+from neuralcore.messaging.remote.work import Done, Work, answer_on
+from neuralcore.messaging.transport import Capabilities, Envelope, PublishStatus
+
+__all__ = ["Outlet", "Publisher", "ids"]
+
+
+def ids(prefix: str) -> Callable[[], str]:
+    """32 hexadecimal digits: the bus's own 16 and a counter."""
+    numbers = itertools.count(1)
+    return lambda: f"{prefix}{next(numbers):016x}"
+
+
+class Publisher:
+    """What the outlets of one bus share."""
+
+    def __init__(self, context: BusContext, committer: Committer, capabilities: Capabilities, codec: Codec) -> None:
+        self.context = context
+        self.committer = committer
+        self.capabilities = capabilities
+        self.codec = codec
+        self.next_id = ids(context.bus_id)
+
+    @property
+    def clock(self) -> Clock:
+        return self.context.clock
+
+
+class Outlet:
+    """From any loop and thread."""
+
+    def __init__(self, publisher: Publisher, config: ChannelConfig) -> None:
+        self._publisher = publisher
+        self.meter = Meter()
+        self.configure(config)
+
+    def configure(self, config: ChannelConfig) -> None:
+        self.config = config
+        # Encoding copies, so that isolation costs nothing here.
+        self._guard = Guard(replace(config, isolate=False), self._publisher.clock)
+
+    async def publish(self, payload: Any, **options: Any) -> str | None:
+        began = self._publisher.clock.monotonic_ns()
+        what = "refused"
+        try:
+            if not self._guard.idle:
+                payload = await self._guard.admit(payload)
+            envelope = self.envelope(payload, **options)
+            result = self.result(envelope, payload, await self.send(envelope))
+            what = "dropped" if result is None else "published"
+            return result
+        finally:
+            self.meter.count(what, self._publisher.clock.monotonic_ns() - began)
+
+    def envelope(
+        self,
+        payload: Any,
+        *,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+        not_before: float | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        message_id: str | None = None,
+        idempotency_key: str | None = None,
+        mandatory: bool = False,
+    ) -> Envelope:
+        """Raises PublishError, Unsupported."""
+        publisher, channel = self._publisher, self.config.name
+        now = publisher.clock.time_ns()
+        ttl = self.config.ttl if ttl is None else ttl
+        content_type, body = publisher.codec.encode(payload, content_type)
+        self._check_size(body)
+        given = dict(headers) if headers else {}
+        envelope = Envelope(
+            id=message_id or publisher.next_id(),
+            channel=channel,
+            body=body,
+            content_type=content_type,
+            priority=self.config.priority if priority is None else check_priority(priority),
+            timestamp_ns=now,
+            headers=given,
+            key=key,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expires_at_ns=None if ttl is None else now + _ns("ttl", ttl),
+            delay_ns=0 if delay is None else _ns("delay", delay),
+            not_before_ns=None if not_before is None else _ns("not_before", not_before),
+            dedup_key=idempotency_key,
+            replay=replay_number(given),
+        )
+        check_publish(publisher.capabilities, envelope, mandatory=mandatory)
+        return envelope
+
+    def _check_size(self, body: bytes) -> None:
+        limits = (self.config.max_payload, self._publisher.capabilities.max_payload)
+        limit = min((each for each in limits if each is not None), default=None)
+        if limit is not None and len(body) > limit:
+            raise PayloadTooLarge(self.config.name, len(body), limit)
+
+    async def send(self, envelope: Envelope) -> Done:
+        """Hand it to the transport. Cancelled before that, it has not happened."""
+        future: asyncio.Future[Done]
+        future, resolve = answer_on(self._publisher.context)
+        self._publisher.committer.submit(Work(resolve, publish=envelope, withdrawn=future.cancelled))
+        return await future
+
+    def result(self, envelope: Envelope, payload: Any, done: Done) -> str | None:
+        """The id, or None when it was dropped. Raises PublishError, Closed."""
+        if done.published in (PublishStatus.STORED, PublishStatus.DUPLICATE):
+            return envelope.id
+        if done.published is PublishStatus.DROPPED:
+            return None
+        if done.published is PublishStatus.UNKNOWN:
+            raise PublishUnknown(envelope.id) from done.error
+        if done.error is not None:
+            raise done.error
+        if done.reason:
+            raise PublishError(done.reason)
+        raise ChannelFull(envelope.channel, _refused(envelope, payload))
+
+
+def _refused(envelope: Envelope, payload: Any) -> Message:
+    return Message(
+        envelope.channel,
+        payload,
+        id=envelope.id,
+        priority=envelope.priority,
+        timestamp_ns=envelope.timestamp_ns,
+        headers=envelope.headers,
+        key=envelope.key,
+        correlation_id=envelope.correlation_id,
+        reply_to=envelope.reply_to,
+        expires_at_ns=envelope.expires_at_ns,
+        content_type=envelope.content_type,
+    )
+
+
+def _ns(name: str, seconds: float) -> int:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name} must be a finite number of seconds, not negative; got {seconds!r}")
+    return round(seconds * 1e9)
