@@ -119,7 +119,8 @@ def convert(payload: Any, type: Any, content_type: str | None = None) -> Any:
     if content_type is not None and isinstance(payload, _BUFFERS):
         return decode(content_type, payload, type)
     try:
-        return _convert(payload, type)
+        # What came as JSON has strings for keys, whatever they were.
+        return _convert(payload, type, str_keys=content_type is not None and "json" in content_type.lower())
     except Exception as error:
         raise DecodeError(
             content_type or f"a payload of type {payload.__class__.__name__}", _describe(error)
@@ -225,13 +226,13 @@ def _cached_msgpack_decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(type, dec_hook=_custom, ext_hook=_extension)
 
 
-def _convert(payload: Any, type: Any) -> Any:
+def _convert(payload: Any, type: Any, *, str_keys: bool = False) -> Any:
     if type is Any or type is object:
         return payload
     if isinstance(payload, _BUFFERS) or type in _BUFFERS:
         return _raw(payload, type)
     try:
-        return msgspec.convert(payload, type, dec_hook=_custom)
+        return msgspec.convert(payload, type, dec_hook=_custom, str_keys=str_keys)
     except msgspec.ValidationError:
         # An object of another class than the one wanted may have the same shape on the wire.
         body = _on_the_wire(payload)

@@ -380,6 +380,12 @@ def test_convert_passes_what_fits_and_converts_what_does_not() -> None:
     assert convert(anything, Any) is anything
 
 
+def test_convert_knows_that_json_has_string_keys() -> None:
+    assert convert(decode(*encode({1: 2.5}, JSON)), dict[int, float], JSON) == {1: 2.5}
+    with pytest.raises(DecodeError, match="key"):
+        convert({"1": 2.5}, dict[int, float])
+
+
 def test_convert_decodes_bytes_that_have_a_content_type() -> None:
     assert convert(b'{"id": 1}', Order, JSON) == Order(1)
     assert convert(memoryview(b"\x81\xa2id\x01"), Order, MSGPACK) == Order(1)
