@@ -55,6 +55,10 @@ impl<T> Arena<T> {
         self.len
     }
 
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.nodes.iter().filter_map(|node| node.item.as_ref())
+    }
+
     pub(crate) fn get(&self, handle: Handle) -> &T {
         self.nodes[handle as usize].item.as_ref().expect("the handle is of an item in a list")
     }

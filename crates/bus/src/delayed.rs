@@ -56,6 +56,10 @@ impl<T> Delayed<T> {
         self.heap.len()
     }
 
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.heap.iter().map(|delay| &delay.item)
+    }
+
     pub(crate) fn next_due(&self) -> Option<u64> {
         self.heap.peek().map(|delay| delay.due_ns)
     }

@@ -110,6 +110,10 @@ impl<T> Keys<T> {
         self.parked.len()
     }
 
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.parked.items().map(|parked| &parked.item)
+    }
+
     pub(crate) fn hash(&self, key: &str) -> KeyHash {
         KeyHash(self.seed.hash_one(key))
     }

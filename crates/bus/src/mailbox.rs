@@ -130,6 +130,12 @@ impl<T: Keyed, W> Mailbox<T, W> {
         self.lock().delay(rank, item, due_ns, now_ns)
     }
 
+    /// Like [`delay`](Self::delay), until a time of the wall clock, which may jump: what is held so is queued by
+    /// [`promote_until`](Self::promote_until), and a change of its earliest time is not announced.
+    pub fn delay_until(&self, rank: i64, item: T, wall_ns: u64, now_wall_ns: u64) -> Delayed<T> {
+        self.lock().delay_until(rank, item, wall_ns, now_wall_ns)
+    }
+
     /// Gives a reserved slot back; answers the publisher to whom it is granted instead.
     pub fn unreserve(&self) -> Option<W> {
         self.lock().unreserve()
@@ -191,6 +197,11 @@ impl<T: Keyed, W> Mailbox<T, W> {
     /// Queues what is due.
     pub fn promote(&self, now_ns: u64) -> Promoted {
         self.lock().promote(now_ns)
+    }
+
+    /// Queues what [`delay_until`](Self::delay_until) holds and is due; answers in terms of the wall clock.
+    pub fn promote_until(&self, now_wall_ns: u64) -> Promoted {
+        self.lock().promote_until(now_wall_ns)
     }
 }
 
@@ -305,6 +316,11 @@ impl<T: Keyed, W> Mailbox<T, W> {
     /// Whether it was closed and holds nothing more that is not in flight: its workers end.
     pub fn finished(&self) -> bool {
         self.lock().finished()
+    }
+
+    /// Shows every item that is not in flight, in no order, until `see` answers false. It is called under the lock.
+    pub fn visit(&self, see: impl FnMut(&T) -> bool) -> bool {
+        self.lock().items().all(see)
     }
 
     /// Records a sampled time from publish, or from becoming due, to the handler.

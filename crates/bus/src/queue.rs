@@ -125,6 +125,11 @@ impl<T> PriorityQueue<T> {
         self.ranks().map(|rank| (rank, self.ring(rank).map_or(0, VecDeque::len))).collect()
     }
 
+    /// Everything it holds, in no order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.levels.iter().chain(self.others.values()).flatten()
+    }
+
     /// Takes everything out, most urgent first.
     pub fn drain(&mut self) -> Vec<(i64, T)> {
         let mut out = Vec::with_capacity(self.len());

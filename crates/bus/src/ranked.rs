@@ -23,6 +23,10 @@ impl<T> Ranked<T> {
         self.items.len()
     }
 
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.items.items()
+    }
+
     pub(crate) fn get(&self, handle: Handle) -> &T {
         self.items.get(handle)
     }

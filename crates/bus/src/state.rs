@@ -57,6 +57,8 @@ pub(crate) struct State<T, W> {
     keys: Option<Box<Keys<T>>>,
     waiters: VecDeque<Waiter<W>>,
     delayed: Delays<T>,
+    /// By the wall clock.
+    held: Delays<T>,
     queue: PriorityQueue<Entry<T>>,
 }
 
@@ -77,6 +79,7 @@ impl<T: Keyed, W> State<T, W> {
             keys: None,
             waiters: VecDeque::new(),
             delayed: Delays::new(),
+            held: Delays::new(),
             queue: PriorityQueue::new(),
         }
     }

@@ -47,6 +47,9 @@ impl Ticket {
 
 pub(crate) type Core = neuralcore_bus::Mailbox<Entry, Ticket>;
 
+/// What waits for a time of the wall clock sleeps no longer than this before the clock is looked at again.
+const WALL_CHECK_NS: u64 = 1_000_000_000;
+
 static MADE: AtomicU64 = AtomicU64::new(0);
 
 #[pyclass(frozen, weakref, module = "neuralcore._native")]
@@ -60,6 +63,8 @@ pub(crate) struct Mailbox {
     workers: GilCell<Vec<usize>>,
     /// Monotonic: when a message woke a worker that is still on its way to it.
     woken_ns: GilCell<u64>,
+    /// Monotonic: the due time that the settler knows of; 0 for none.
+    announced_ns: GilCell<u64>,
 }
 
 impl Mailbox {
@@ -124,13 +129,25 @@ impl Mailbox {
         }
     }
 
-    /// Tells the settler that the earliest due time changed.
+    /// Tells the settler when something is due, if that is earlier than what it knows.
     pub(crate) fn announce(&self, this: &Ref, due_ns: Option<u64>) -> R<()> {
         let Some(due_ns) = due_ns else { return Ok(()) };
+        // SAFETY: no Python code runs.
+        let announced_ns = unsafe { self.announced_ns.get() };
+        if *announced_ns <= due_ns && *announced_ns > self.clock.monotonic_ns() {
+            return Ok(());
+        }
+        *announced_ns = due_ns;
         let Some(settler) = self.settler() else { return Ok(()) };
         // SAFETY: answers a new reference or null.
         let due = unsafe { Ref::steal(ffi::PyLong_FromUnsignedLongLong(due_ns))? };
         settler.method(&globals().due, &[this.as_ptr(), due.as_ptr()]).map(drop)
+    }
+
+    /// When to look at the wall clock, which may jump, for what it holds until `at_ns`.
+    pub(crate) fn wall_check(&self, at_ns: u64) -> u64 {
+        let left = at_ns.saturating_sub(self.clock.time_ns().max(0) as u64);
+        self.clock.monotonic_ns() + left.min(WALL_CHECK_NS)
     }
 
     pub(crate) fn acked(&self, acked: Acked<Ticket>) {
@@ -256,6 +273,7 @@ impl Mailbox {
             settler: GilCell::new(Some(Ref::from(settler))),
             workers: GilCell::default(),
             woken_ns: GilCell::default(),
+            announced_ns: GilCell::default(),
         })
     }
 
@@ -365,7 +383,13 @@ impl Mailbox {
     fn promote(&self) -> Option<u64> {
         let promoted = self.core.promote(self.clock.monotonic_ns());
         self.wake_some(promoted.wake);
-        promoted.next_due
+        let released = self.core.promote_until(self.clock.time_ns().max(0) as u64);
+        self.wake_some(released.wake);
+        let wall = released.next_due.map(|at_ns| self.wall_check(at_ns));
+        let next_due = promoted.next_due.into_iter().chain(wall).min();
+        // SAFETY: no Python code runs.
+        unsafe { *self.announced_ns.get() = next_due.unwrap_or(0) };
+        next_due
     }
 
     fn clear<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {

@@ -1,7 +1,7 @@
 //! From a publish to the mailboxes.
 
-use neuralcore_bus::Id;
 use neuralcore_bus::mailbox::{Delayed, Entered, Push, Reserve};
+use neuralcore_bus::{Clock, Id};
 use pyo3::ffi;
 
 use crate::args::{OPTION_COUNT, Object, Options};
@@ -17,9 +17,6 @@ use crate::waiting;
 /// One publish in this many is timed.
 const SAMPLE: u64 = 64;
 
-/// The longest that a message with a wall-clock time sleeps before that clock is looked at again.
-const WALL_CHECK_NS: u64 = 1_000_000_000;
-
 /// A message on its way into its mailboxes.
 pub(crate) struct Parcel {
     pub(crate) entry: Entry,
@@ -29,12 +26,13 @@ pub(crate) struct Parcel {
 }
 
 /// When it may be handled.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct When {
+#[derive(Clone, Copy)]
+pub(crate) enum When {
+    Now,
     /// Monotonic.
-    delay_until_ns: Option<u64>,
+    After(u64),
     /// Wall clock.
-    not_before_ns: Option<i64>,
+    NotBefore(i64),
 }
 
 /// How far a publish came.
@@ -178,7 +176,7 @@ unsafe fn crowded(
     let route = Route::of(route_ref);
     // SAFETY: the mailbox is live, and held from here on.
     let mailbox = unsafe { Ref::borrow(target) };
-    let parcel = |entry| Parcel { entry, rank, when: When::default(), mandatory: false };
+    let parcel = |entry| Parcel { entry, rank, when: When::Now, mandatory: false };
     match push {
         Push::Queued(_) => unreachable!("there was room"),
         Push::Replaced { evicted, wake } => {
@@ -256,12 +254,10 @@ fn parcel(route_ref: &Ref, payload: Ref, options: Options) -> R<Parcel> {
         let expires = router.clock.time_ns().saturating_add(ttl_ns);
         extras.get_or_insert_default().expires_at_ns = Some(expires);
     }
-    let when = When {
-        delay_until_ns: options
-            .delay_ns
-            .map(|delay| router.clock.monotonic_ns().saturating_add(delay)),
-        not_before_ns: options.not_before_ns,
-    };
+    let when = when(&router.clock, options.delay_ns, options.not_before_ns);
+    if let Some(due_ns) = when.monotonic(&router.clock) {
+        extras.get_or_insert_default().due_ns = due_ns;
+    }
     let id = router.ids.next();
     let entry = Entry {
         payload,
@@ -305,21 +301,32 @@ pub(crate) fn hand_over(
 /// Uses one reserved slot.
 fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
     let mailbox = Mailbox::of(target);
-    let Some(due_ns) = when.due(mailbox) else {
-        match mailbox.core.enter(rank, entry) {
-            Entered::Queued { evicted, wake } => {
-                drop(evicted);
-                mailbox.wake_some(wake);
+    let (core, clock) = (&mailbox.core, &mailbox.clock);
+    let held = match when {
+        When::Now => {
+            match core.enter(rank, entry) {
+                Entered::Queued { evicted, wake } => {
+                    drop(evicted);
+                    mailbox.wake_some(wake);
+                }
+                Entered::Closed(entry) => drop(entry),
             }
-            Entered::Closed(entry) => drop(entry),
+            return Ok(());
         }
-        return Ok(());
+        When::After(due_ns) => core.delay(rank, entry, due_ns, clock.monotonic_ns()),
+        When::NotBefore(at_ns) => {
+            core.delay_until(rank, entry, at_ns.max(0) as u64, clock.time_ns().max(0) as u64)
+        }
     };
-    match mailbox.core.delay(rank, entry, due_ns, mailbox.clock.monotonic_ns()) {
-        Delayed::Held { evicted, earliest_changed, wake } => {
+    match held {
+        Delayed::Held { evicted, wake, .. } => {
             drop(evicted);
             mailbox.wake_some(wake);
-            mailbox.announce(target, earliest_changed)
+            let due_ns = match when {
+                When::NotBefore(at_ns) => Some(mailbox.wall_check(at_ns.max(0) as u64)),
+                _ => when.monotonic(clock),
+            };
+            mailbox.announce(target, due_ns)
         }
         Delayed::Closed(entry) => {
             drop(entry);
@@ -328,18 +335,29 @@ fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
     }
 }
 
-impl When {
-    /// The monotonic time to look at the message again; None when it may be handled at once.
-    pub(crate) fn due(self, mailbox: &Mailbox) -> Option<u64> {
-        let wall = self.not_before_ns.and_then(|at| wall_due(mailbox, at));
-        self.delay_until_ns.max(wall)
+fn when(clock: &Clock, delay_ns: Option<u64>, not_before_ns: Option<i64>) -> When {
+    match (delay_ns, not_before_ns) {
+        (None, None) => When::Now,
+        (Some(delay), None) => When::After(clock.monotonic_ns().saturating_add(delay)),
+        (delay, Some(at)) => {
+            let earliest = clock.time_ns().saturating_add_unsigned(delay.unwrap_or(0));
+            When::NotBefore(earliest.max(at))
+        }
     }
 }
 
-/// The monotonic time at which to look at the wall clock again; None when it has reached `at_ns`.
-pub(crate) fn wall_due(mailbox: &Mailbox, at_ns: i64) -> Option<u64> {
-    let left = at_ns.saturating_sub(mailbox.clock.time_ns());
-    (left > 0).then(|| mailbox.clock.monotonic_ns() + WALL_CHECK_NS.min(left as u64))
+impl When {
+    /// The monotonic time as far as it can be foretold; None if that has come.
+    fn monotonic(self, clock: &Clock) -> Option<u64> {
+        match self {
+            When::Now => None,
+            When::After(due_ns) => (due_ns > clock.monotonic_ns()).then_some(due_ns),
+            When::NotBefore(at_ns) => {
+                let left = at_ns.saturating_sub(clock.time_ns());
+                (left > 0).then(|| clock.monotonic_ns().saturating_add(left as u64))
+            }
+        }
+    }
 }
 
 pub(crate) fn give_back(targets: &[Ref], reserved: &[usize]) {

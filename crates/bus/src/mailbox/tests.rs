@@ -556,3 +556,63 @@ fn figures_include_the_sampled_times() {
     assert_eq!((stats.handle.count(), stats.handle.sum_ns), (2, 2_000));
     assert_eq!(stats.capacity, 1);
 }
+
+mod wall {
+    use super::*;
+
+    fn held(evicted: Option<Item>) -> Delayed<Item> {
+        Delayed::Held { evicted, earliest_changed: None, wake: None }
+    }
+
+    #[test]
+    fn what_is_held_by_the_wall_clock_follows_it_either_way() {
+        let mailbox = mailbox(2, Overflow::Reject);
+        assert_eq!(mailbox.reserve("p"), Reserve::Granted);
+        assert_eq!(mailbox.delay_until(5, Item("a"), 100, 50), held(None));
+        assert_eq!((mailbox.stats().delayed, mailbox.depth()), (1, 1));
+        assert_eq!(mailbox.promote(u64::MAX), Promoted { next_due: None, wake: None });
+        assert_eq!(mailbox.promote_until(99), Promoted { next_due: Some(100), wake: None });
+        assert_eq!(take(&mailbox), None);
+        assert_eq!(mailbox.promote_until(100), Promoted { next_due: None, wake: None });
+        assert_eq!(take(&mailbox), Some("a"));
+    }
+
+    #[test]
+    fn a_time_that_has_passed_holds_nothing() {
+        let mailbox = mailbox(1, Overflow::Reject);
+        assert_eq!(mailbox.reserve("p"), Reserve::Granted);
+        assert_eq!(mailbox.delay_until(5, Item("a"), 50, 50), held(None));
+        assert_eq!(take(&mailbox), Some("a"));
+    }
+
+    #[test]
+    fn clear_takes_it_and_a_closed_mailbox_refuses_it() {
+        let mailbox = mailbox(2, Overflow::Reject);
+        assert_eq!(mailbox.reserve("p"), Reserve::Granted);
+        assert_eq!(mailbox.delay_until(5, Item("a"), 100, 50), held(None));
+        assert_eq!(mailbox.clear().items, [(5, Item("a"))]);
+        assert_eq!(mailbox.reserve("p"), Reserve::Granted);
+        drop(mailbox.close());
+        assert_eq!(mailbox.delay_until(5, Item("b"), 100, 50), Delayed::Closed(Item("b")));
+    }
+}
+
+#[test]
+fn a_visit_sees_all_that_is_not_in_flight() {
+    let mailbox = mailbox(9, Overflow::Reject);
+    put(&mailbox, &[(0, "taken:k"), (1, "parked:k"), (300, "queued")]);
+    assert_eq!(take(&mailbox), Some("taken:k"));
+    for _ in 0..2 {
+        assert_eq!(mailbox.reserve("p"), Reserve::Granted);
+    }
+    drop(mailbox.delay(1, Item("delayed"), 9, 0));
+    drop(mailbox.delay_until(1, Item("held"), 9, 0));
+    let mut seen = Vec::new();
+    assert!(mailbox.visit(|item| {
+        seen.push(item.0);
+        true
+    }));
+    seen.sort_unstable();
+    assert_eq!(seen, ["delayed", "held", "parked:k", "queued"]);
+    assert!(!mailbox.visit(|_| false));
+}

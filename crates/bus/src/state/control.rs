@@ -34,6 +34,7 @@ impl<T: Keyed, W> State<T, W> {
             queue: std::mem::take(&mut self.queue),
             parked: self.keys.as_mut().map(|keys| keys.clear()),
             delayed: std::mem::replace(&mut self.delayed, Delayed::new()),
+            held: std::mem::replace(&mut self.held, Delayed::new()),
         };
         let workers = if self.closed { self.workers.choose_all() } else { Vec::new() };
         (contents, self.grant_all(), workers)
@@ -58,7 +59,7 @@ impl<T: Keyed, W> State<T, W> {
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.queued() + self.parked() + self.delayed.len()
+        self.queued() + self.parked() + self.delayed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -81,13 +82,24 @@ impl<T: Keyed, W> State<T, W> {
         self.keys.as_ref().map_or(0, |keys| keys.len())
     }
 
+    pub(super) fn delayed(&self) -> usize {
+        self.delayed.len() + self.held.len()
+    }
+
+    /// All that is not in flight, in no order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        let queued = self.queue.items().map(|entry| &entry.item);
+        let parked = self.keys.iter().flat_map(|keys| keys.items());
+        queued.chain(parked).chain(self.delayed.items()).chain(self.held.items())
+    }
+
     /// All figures but the histograms.
     pub(crate) fn stats(&self) -> MailboxStats {
         MailboxStats {
             capacity: self.capacity,
             queued: self.queued(),
             parked: self.parked(),
-            delayed: self.delayed.len(),
+            delayed: self.delayed(),
             in_flight: self.in_flight,
             waiting: self.waiters.len(),
             delivered: self.counts.delivered,
@@ -106,6 +118,7 @@ pub(crate) struct Contents<T> {
     queue: PriorityQueue<Entry<T>>,
     parked: Option<Ranked<Parked<T>>>,
     delayed: Delayed<T>,
+    held: Delayed<T>,
 }
 
 impl<T> Contents<T> {
@@ -116,7 +129,8 @@ impl<T> Contents<T> {
             queued.map(|(rank, entry)| ((rank, entry.position), entry.item)).collect();
         let parked = self.parked.into_iter().flat_map(|mut parked| parked.drain());
         items.extend(parked.map(|(rank, parked)| ((rank, parked.position), parked.item)));
-        items.extend(self.delayed.drain().map(|delay| ((delay.rank, i64::MAX), delay.item)));
+        let delayed = self.delayed.drain().chain(self.held.drain());
+        items.extend(delayed.map(|delay| ((delay.rank, i64::MAX), delay.item)));
         items.sort_by_key(|&(place, _)| place);
         items.into_iter().map(|((rank, _), item)| (rank, item)).collect()
     }

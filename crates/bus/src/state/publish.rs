@@ -57,6 +57,25 @@ impl<T: Keyed, W> State<T, W> {
         Delayed::Held { evicted, earliest_changed, wake: None }
     }
 
+    pub(crate) fn delay_until(
+        &mut self,
+        rank: i64,
+        item: T,
+        wall_ns: u64,
+        now_wall_ns: u64,
+    ) -> Delayed<T> {
+        let Some(evicted) = self.use_reserved() else {
+            return Delayed::Closed(item);
+        };
+        let mut wake = None;
+        if wall_ns <= now_wall_ns {
+            wake = self.queue_back(rank, item);
+        } else {
+            self.held.push(wall_ns, rank, item, false);
+        }
+        Delayed::Held { evicted, earliest_changed: None, wake }
+    }
+
     pub(crate) fn offer(&mut self, rank: i64, item: T) -> Result<Option<WorkerId>, T> {
         if self.closed {
             return Err(item);

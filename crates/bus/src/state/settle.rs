@@ -84,6 +84,13 @@ impl<T: Keyed, W> State<T, W> {
         Promoted { next_due: self.delayed.next_due(), wake: self.wake() }
     }
 
+    pub(crate) fn promote_until(&mut self, now_wall_ns: u64) -> Promoted {
+        while let Some(delay) = self.held.pop_due(now_wall_ns) {
+            self.come_back(delay.rank, delay.item, false);
+        }
+        Promoted { next_due: self.held.next_due(), wake: self.wake() }
+    }
+
     /// Queues an item behind its equals; a key that it holds stays its own.
     fn come_back(&mut self, rank: i64, item: T, holds_key: bool) {
         let position = self.next_position();
