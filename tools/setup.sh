@@ -24,6 +24,7 @@ has_rust() {
 
 if [ ! -x "$venv/bin/python" ]; then
   python=$(find_python)
+  echo "Setting up $venv: some minutes, once."
   "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'

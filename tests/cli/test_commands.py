@@ -148,3 +148,15 @@ def test_interrupting_the_demo_is_clean() -> None:
     assert process.returncode == 130
     assert error.splitlines()[-1] == "neuralcore: interrupted; everything is closed"
     assert "Traceback" not in error
+
+
+def test_a_reader_that_goes_away_ends_the_demo() -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "--seconds", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=PLAIN
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in error

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from textwrap import shorten
 
 import msgspec
 
@@ -23,6 +24,8 @@ __all__ = ["PAGE", "PASSAGE", "RARITY", "SCORED", "SUMMARY", "Scored", "Summary"
 PAGE, PASSAGE, SCORED, SUMMARY = "text.page", "text.passage", "text.scored", "text.summary"
 RARITY = "library.rarity"
 SCORERS, SUMMARISERS = 4, 2
+SENTENCE = 110
+"""Characters."""
 STUMBLE = 12
 """The archive is busy at the first attempt of every so-many-th summary."""
 
@@ -120,7 +123,8 @@ class Team:
 
     def _best_sentence(self, text: str) -> str:
         sentences = [s.strip() for s in text.replace("\n", " ").split(". ") if len(s) > 20] or [text]
-        return max(sentences, key=lambda s: sum(1 / (1 + self._seen[word]) for word in words(s)))
+        best = max(sentences, key=lambda s: sum(1 / (1 + self._seen[word]) for word in words(s)))
+        return shorten(best, SENTENCE, placeholder=" …")
 
 
 def _urgency(score: float) -> Priority:

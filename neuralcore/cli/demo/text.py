@@ -50,7 +50,7 @@ def words(text: str) -> list[str]:
 
 def _documents(folder: Path) -> Iterator[Page]:
     for path in sorted(folder.rglob("*.md")):
-        text = re.sub(r"```.*?```|^#.*?$|\|", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(r"```.*?```|^[#|].*?$", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         if words(text):
             yield Page(path.relative_to(folder).with_suffix("").as_posix(), text)
 
