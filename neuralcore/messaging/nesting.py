@@ -52,6 +52,7 @@ _SIZED = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3
     0xD8: 18,
 }
 _SIZED_NUMBERS = range(0xCA, 0xD4)
+_WORTH_A_LOOK = 8
 
 
 def _step(tag: int) -> int:
@@ -63,63 +64,70 @@ def _step(tag: int) -> int:
     return _SIZED.get(tag, 1)
 
 
-_STEP = tuple(_step(tag) for tag in range(256))
-_SHORT_CONTAINER_TAGS = bytes((*_FIXMAP, *_FIXARRAY))
-_LONG_CONTAINER_TAGS = bytes(_LONG_CONTAINERS)
+_STEPS = bytes(_step(tag) for tag in range(256))
+_SHORT_CONTAINERS = {tag: tag & 15 for tag in _FIXARRAY} | {tag: 2 * (tag & 15) for tag in _FIXMAP}
+_CONTAINER_TAGS = bytes((*_SHORT_CONTAINERS, *_LONG_CONTAINERS))
 
 
 def check_msgpack(body: bytes, max_depth: int) -> None:
     """Raises NestingError. What is not MessagePack at all may pass: the decoder says so better."""
-    without_long = body.translate(None, _LONG_CONTAINER_TAGS)
-    if len(without_long) == len(body):
-        containers = len(body) - len(body.translate(None, _SHORT_CONTAINER_TAGS))
-        if containers <= max_depth:
-            return
+    containers = len(body) - len(body.translate(None, _CONTAINER_TAGS))
+    if containers <= max_depth and not any(tag in body for tag in _LONG_CONTAINERS):
+        return
     _walk_msgpack(body, max_depth)
 
 
 def _walk_msgpack(body: bytes, max_depth: int) -> None:
-    end, position, left = len(body), 0, 1
+    # Every byte's step, as though a value began there. This loop is what large bodies cost, so it is all inline.
+    steps = body.translate(_STEPS)
+    position, left = 0, 1
     outer: list[int] = []
-    while True:
-        while not left:
-            if not outer:
-                return
-            left = outer.pop()
-        if position >= end:
-            return
-        tag = body[position]
-        step = _STEP[tag]
-        left -= 1
-        if step:
-            position += step
-            if left > 8 and tag in _SIZED_NUMBERS:
-                position, left = _skip_numbers(body, position, left, tag, step)
-        elif tag in _BLOBS:
-            width, extra = _BLOBS[tag]
-            position += 1 + width + extra + int.from_bytes(body[position + 1 : position + 1 + width], "big")
-        else:
-            elements, position = _container(body, position, tag)
-            if elements > end - position:
-                raise NestingError(f"it declares {elements} elements where {end - position} bytes are left")
-            outer.append(left)
-            left = elements
-            if len(outer) > max_depth:
-                raise NestingError(f"it nests deeper than {max_depth} levels")
+    try:
+        while True:
+            for after in range(left - 1, -1, -1):
+                step = steps[position]
+                if step:
+                    position += step
+                    continue
+                tag = body[position]
+                if tag in _BLOBS:
+                    position += _blob(body, position)
+                    continue
+                outer.append(after)
+                if len(outer) > max_depth:
+                    raise NestingError(f"it nests deeper than {max_depth} levels")
+                if tag in _LONG_CONTAINERS:
+                    left, position = _long_container(body, position)
+                else:
+                    left, position = _SHORT_CONTAINERS[tag], position + 1
+                if left > _WORTH_A_LOOK and body[position] in _SIZED_NUMBERS:
+                    left, position = _skip_numbers(body, position, left)
+                break
+            else:
+                left = outer.pop()
+    except IndexError:
+        return  # the end of the body, or of its outermost value
 
 
-def _container(body: bytes, position: int, tag: int) -> tuple[int, int]:
+def _blob(body: bytes, position: int) -> int:
+    width, extra = _BLOBS[body[position]]
+    return 1 + width + extra + int.from_bytes(body[position + 1 : position + 1 + width], "big")
+
+
+def _long_container(body: bytes, position: int) -> tuple[int, int]:
     """How many elements it has, and where they begin."""
-    if tag in _LONG_CONTAINERS:
-        width, per_entry = _LONG_CONTAINERS[tag]
-        start = position + 1 + width
-        return int.from_bytes(body[position + 1 : start], "big") * per_entry, start
-    return (tag & 15) * (1 if tag in _FIXARRAY else 2), position + 1
+    width, per_entry = _LONG_CONTAINERS[body[position]]
+    start = position + 1 + width
+    elements = int.from_bytes(body[position + 1 : start], "big") * per_entry
+    if elements > len(body) - start:
+        raise NestingError(f"it declares {elements} elements where {max(0, len(body) - start)} bytes are left")
+    return elements, start
 
 
-def _skip_numbers(body: bytes, position: int, left: int, tag: int, step: int) -> tuple[int, int]:
-    """Past the rest of a container when all of it is numbers of one width: embeddings, mostly."""
-    stop = position + left * step
-    if body[position:stop:step] == bytes((tag,)) * left:
-        return stop, 0
-    return position, left
+def _skip_numbers(body: bytes, start: int, elements: int) -> tuple[int, int]:
+    """Past all of a container when it is numbers of one width: embeddings, mostly."""
+    step = _SIZED[body[start]]
+    stop = start + elements * step
+    if body[start:stop:step] == body[start : start + 1] * elements:
+        return 0, stop
+    return elements, start
