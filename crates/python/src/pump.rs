@@ -183,21 +183,17 @@ impl Pump {
     }
 
     fn wake(&self) -> bool {
-        match self.waker.take() {
-            Some(waker) => {
-                let alive = waker.wake();
-                if alive {
-                    // Its future stays referenced until the step that it brings about.
-                    self.waker.set(Some(waker));
-                } else {
-                    // The mailbox strikes it off, and its id may be another's before it dies.
-                    self.state.set(State::Closed);
-                }
-                alive
-            }
+        // SAFETY: cloning runs no other code.
+        let Some(waker) = (unsafe { (*self.waker.as_ptr()).clone() }) else {
             // Not on a future: it runs or will.
-            None => true,
+            return true;
+        };
+        let alive = waker.wake();
+        if !alive {
+            // The mailbox strikes it off, and its id may be another's before it dies.
+            self.state.set(State::Closed);
         }
+        alive
     }
 
     pub(crate) fn stop(&self, cancel: bool) {

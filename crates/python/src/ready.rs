@@ -56,12 +56,13 @@ pub(crate) fn new(mailbox: Ref) -> R<Ref> {
 
 /// Wakes a chosen one; false when its loop is closed.
 pub(crate) fn wake(object: &Ref) -> bool {
-    let Some((worker, waker)) = of(object.as_ptr()).and_then(|ready| ready.waiting.take()) else {
+    let Some((_, waker)) = of(object.as_ptr()).and_then(|ready| ready.waiting.clone()) else {
         return true;
     };
     let alive = waker.wake();
-    if alive && let Some(ready) = of(object.as_ptr()) {
-        ready.waiting = Some((worker, waker));
+    if !alive && let Some(ready) = of(object.as_ptr()) {
+        // The mailbox strikes it off.
+        ready.waiting = None;
     }
     alive
 }

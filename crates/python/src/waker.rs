@@ -9,6 +9,10 @@ use crate::globals::globals;
 use crate::obj::{R, Ref, guarded_object, unraisable};
 
 /// A future of the loop that runs in `thread`, on which somebody waits.
+///
+/// Its owner keeps it while it is woken: telling another thread's loop lets that loop run, and the owner may by then
+/// wait on its next one.
+#[derive(Clone)]
 pub(crate) struct Waker {
     event_loop: Ref,
     pub(crate) future: Ref,
