@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         TokenBucket,
     )
 else:
+    from importlib import import_module
     from typing import Literal, Protocol
 
     if os.environ.get("NEURALCORE_NATIVE") == "0":
@@ -31,7 +32,7 @@ else:
         _why = "the native core is switched off by NEURALCORE_NATIVE=0; unset it to get it back"
     else:
         try:
-            from neuralcore import _native as _chosen
+            _chosen = import_module("neuralcore._native")
         except ImportError as error:
             from neuralcore import fallback as _chosen
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from neuralcore.fallback.clock import Clock
     from neuralcore.fallback.message import Message
 
 __all__ = ["Delays", "Due"]
+
+WALL_CHECK_NS: Final = 1_000_000_000
+"""The wall clock may jump, so it is looked at again after so long."""
 
 
 class Due(NamedTuple):
@@ -64,7 +67,7 @@ class Delays:
     def _earliest(self) -> int | None:
         times = [self._monotonic[0][0]] if self._monotonic else []
         if self._wall:
-            times.append(self._clock._monotonic() + self._wall[0][0] - self._clock._wall())
+            times.append(self._clock._monotonic() + min(self._wall[0][0] - self._clock._wall(), WALL_CHECK_NS))
         return min(times, default=None)
 
 

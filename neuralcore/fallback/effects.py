@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,31 +17,42 @@ __all__ = ["Effects"]
 
 
 class Effects:
-    """Collected under the lock, run without it."""
+    """Holds the lock in its body; what was collected there is done after it, without the lock."""
 
-    __slots__ = ("_mailbox", "closed", "due", "ended", "expired", "granted", "wakers")
+    __slots__ = ("_mailbox", "_steps")
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self.wakers: list[Waker] = []
-        self.ended: list[Waker] = []
-        self.granted: list[Reservation] = []
-        self.closed: list[Reservation] = []
-        self.expired: list[Message] = []
-        self.due: int | None = None
+        self._steps: list[Callable[[], None]] = []
 
-    def run(self) -> None:
-        for waker in self.wakers:
-            if not waker.wake(True):
-                self._mailbox._withdraw(waker)
-        for waker in self.ended:
-            if not waker.wake(False):
-                self._mailbox._withdraw(waker)
-        for reservation in self.granted:
-            reservation.granted(self._mailbox)
-        for reservation in self.closed:
-            reservation.closed()
-        if self.due is not None:
-            self._mailbox.settler.due(self._mailbox, self.due)
-        for message in self.expired:
-            self._mailbox.settler.expired(message)
+    def __enter__(self) -> Effects:
+        self._mailbox._lock.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._mailbox._lock.release()
+        if kind is None:
+            for step in self._steps:
+                step()
+
+    def wake(self, wakers: Iterable[Waker], work: bool = True) -> None:
+        for waker in wakers:
+            self._steps.append(partial(self._mailbox._wake, waker, work))
+
+    def grant(self, reservations: Iterable[Reservation]) -> None:
+        for reservation in reservations:
+            self._steps.append(partial(reservation.granted, self._mailbox))
+
+    def try_again(self, reservations: Iterable[Reservation]) -> None:
+        self._steps += [reservation.again for reservation in reservations]
+
+    def refuse(self, reservations: Iterable[Reservation]) -> None:
+        self._steps += [reservation.closed for reservation in reservations]
+
+    def announce(self, due_ns: int | None) -> None:
+        if due_ns is not None:
+            self._steps.append(partial(self._mailbox.settler.due, self._mailbox, due_ns))
+
+    def expire(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._steps.append(partial(self._mailbox.settler.expired, message))

@@ -12,7 +12,7 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Extras:
-    """Made only for a message that needs one of these; shared by the deliveries of one attempt."""
+    """Made only for a message that needs one of these; shared by the deliveries of one attempt, never changed."""
 
     __slots__ = (
         "attempt",
@@ -60,3 +60,4 @@ class Extras:
 
 
 NO_EXTRAS: Final = Extras()
+"""For messages that have none, but are handled with care for another reason."""

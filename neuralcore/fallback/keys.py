@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +73,22 @@ class KeyTable:
         else:
             return None
         return None if state.owner else self._successor(key, state)
+
+    def evict(self, queued: int | None) -> Message | None:
+        """Take out the oldest parked one of the least urgent rank, unless ``queued`` is less urgent than that."""
+        parked = [entry for state in self._keys.values() for entry in state.parked]
+        if not parked:
+            return None
+        last = max(rank for rank, _, _ in parked)
+        if queued is not None and queued > last:
+            return None
+        entry = min((entry for entry in parked if entry[0] == last), key=_place)
+        assert entry[2].key is not None
+        waiting = self._keys[entry[2].key].parked
+        waiting.remove(entry)
+        heapify(waiting)
+        self.parked -= 1
+        return entry[2]
 
     def clear(self) -> list[Message]:
         """Take out all that are parked."""

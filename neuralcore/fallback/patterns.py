@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from neuralcore.fallback.mailbox import Mailbox
 
-__all__ = ["Patterns", "split", "is_exact"]
+__all__ = ["Patterns", "is_exact", "split"]
 
 _LITERAL: Final = 0
 _ONE: Final = 1
 _REST: Final = 2
+_REST_TOKEN: Final = ">"  # noqa: S105 - a token of a name
 
 Specificity = tuple[int, ...]
 
@@ -48,7 +49,7 @@ class Patterns:
                 return
             path.append(child)
         path[-1].entries = [entry for entry in path[-1].entries if entry[0] is not mailbox]
-        for parent, token, child in zip(reversed(path[:-1]), reversed(tokens), reversed(path)):
+        for parent, token, child in zip(reversed(path[:-1]), reversed(tokens), reversed(path), strict=False):
             if child.entries or child.children:
                 return
             del parent.children[token]
@@ -95,7 +96,7 @@ def split(pattern: str) -> list[str]:
     for index, token in enumerate(tokens):
         if not token:
             raise ValueError(f"pattern {pattern!r} has an empty token")
-        if token == ">" and index + 1 < len(tokens):
+        if token == _REST_TOKEN and index + 1 < len(tokens):
             raise ValueError(f"pattern {pattern!r} goes on after '>', which stands for the rest")
         if len(token) > 1 and ("*" in token or ">" in token):
             raise ValueError(

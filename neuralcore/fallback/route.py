@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.fallback.delays import Due
 from neuralcore.fallback.effects import Effects
-from neuralcore.fallback.extras import Extras
+from neuralcore.fallback.extras import NO_EXTRAS, Extras
 from neuralcore.fallback.histogram import Recorder
-from neuralcore.fallback.message import QUEUED, Message, new_message
+from neuralcore.fallback.message import QUEUED, Published
 from neuralcore.fallback.reservation import Reservation
 from neuralcore.fallback.stats import RouteStats
 
 if TYPE_CHECKING:
     from neuralcore.fallback.mailbox import Mailbox
+    from neuralcore.fallback.message import Message
     from neuralcore.fallback.router import Router
 
 __all__ = ["Path", "Route"]
 
-_PLAIN = (None,) * 6
-
 Path = Callable[..., Awaitable["str | None"]]
+
+_PLAIN = (None,) * 6
 
 
 @final
@@ -40,7 +41,6 @@ class Route:
         "_published",
         "_refusals",
         "_router",
-        "_single",
         "_ttl_ns",
         "_unrouted",
     )
@@ -72,9 +72,9 @@ class Route:
         With a ``path`` (middleware, tracing, checks) ``Router.publish`` answers ``path(payload, **options)``; the path
         ends in ``Route.publish``, which goes straight to the mailboxes.
         """
-        priority = self._router._rank(self._channel, priority)
+        rank = self._rank(priority)
         with self._router._lock:
-            self._priority = priority
+            self._priority = rank
             self._ttl_ns = ttl_ns
             self._path = path
             self._router._recompile(self)
@@ -96,19 +96,19 @@ class Route:
         mandatory: bool = False,
     ) -> Awaitable[str | None]:
         answer = self._send(
+            True,
             payload,
-            priority,
-            headers,
-            key,
-            ttl,
-            delay,
-            not_before,
-            correlation_id,
-            reply_to,
-            content_type,
-            message_id,
-            mandatory,
-            wait=True,
+            priority=priority,
+            headers=headers,
+            key=key,
+            ttl=ttl,
+            delay=delay,
+            not_before=not_before,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            content_type=content_type,
+            message_id=message_id,
+            mandatory=mandatory,
         )
         return answer if isinstance(answer, Future) else self._router._answer(answer)
 
@@ -120,21 +120,21 @@ class Route:
 
     def _send(
         self,
-        payload: Any,
-        priority: int | None,
-        headers: Mapping[str, str] | None,
-        key: str | None,
-        ttl: float | None,
-        delay: float | None,
-        not_before: float | None,
-        correlation_id: str | None,
-        reply_to: str | None,
-        content_type: str | None,
-        message_id: str | None,
-        mandatory: bool,
-        *,
         wait: bool,
-    ) -> str | None | Future[str | None]:
+        payload: Any,
+        *,
+        priority: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+        not_before: float | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        message_id: str | None = None,
+        mandatory: bool = False,
+    ) -> str | Future[str | None] | None:
         router = self._router
         clock = router._clock
         started = 0
@@ -144,18 +144,19 @@ class Route:
                 message_id = router._refill()
                 started = clock._monotonic()
         now = clock._wall()
-        message = new_message(Message)
+        message = Published()
         message._id = message_id
         message._channel = self._channel
         message._payload = payload
-        message._rank = self._priority if priority is None else router._rank(self._channel, priority)
+        message._rank = self._priority if priority is None else self._rank(priority)
         message._timestamp_ns = now
         message._mailbox = None
         message._state = QUEUED
         message._stamp = started
         expires = self._expiry(now, ttl)
-        message._extras = None
-        if (headers, key, correlation_id, reply_to, content_type, expires) != _PLAIN:
+        if (headers, key, correlation_id, reply_to, content_type, expires) == _PLAIN:
+            message._extras = NO_EXTRAS
+        else:
             message._extras = Extras(
                 headers=headers,
                 key=key,
@@ -166,34 +167,35 @@ class Route:
             )
         due = None if delay is None and not_before is None else self._due(now, delay, not_before)
         answer = self._hand_over(message, due, mandatory, wait)
-        if started:
+        if started and not isinstance(answer, Future):
             self._latency.record(clock._monotonic() - started)
         return answer
 
     def _hand_over(
         self, message: Message, due: Due | None, mandatory: bool, wait: bool
-    ) -> str | None | Future[str | None]:
+    ) -> str | Future[str | None] | None:
         mailboxes = self._mailboxes
         if mailboxes is None:
             mailboxes = self._router._compile(self)
         if not mailboxes:
-            if mandatory:
-                raise self._refused("no_subscribers", message)
-            self._unrouted += 1
-            return message._id
+            return self._left_out(message, dropped=False, mandatory=mandatory)
         if len(mailboxes) == 1 and due is None:
             mailbox = mailboxes[0]
-            effects = Effects(mailbox)
-            with mailbox._lock:
-                entered = mailbox._used < mailbox._limit
+            with Effects(mailbox) as effects:
+                entered = mailbox._slots.used < mailbox._slots.limit
                 if entered:
-                    mailbox._used += 1
+                    mailbox._slots.used += 1
                     mailbox._push(message, effects)
-                    self._published += 1
             if entered:
-                effects.run()
-                return message._id
-        return Reservation(self, message, mailboxes, due).start(wait=wait)
+                return self._took(message)
+        return Reservation(self, message, mailboxes, due, mandatory=mandatory).start(wait=wait)
+
+    def _rank(self, priority: int) -> int:
+        try:
+            return self._router._rank(self._channel, priority)
+        except BaseException:
+            self._refusals += 1
+            raise
 
     def _expiry(self, now: int, ttl: float | None) -> int | None:
         if ttl is not None:
@@ -207,12 +209,20 @@ class Route:
         earliest = now if delay is None else now + _nanoseconds("delay", delay)
         return Due(max(earliest, _nanoseconds("not_before", not_before)), wall=True)
 
-    def _count(self, message: Message, entered: int) -> str | None:
-        if entered:
-            self._published += 1
-            return message._id
-        self._dropped += 1
-        return None
+    def _took(self, message: Message) -> str:
+        """At least one mailbox took it."""
+        self._published += 1
+        return message._id
+
+    def _left_out(self, message: Message, *, dropped: bool, mandatory: bool) -> str | None:
+        """No mailbox took it."""
+        if dropped:
+            self._dropped += 1
+            return None
+        if mandatory:
+            raise self._refused("no_subscribers", message)
+        self._unrouted += 1
+        return message._id
 
     def _refused(self, kind: str, message: Message) -> BaseException:
         self._refusals += 1

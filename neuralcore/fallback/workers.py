@@ -36,6 +36,7 @@ class Workers:
 
     def leave(self, pump: Pump) -> None:
         self._pumps.discard(pump)
+        self._blocked.pop(pump, None)
 
     def active(self, change: int) -> None:
         self._active += change
@@ -89,8 +90,11 @@ class Workers:
     def block(self, pump: Pump, used: int) -> bool:
         """The handler of this pump is about to wait for a slot; False when no slot could ever come free.
 
-        That is so when every worker waits like this, or when their own messages hold all slots.
+        That is so when every worker waits like this, or when their own messages hold all slots. Pumps of other
+        mailboxes do not count.
         """
+        if pump not in self._pumps:
+            return True
         blocked = {pump, *self._blocked}
         if len(blocked) >= len(self._pumps) or sum(each._held() for each in blocked) >= used:
             return False
@@ -98,9 +102,9 @@ class Workers:
         return True
 
     def unblock(self, pump: Pump) -> None:
-        self._blocked[pump] -= 1
-        if not self._blocked[pump]:
-            del self._blocked[pump]
+        waits = self._blocked.pop(pump, 0) - 1
+        if waits > 0:
+            self._blocked[pump] = waits
 
     def _update(self) -> None:
         self.resting = not self._active and bool(self._idle or self._watchers)

@@ -1,0 +1,237 @@
+"""The coroutines that pumps drive: message after message, or batch after batch."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Awaitable
+from inspect import isawaitable, iscoroutinefunction
+from itertools import repeat
+from operator import is_
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
+
+from neuralcore.fallback.failing import disarm, fail
+from neuralcore.fallback.message import IN_FLIGHT, SETTLED
+from neuralcore.fallback.steps import FRESH_CONTEXT, YIELD
+from neuralcore.fallback.waker import Waker
+
+if TYPE_CHECKING:
+    from neuralcore.fallback.message import Message
+    from neuralcore.fallback.pump import Pump
+
+__all__ = ["handle_batches", "handle_messages"]
+
+STRIDE: Final = 16
+"""While handlers are fast, the clock of the time slice is read once for so many of them."""
+
+
+async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call in here is paid for by every message
+    mailbox = pump._mailbox
+    handler = pump._handler
+    is_async = iscoroutinefunction(handler)
+    plain = pump._settled is None and pump._timeout is None
+    acquire = mailbox._lock.acquire
+    release = mailbox._lock.release
+    slots = mailbox._slots
+    queue = mailbox._queue
+    context = pump._context
+    values = tuple(pump._base.values())
+    finished: Message | None = None
+    """Handled and settled, but its slot is not given back yet: that is done together with taking the next."""
+    mailbox._active(1)
+    try:
+        while not pump._ends():
+            message: Message | None = None
+            left = pump._budget
+            stride = 1 if pump._slice_ns else left
+            last = monotonic_ns()
+            until = last + pump._slice_ns
+            while left > 0:
+                for _ in repeat(None, min(stride, left)):
+                    acquire()
+                    try:
+                        top = queue.top
+                        if top and top[0]._extras is None and not slots.waiters:
+                            if finished is not None:
+                                mailbox._acked += 1
+                                slots.used -= 1
+                                finished = None
+                            message = top.popleft()
+                            if not top and queue.order:
+                                queue.advance()
+                        else:
+                            message = None
+                    finally:
+                        release()
+                    if message is None:
+                        if finished is not None:
+                            mailbox._done(finished)
+                            finished = None
+                        message = mailbox.take()
+                        if message is None:
+                            left = 0
+                            break
+                    pump._current = message
+                    try:
+                        if plain and message._extras is None:
+                            if is_async:
+                                await handler(message)
+                            else:
+                                result = handler(message)
+                                if result is not None and isawaitable(result):
+                                    await result
+                        else:
+                            await _handle(pump, message)
+                    except BaseException as error:
+                        if not await fail(pump, message, error):
+                            raise
+                    else:
+                        if message._state == IN_FLIGHT and message._extras is None:
+                            message._state = SETTLED
+                            finished = message
+                        elif message._settle():
+                            message._state &= ~IN_FLIGHT
+                            mailbox._done(message)
+                    if (
+                        len(context) != len(values) or not all(map(is_, context.values(), values))
+                        if values
+                        else context
+                    ):
+                        # By identity: an equal value is another value.
+                        pump._current = None
+                        await FRESH_CONTEXT
+                        context = pump._context
+                    if pump._attention:
+                        disarm(pump)
+                        pump._attention = pump._ends()
+                        if pump._attention:
+                            left = 0
+                            break
+                pump._current = None
+                left -= stride
+                now = monotonic_ns()
+                if pump._slice_ns:
+                    if now >= until:
+                        break
+                    stride = STRIDE if now - last < pump._slice_ns >> 4 else 1
+                last = now
+            if finished is not None:
+                mailbox._done(finished)
+                finished = None
+            if message is None:
+                if not await _rest(pump):
+                    return
+            elif not pump._ends():
+                await YIELD
+    finally:
+        if finished is not None:
+            mailbox._done(finished)
+        pump._current = None
+        mailbox._leave(pump, active=not pump._away)
+
+
+async def _handle(pump: Pump, message: Message) -> None:
+    """One that is timed, measured, answered, or settled elsewhere."""
+    began = _begin(pump, message)
+    try:
+        result = pump._handler(message)
+        if isawaitable(result):
+            result = await result
+        if message.reply_to is not None:
+            answer: Awaitable[None] | None = pump._replied(message, result)
+            if answer is not None:
+                await answer
+        if pump._settled is not None and not message._state & SETTLED:
+            pump._settled(message, result)
+        disarm(pump)
+    finally:
+        if began:
+            pump._mailbox._handle.record(pump._mailbox._clock._monotonic() - began)
+
+
+async def handle_batches(pump: Pump) -> None:
+    mailbox = pump._mailbox
+    values = tuple(pump._base.values())
+    mailbox._active(1)
+    try:
+        while not pump._ends():
+            left = pump._budget
+            until = monotonic_ns() + pump._slice_ns
+            messages: list[Message] = []
+            while left > 0 and not pump._ends():
+                messages = mailbox._take_batch(pump._batch)
+                if not messages:
+                    break
+                await _handle_batch(pump, messages)
+                pump._current = None
+                context = pump._context
+                if len(context) != len(values) or not all(map(is_, context.values(), values)):
+                    await FRESH_CONTEXT
+                left -= len(messages)
+                if pump._slice_ns and monotonic_ns() >= until:
+                    break
+            if pump._ends():
+                return
+            if messages:
+                await YIELD
+            elif not await _rest(pump):
+                return
+    finally:
+        pump._current = None
+        mailbox._leave(pump, active=not pump._away)
+
+
+async def _handle_batch(pump: Pump, messages: list[Message]) -> None:
+    mailbox = pump._mailbox
+    pump._current = list(messages)
+    began = max([_begin(pump, message) for message in messages])
+    try:
+        result = pump._handler(pump._current)
+        if isawaitable(result):
+            result = await result
+        if pump._settled is not None:
+            for message in messages:
+                if not message._state & SETTLED:
+                    pump._settled(message, result)
+    except BaseException as error:
+        if not await fail(pump, messages, error):
+            raise
+    else:
+        disarm(pump)
+        for message in messages:
+            if message._settle():
+                mailbox.ack(message)
+    if began:
+        mailbox._handle.record(mailbox._clock._monotonic() - began)
+
+
+def _begin(pump: Pump, message: Message) -> int:
+    """When its handler began, if it is one of those that are measured."""
+    if pump._timeout is not None:
+        pump._began = get_running_loop().time()
+    if message._extras is None or not message._stamp:
+        return 0
+    now = pump._mailbox._clock._monotonic()
+    pump._mailbox._wait.record(now - message._stamp)
+    return now
+
+
+async def _rest(pump: Pump) -> bool:
+    """Wait for work; False when there will be none."""
+    mailbox = pump._mailbox
+    if mailbox._finished():
+        return False
+    waker = pump._waker = Waker(worker=True)
+    try:
+        if not mailbox._rest(waker):
+            return True
+        if pump._ends():
+            mailbox._summon(waker)
+        await waker.future
+    except BaseException:
+        mailbox._withdraw(waker)
+        mailbox._active(1)
+        raise
+    finally:
+        pump._waker = None
+    return True
