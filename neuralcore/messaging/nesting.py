@@ -6,8 +6,6 @@ the usual body, and only one with more containers than the limit is looked at cl
 
 from __future__ import annotations
 
-import re
-
 __all__ = ["NestingError", "check_json", "check_msgpack"]
 
 
@@ -68,16 +66,20 @@ def _step(tag: int) -> int:
 
 _STEPS = bytes(_step(tag) for tag in range(256))
 _SHORT_CONTAINERS = {tag: tag & 15 for tag in _FIXARRAY} | {tag: 2 * (tag & 15) for tag in _FIXMAP}
-_LONG_CONTAINER = re.compile(rb"[\xdc-\xdf]")
 _CONTAINER_TAGS = bytes((*_SHORT_CONTAINERS, *_LONG_CONTAINERS))
 
 
 def check_msgpack(body: bytes, max_depth: int) -> None:
     """Raises NestingError. What is not MessagePack at all may pass: the decoder says so better."""
     containers = len(body) - len(body.translate(None, _CONTAINER_TAGS))
-    if containers <= max_depth and not _LONG_CONTAINER.search(body):
+    if containers <= max_depth and not _has_long_container(body):
         return
     _walk_msgpack(body, max_depth)
+
+
+def _has_long_container(body: bytes) -> bool:
+    # Four searches for a byte are many times faster than one for a set of bytes.
+    return b"\xdc" in body or b"\xdd" in body or b"\xde" in body or b"\xdf" in body
 
 
 def _walk_msgpack(body: bytes, max_depth: int) -> None:
