@@ -32,6 +32,7 @@ RUNS = (
         Run(name, name)
         for name in (
             "throughput",
+            "pump",
             "backlog",
             "channels",
             "fanout",
