@@ -23,7 +23,7 @@ Overflow = Literal["block", "drop_new", "drop_old", "reject"]
 class Clock:
     """The one source of time: the system's clocks, or a manual clock that a test advances."""
 
-    def __init__(self, *, manual: bool = False, time_ns: int = 0, monotonic_ns: int = 0) -> None: ...
+    def __new__(cls, *, manual: bool = False, time_ns: int = 0, monotonic_ns: int = 0) -> Clock: ...
     @property
     def manual(self) -> bool: ...
     def time_ns(self) -> int:
@@ -92,8 +92,8 @@ class Message:
     Built by the core when it reaches a handler; built directly for messages that a transport fetched, and in tests.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         channel: str,
         payload: Any,
         *,
@@ -108,7 +108,7 @@ class Message:
         content_type: str | None = None,
         attempt: int = 1,
         delivery: object = None,
-    ) -> None: ...
+    ) -> Message: ...
     @property
     def id(self) -> str: ...
     @property
@@ -173,15 +173,15 @@ class Mailbox:
     parked or delayed keep theirs. A key in flight parks its later messages.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         clock: Clock,
         settler: Settler,
         *,
         capacity: int,
         overflow: Overflow = "block",
         hold_keys: bool = True,
-    ) -> None:
+    ) -> Mailbox:
         """``hold_keys``: a message waiting for its retry keeps its key, so that its successors wait too.
 
         Raises ValueError for a capacity below 1 or an unknown overflow policy.
@@ -213,7 +213,10 @@ class Mailbox:
     def clear(self) -> list[Message]:
         """Take out and return all that is not in flight, most urgent first; their slots are free."""
     def close(self) -> None:
-        """Accept nothing more; waiting publishers are refused, pumps end when it is empty."""
+        """Accept nothing more; pumps end when it is empty.
+
+        Publishers that wait for a slot go on without it, or are refused (``closed``) when the router is closed.
+        """
     def depth(self) -> int:
         """Messages not in flight: queued, parked and delayed."""
     def depths(self) -> dict[int, int]:
@@ -228,15 +231,15 @@ class Mailbox:
 class Route:
     """The publish path of one channel: its defaults, its counters, its compiled list of mailboxes."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         router: Router,
         channel: str,
         *,
         priority: int = 50,
         ttl_ns: int | None = None,
         path: Callable[..., Awaitable[str | None]] | None = None,
-    ) -> None: ...
+    ) -> Route: ...
     @property
     def channel(self) -> str: ...
     def configure(
@@ -265,6 +268,7 @@ class Route:
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Awaitable[str | None]: ...
     def stats(self) -> RouteStats: ...
@@ -277,20 +281,21 @@ class Router:
     its slots in ascending mailbox order, keeps those it has, and enters only when it has all.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         clock: Clock,
         *,
         missing: Callable[[str], Route],
         error: Callable[[str, str, object], BaseException],
         any_rank: bool = False,
         budget: int = 256,
-    ) -> None:
+    ) -> Router:
         """``missing(channel)`` makes (or refuses) the route of a channel used for the first time.
 
         ``error(kind, channel, detail)`` builds what is raised: kind is ``full`` (detail: the refused Message),
         ``deadlock`` (likewise: a handler published into the full mailbox that only its own workers drain),
-        ``no_subscribers``, ``priority`` (detail: the number), ``closed``.
+        ``no_subscribers``, ``priority`` (detail: the number), ``idempotency`` (detail: the key; mailboxes remember none),
+        ``many`` (detail: results and errors by index), ``closed``.
         ``any_rank`` lifts the limit of 0 to 255 on priorities. Every ``budget``-th awaited publish yields once to the loop.
         """
     @property
@@ -313,6 +318,7 @@ class Router:
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Awaitable[str | None]:
         """Publish; the awaitable yields the id, or None when an overflow policy dropped the message.
@@ -334,6 +340,7 @@ class Router:
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> str | None:
         """Publish without waiting: a mailbox that would block refuses (``full``). Goes past the route's path."""
@@ -362,8 +369,8 @@ class Pump:
     task is cancelled (see ``throw``).
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         mailbox: Mailbox,
         handler: Callable[[Any], Any],
         *,
@@ -376,7 +383,7 @@ class Pump:
         budget: int = 256,
         slice_ns: int = 1_000_000,
         name: str = "pump",
-    ) -> None:
+    ) -> Pump:
         """``handler`` gets a Message, or with ``batch=n`` a list of 1 to n; it may return an awaitable, which is driven.
 
         Each call runs in a copy of ``context`` (default: the context at construction). After success the message is
@@ -422,7 +429,7 @@ class Pump:
 class TokenBucket:
     """A rate limit: ``rate`` tokens a second, at most ``burst`` at once."""
 
-    def __init__(self, clock: Clock, rate: float, burst: float) -> None:
+    def __new__(cls, clock: Clock, rate: float, burst: float) -> TokenBucket:
         """Raises ValueError unless both are positive and finite."""
     def take(self, tokens: float = 1.0) -> float:
         """Take them and answer 0.0, or take nothing and answer the seconds until they would be there."""

@@ -18,7 +18,7 @@ from neuralcore._core import Clock, Message
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
-from neuralcore.messaging.errors import BusError, ChannelFull, Closed, LoopClosed, NotStarted
+from neuralcore.messaging.errors import BusError, ChannelFull, Closed, DecodeError, LoopClosed, NotStarted
 from neuralcore.messaging.handler import compile_handler
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.intakes import Intakes
@@ -57,14 +57,14 @@ class MessageBus:
     """
 
     publish: Publish
-    """``await publish(channel, payload, *, priority=, headers=, key=, ttl=, delay=, …)``: the message's id, or None when
-    an overflow policy dropped it. Waits for room where the policy is ``block``. Raises PublishError, InvalidChannelName,
+    """``await publish(channel, payload, *, priority=, headers=, key=, ttl=, …)``: the message's id, or None when an
+    overflow policy dropped it. Waits for room where the policy is ``block``. Raises PublishError, InvalidChannelName,
     UnknownChannel, NotStarted, Closed."""
     publish_nowait: PublishNowait
     """The same without waiting, from any thread; ChannelFull where ``publish`` would wait. In process only."""
     publish_many: PublishMany
-    """``await publish_many([(channel, payload[, priority[, options]]), …])``: one id per item. Items that fail do not
-    stop the others; PublishManyFailed says which."""
+    """``await publish_many([(channel, payload[, priority[, options]]), …])``: one id per item. An item that fails does
+    not stop the others; PublishManyFailed says which."""
 
     def __init__(
         self,
@@ -283,13 +283,17 @@ class MessageBus:
 
         def subscribe(function: Callable[..., Any]) -> Subscription:
             target = function.__wrapped__ if isinstance(function, Subscription) else function
+
+            def undecodable(message: Message, error: DecodeError) -> Awaitable[None] | None:
+                return subscription.settlement.failed(message, error)
+
             compiled = compile_handler(
                 target,
                 batch=batch,
                 blocking=blocking,
                 filter=filter,
                 run_blocking=self._run_blocking,
-                undecodable=lambda message, error: subscription.settlement.failed(message, error),
+                undecodable=undecodable,
             )
             subscription = Subscription(
                 self,

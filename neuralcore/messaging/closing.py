@@ -51,6 +51,7 @@ class Closing:
         before = self._handled()
         await self._link.quiesce()
         drained = timeout is not None and await self._drain(timeout)
+        self._link.refuse()
         intakes = list(self._intakes)
         for workers in [subscription.workers for subscription in subscriptions]:
             if workers is not None:

@@ -101,6 +101,9 @@ class Link(ABC):
     async def quiesce(self) -> None:
         """Stop bringing messages that nobody in this process has yet, before the drain."""
 
+    def refuse(self) -> None:
+        """After the drain: publishers that still wait for a mailbox get Closed."""
+
     @abstractmethod
     async def close(self) -> None:
         """Flush settlements and let go of the transport. No worker runs any more."""

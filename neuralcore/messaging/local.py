@@ -23,6 +23,7 @@ from neuralcore.messaging.errors import (
 )
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.link import Link
+from neuralcore.messaging.middleware import Publication
 from neuralcore.messaging.names import INBOX_PREFIX, is_reserved, near_misses, validate_channel
 from neuralcore.messaging.paths import Guard, publish_path
 from neuralcore.messaging.replies import Replies
@@ -142,8 +143,14 @@ class LocalLink(Link):
         route.configure(
             priority=config.priority,
             ttl_ns=None if config.ttl is None else int(config.ttl * 1e9),
-            path=publish_path(route, self._guard(config), middleware),
+            path=publish_path(config.name, self._enter, self._guard(config), middleware),
         )
+
+    async def _enter(self, publication: Publication) -> str | None:
+        """Where a path ends; middleware may have sent it to another channel."""
+        route = self._router.routes().get(publication.channel) or self._missing(publication.channel)
+        payload = await self._guard(self.context.config(publication.channel)).admit(publication.payload)
+        return await route.publish(payload, **publication.options())
 
     def _guard(self, config: ChannelConfig) -> Guard:
         return self._guards.get(config.name) or Guard(config, self.context.clock)
@@ -250,8 +257,10 @@ class LocalLink(Link):
     async def quiesce(self) -> None:
         """What is queued is this process's to handle: draining handles it."""
 
-    async def close(self) -> None:
+    def refuse(self) -> None:
         self._router.close()
+
+    async def close(self) -> None:
         for intake in self._intakes:
             intake.mailbox.close()
         self._intakes.clear()
@@ -313,6 +322,8 @@ def _error(kind: str, channel: str, detail: Any) -> BaseException:
         return ChannelFull(channel, detail)
     if kind == "deadlock":
         return WouldDeadlock(channel, detail)
+    if kind == "idempotency":
+        return Unsupported("dedup", _durable_schemes("dedup"), f"idempotency_key={detail!r} on channel {channel!r}")
     if kind == "no_subscribers":
         return NoSubscribers(channel)
     if kind == "priority":

@@ -11,12 +11,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from neuralcore._core import Clock, Message, Route, TokenBucket
+from neuralcore._core import Clock, Message, TokenBucket
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import ChannelFull, PayloadTooLarge
 from neuralcore.messaging.middleware import (
     Middleware,
     Publication,
+    Publish,
     compose_batch,
     compose_handle,
     compose_publish,
@@ -68,23 +69,14 @@ class Guard:
                 raise PayloadTooLarge(self._config.name, size, limit)
 
 
-def publish_path(route: Route, guard: Guard, middleware: Sequence[Middleware]) -> Path | None:
-    """The path of a route, or None when it needs none."""
-
-    async def enter(publication: Publication) -> str | None:
-        return await route.publish(publication.payload, **publication.options())
-
-    async def guarded(publication: Publication) -> str | None:
-        payload = await guard.admit(publication.payload)
-        return await route.publish(payload, **publication.options())
-
-    last = enter if guard.idle else guarded
-    steps = compose_publish(middleware, last)
-    if steps is enter:
+def publish_path(channel: str, enter: Publish, guard: Guard, middleware: Sequence[Middleware]) -> Path | None:
+    """The path of a channel that ends in ``enter``, or None when it needs none."""
+    steps = compose_publish(middleware, enter)
+    if steps is enter and guard.idle:
         return None
 
     async def path(payload: Any, **options: Any) -> str | None:
-        return await steps(Publication(route.channel, payload, **options))
+        return await steps(Publication(channel, payload, **options))
 
     return path
 

@@ -25,6 +25,7 @@ class Publish(Protocol):
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Awaitable[str | None]: ...
 
@@ -45,6 +46,7 @@ class PublishNowait(Protocol):
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> str | None: ...
 
@@ -65,6 +67,7 @@ class PublishThreadsafe(Protocol):
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Future[str | None]: ...
 

@@ -169,11 +169,13 @@ pub(crate) struct Options {
     pub(crate) delay_ns: Option<u64>,
     pub(crate) not_before_ns: Option<i64>,
     pub(crate) extras: Option<Box<Extras>>,
+    /// Only to be refused by name.
+    pub(crate) idempotency_key: Option<Ref>,
     pub(crate) mandatory: bool,
 }
 
 /// The publish parameters, in the order of [`PUBLISH_NAMES`] from `priority` on.
-pub(crate) const OPTION_COUNT: usize = 11;
+pub(crate) const OPTION_COUNT: usize = 12;
 
 pub(crate) const PUBLISH_NAMES: [&str; OPTION_COUNT + 2] = [
     "channel",
@@ -188,6 +190,7 @@ pub(crate) const PUBLISH_NAMES: [&str; OPTION_COUNT + 2] = [
     "reply_to",
     "content_type",
     "message_id",
+    "idempotency_key",
     "mandatory",
 ];
 
@@ -206,6 +209,7 @@ impl Options {
             reply_to,
             content_type,
             message_id,
+            idempotency_key,
             mandatory,
         ] = slots.map(given);
         let mut options = Options {
@@ -217,6 +221,7 @@ impl Options {
             },
             not_before_ns: not_before.map(|value| nanoseconds(value, "not_before")).transpose()?,
             extras: None,
+            idempotency_key,
             mandatory: match mandatory {
                 Some(value) => value.truthy()?,
                 None => false,

@@ -1,7 +1,7 @@
 //! From a publish to the mailboxes.
 
 use neuralcore_bus::mailbox::{Delayed, Entered, Push, Reserve};
-use neuralcore_bus::{Clock, Id};
+use neuralcore_bus::Clock;
 use pyo3::ffi;
 
 use crate::args::{OPTION_COUNT, Object, Options};
@@ -118,20 +118,54 @@ fn dispatch(
     let route = Route::of(route_ref);
     // SAFETY: the payload is live. The borrows of settings and targets end before Python code can run.
     unsafe {
-        let settings = route.settings();
-        if options.is_none() && settings.ttl_ns.is_none() {
-            let rank = settings.priority;
-            if let &[target] = route.targets()? {
-                return single(route_ref, target, rank, Ref::borrow(payload), patience);
-            }
+        if let Some(rank) = plain(route, options)?
+            && let &[target] = route.targets()?
+        {
+            let router = route.router();
+            let id = router.ids.next();
+            let entry = Entry {
+                payload: Ref::borrow(payload),
+                route: Some(route_ref.clone()),
+                extras: None,
+                seq: id.count,
+                stamp_ns: router.stamp(id.count),
+            };
+            let parcel = Parcel { entry, rank, when: When::Now, mandatory: false };
+            let outcome = Outcome::Id { prefix: id.prefix, seq: id.count };
+            return single(route_ref, target, parcel, outcome, patience);
         }
-        let options =
-            options.map_or_else(|| Ok(Options::default()), |slots| Options::read(slots))?;
+        let options = options.map_or_else(|| Ok(Options::default()), |slots| Options::read(slots))?;
         general(route_ref, Ref::borrow(payload), options, patience)
     }
 }
 
-/// The hot path: one mailbox, no options.
+/// The rank of a message that needs no more than one, and no clock.
+#[inline]
+unsafe fn plain(route: &Route, options: Option<&[Object; OPTION_COUNT]>) -> R<Option<i64>> {
+    // SAFETY: copied out at once.
+    let (default, ttl_ns) = unsafe {
+        let settings = route.settings();
+        (settings.priority, settings.ttl_ns)
+    };
+    if ttl_ns.is_some() {
+        return Ok(None);
+    }
+    let Some([priority, others @ ..]) = options else { return Ok(Some(default)) };
+    if priority.is_null() || others.iter().any(|option| !option.is_null()) {
+        return Ok(None);
+    }
+    // SAFETY: a given slot is live.
+    let rank = unsafe { ffi::PyLong_AsLongLong(*priority) };
+    // Errors, and ranks that need a second look, take the long way.
+    if !(0..=255).contains(&rank) {
+        // SAFETY: forgets an error that the long way meets again.
+        unsafe { ffi::PyErr_Clear() };
+        return Ok(None);
+    }
+    Ok(Some(rank))
+}
+
+/// The hot path: one mailbox, at once.
 ///
 /// # Safety
 /// `target` is a live mailbox of the route's current targets.
@@ -139,51 +173,50 @@ fn dispatch(
 unsafe fn single(
     route_ref: &Ref,
     target: *mut ffi::PyObject,
-    rank: i64,
-    payload: Ref,
+    parcel: Parcel,
+    outcome: Outcome,
     patience: Patience,
 ) -> R<Progress> {
-    let route = Route::of(route_ref);
-    let router = route.router();
-    let id = router.ids.next();
-    let stamp_ns = router.stamp(id.count);
-    let route_held = Some(route_ref.clone());
-    let entry = Entry { payload, route: route_held, extras: None, seq: id.count, stamp_ns };
+    let Parcel { entry, rank, mandatory, .. } = parcel;
     // SAFETY: by contract; what runs Python code below holds its own reference.
     let mailbox: &Mailbox = unsafe { route::mailbox(target) };
     match mailbox.core.push(rank, entry) {
         Push::Queued(wake) => {
-            route.count(|counters| counters.published += 1);
+            Route::of(route_ref).count(|counters| counters.published += 1);
             if let Some(worker) = wake {
-                mailbox.wake(worker);
+                // SAFETY: the mailbox is live, and held while it wakes.
+                let held = unsafe { Ref::borrow(target) };
+                Mailbox::of(&held).wake(worker);
             }
-            Ok(Progress::Done(Outcome::Id { prefix: id.prefix, seq: id.count }))
+            Ok(Progress::Done(outcome))
         }
-        // SAFETY: as above.
-        other => unsafe { crowded(route_ref, target, (rank, id), other, patience) },
+        other => {
+            // SAFETY: the mailbox is live, and held from here on.
+            let mailbox = unsafe { Ref::borrow(target) };
+            crowded(route_ref, mailbox, (rank, mandatory), other, outcome, patience)
+        }
     }
 }
 
 /// What is left of [`single`] when there was no room.
 #[cold]
-unsafe fn crowded(
+fn crowded(
     route_ref: &Ref,
-    target: *mut ffi::PyObject,
-    (rank, id): (i64, Id),
+    mailbox: Ref,
+    (rank, mandatory): (i64, bool),
     push: Push<Entry>,
+    outcome: Outcome,
     patience: Patience,
 ) -> R<Progress> {
     let route = Route::of(route_ref);
-    // SAFETY: the mailbox is live, and held from here on.
-    let mailbox = unsafe { Ref::borrow(target) };
-    let parcel = |entry| Parcel { entry, rank, when: When::Now, mandatory: false };
+    let parcel = |entry| Parcel { entry, rank, when: When::Now, mandatory };
     match push {
         Push::Queued(_) => unreachable!("there was room"),
         Push::Replaced { evicted, wake } => {
             route.count(|counters| counters.published += 1);
             drop(evicted);
             Mailbox::of(&mailbox).wake_some(wake);
-            Ok(Progress::Done(Outcome::Id { prefix: id.prefix, seq: id.count }))
+            Ok(Progress::Done(outcome))
         }
         Push::Dropped(entry) => {
             route.count(|counters| counters.dropped += 1);
@@ -204,7 +237,14 @@ fn general(route_ref: &Ref, payload: Ref, options: Options, patience: Patience) 
     let route = Route::of(route_ref);
     let parcel = parcel(route_ref, payload, options)?;
     // SAFETY: the mailboxes are held before anything else happens.
-    let targets = unsafe { route::held(route.targets()?) };
+    let targets = unsafe {
+        let targets = route.targets()?;
+        if let (&[target], When::Now) = (targets, parcel.when) {
+            let outcome = identified(route, &parcel.entry);
+            return single(route_ref, target, parcel, outcome, patience);
+        }
+        route::held(targets)
+    };
     if targets.is_empty() {
         return unrouted(route, parcel);
     }
@@ -243,6 +283,10 @@ fn parcel(route_ref: &Ref, payload: Ref, options: Options) -> R<Parcel> {
         let settings = route.settings();
         (options.priority.unwrap_or(settings.priority), options.ttl_ns.or(settings.ttl_ns))
     };
+    if let Some(key) = &options.idempotency_key {
+        route.count(|counters| counters.refused += 1);
+        return Err(router.error("idempotency", route.channel(), key));
+    }
     if options.priority.is_some() && !router.admits(rank) {
         route.count(|counters| counters.refused += 1);
         // SAFETY: answers a new reference or null.

@@ -118,8 +118,12 @@ impl Router {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     fn check_open(&self, channel: &Ref) -> R<()> {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(self.error("closed", channel, &Ref::none()));
         }
         Ok(())

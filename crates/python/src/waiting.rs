@@ -220,18 +220,18 @@ fn proceed(object: &Ref) {
     }
 }
 
-/// The mailbox was closed: the publish is refused.
+/// The mailbox was closed: the publish goes on without it, unless the whole router is closed.
 pub(crate) fn closed(ticket: Ticket) {
     let object = ticket.into_object();
     let waiting = of(&object);
-    let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) else {
+    if !matches!(waiting.status, Status::Pending(_)) {
         return;
-    };
-    let reserved = std::mem::take(&mut waiting.begun.reserved);
-    publish::give_back(&waiting.targets, &reserved);
-    let raised = publish::refused(Route::of(&waiting.route), "closed", parcel);
-    of(&object).status = Status::Failed(taken(raised));
-    notify(&object);
+    }
+    if Route::of(&waiting.route).router().is_closed() {
+        return fail(&object, "closed");
+    }
+    waiting.begun.next += 1;
+    advance(&object);
 }
 
 /// Gives back all that a publish which has not happened holds.
