@@ -163,6 +163,8 @@ class Delivery:
     """An earlier owner's lease was lost: it may be what killed that owner."""
     lease: object = None
     """The transport's own token."""
+    lost: bool = False
+    """Set by the bus once the transport has said so, perhaps before the fetch that brings it has returned."""
 
 
 class Outcome(Enum):

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from neuralcore.messaging.context import BusContext, log
-from neuralcore.messaging.errors import Closed
+from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.errors import Closed, Unavailable
+from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.lanes import Lanes
 from neuralcore.messaging.remote.signal import Signal
 from neuralcore.messaging.remote.work import Done, Work
-from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import (
     CommitResult,
     Envelope,
@@ -30,7 +30,8 @@ __all__ = ["Committer"]
 
 _MOST_WORKS = 512
 _MOST_BYTES = 4 * 1024 * 1024
-_RETRY = RetryPolicy(base=0.05, cap=5.0)
+_PATIENCE_NS = 5_000_000_000
+"""How long a closing bus goes on trying what the transport does not answer."""
 
 
 class Committer:
@@ -47,7 +48,9 @@ class Committer:
         self._unfinished = 0
         """Persistent works that are not done yet."""
         self._quiet: asyncio.Future[None] | None = None
+        self._closing = False
         self._closed = False
+        self._backoff = Backoff("a commit", context.rng)
 
     @property
     def unfinished(self) -> int:
@@ -71,6 +74,10 @@ class Committer:
     def _offer(self, works: Iterable[Work]) -> None:
         self._queue.extend(works)
         self._signal.set()
+
+    def hurry(self) -> None:
+        """The bus is closing: nothing is tried for ever from here on."""
+        self._closing = True
 
     async def flush(self, timeout: float) -> bool:
         """Wait until everything persistent is done; False when it takes longer."""
@@ -132,9 +139,9 @@ class Committer:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing is known of the whole batch
             self._context.count("commits_failed")
-            log.warning("a commit of %d items failed, what became of them is unknown: %r", len(batch), error)
             self._unknown(batch, error)
         else:
+            self._backoff.worked()
             self._settle(batch, result)
 
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
@@ -153,20 +160,25 @@ class Committer:
         if done.published is PublishStatus.FULL:
             self._lanes.refused(work)
         elif unknown:
-            self._unknown([work], None)
+            self._unknown([work], Unavailable(self._transport.scheme, "it does not know what became of an item"))
         else:
             if work.publish is not None:
                 self._lanes.took(work.publish.channel)
             self._finish(work, done)
 
-    def _unknown(self, works: Iterable[Work], error: Exception | None) -> None:
+    def _unknown(self, works: Iterable[Work], error: Exception) -> None:
+        delay = 0.0 if self._closed else self._backoff.failed(error)
         for work in works:
-            if work.persistent and not self._closed:
-                work.tries += 1
-                delay = _RETRY.delay(work.tries, self._context.rng)
+            if work.persistent and self._patient(work):
                 self._context.loop.call_later(delay, self._again, work)
             else:
                 self._finish(work, Done(PublishStatus.UNKNOWN, SettleStatus.UNKNOWN, error=error))
+
+    def _patient(self, work: Work) -> bool:
+        now = self._context.clock.monotonic_ns()
+        if work.unknown_since is None:
+            work.unknown_since = now
+        return not self._closed and not (self._closing and now - work.unknown_since > _PATIENCE_NS)
 
     def _again(self, work: Work) -> None:
         if self._closed:

@@ -7,23 +7,21 @@ import asyncio
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.errors import ChannelConflict, NeuralCoreError, Unsupported
-from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.transport import Transport
 
 __all__ = ["Declarations"]
 
-_RETRY = RetryPolicy(base=0.05, cap=5.0)
-
 
 class Declarations:
     def __init__(self, context: BusContext, transport: Transport) -> None:
-        self._context = context
         self._transport = transport
         self._configs: dict[str, ChannelConfig] = {}
         self._pending: dict[str, ChannelConfig] = {}
         self._refused: dict[str, NeuralCoreError] = {}
         self._known: set[str] = set()
         self._busy = asyncio.Lock()
+        self._backoff = Backoff("declaring channels", context.rng)
 
     def declare(self, config: ChannelConfig) -> None:
         """From any thread; told to the transport at the next ``flush``."""
@@ -43,16 +41,10 @@ class Declarations:
         if not self._pending:
             return
         async with self._busy:
-            tries = 0
             while self._pending:
                 name, config = next(iter(self._pending.items()))
-                if await self._told(config):
-                    tries = 0
-                    if self._pending.get(name) is config:
-                        del self._pending[name]
-                else:
-                    tries += 1
-                    await asyncio.sleep(_RETRY.delay(tries, self._context.rng))
+                if await self._told(config) and self._pending.get(name) is config:
+                    del self._pending[name]
 
     async def _told(self, config: ChannelConfig) -> bool:
         try:
@@ -61,8 +53,9 @@ class Declarations:
             log.error("the transport refuses the configuration of a channel: %s", error)
             self._refused[config.name] = error
         except Exception as error:  # noqa: BLE001 - anything else may pass, and is tried again
-            log.warning("channel %r could not be declared and is tried again: %r", config.name, error)
+            await self._backoff.wait(error)
             return False
+        self._backoff.worked()
         self._known.add(config.name)
         return True
 

@@ -9,17 +9,16 @@ from typing import Any
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.signal import Signal
-from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Consumer, Delivery, Demand, Group, Interest, Transport
 
 __all__ = ["Feeder", "settlement_of"]
 
 _POLL = 30.0
 """Seconds a fetch waits for the first message."""
-_AGAIN = RetryPolicy(base=0.1, cap=10.0)
 
 
 class Feeder:
@@ -46,7 +45,7 @@ class Feeder:
         self._signal = Signal(context)
         self._consumer: Consumer | None = None
         self._paused = False
-        self._failures = 0
+        self._backoff = Backoff(f"fetching for {'broadcasts' if group is None else group}", context.rng)
         self._task = context.loop.create_task(self._run(), name=f"{context.bus_id} feeder of {group or 'broadcasts'}")
 
     # What it feeds
@@ -97,16 +96,10 @@ class Feeder:
     async def _try(self) -> None:
         try:
             await self._step()
-            self._failures = 0
+            self._backoff.worked()
         except Exception as error:  # noqa: BLE001 - a feeder outlives whatever its transport raises
-            await self._recover(error)
-
-    async def _recover(self, error: Exception) -> None:
-        self._failures += 1
-        self._context.count("reconnects")
-        delay = _AGAIN.delay(self._failures, self._context.rng)
-        log.warning("fetching for %s failed, again in %.2g s: %r", self._group or "broadcasts", delay, error)
-        await asyncio.sleep(delay)
+            self._context.count("reconnects")
+            await self._backoff.wait(error)
 
     async def _step(self) -> None:
         self._signal.clear()

@@ -45,12 +45,13 @@ class Holding:
         if delivery in self._messages:
             self._messages[delivery] = message
 
-    def end(self, delivery: Delivery) -> Message | None:
-        """It is settled, or lost; None when it had ended already."""
+    def end(self, delivery: Delivery, *, handled: bool = True) -> Message | None:
+        """It is settled, given back or lost; None when it had ended already."""
         message = self._messages.pop(delivery, None)
         if message is None:
             return None
-        self._pace.finished()
+        if handled:
+            self._pace.finished()
         left = len(self._messages)
         if not left:
             self._pace.idle()
@@ -74,8 +75,9 @@ class Holding:
             self._low = -1
             return Demand(room)
         self._low = _low(window, intake.concurrency)
-        rank = intake.mailbox.most_relaxed()
-        return Demand(_MOST_URGENT, rank) if rank else Demand(0)
+        waiting = len(self._messages) - intake.concurrency
+        rank = intake.mailbox.most_relaxed() if waiting > 0 else None
+        return Demand(min(waiting, _MOST_URGENT), rank) if rank else Demand(0)
 
 
 def _low(window: int, concurrency: int) -> int:

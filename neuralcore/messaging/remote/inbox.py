@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from neuralcore.messaging import headers
 from neuralcore.messaging.codec import Codec
-from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import DecodeError, RequestFailed
+from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.replies import Replies
-from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Envelope, Inbox
 
 __all__ = ["ReplyInbox", "failure_headers"]
 
 _POLL = 30.0
-_AGAIN = RetryPolicy(base=0.1, cap=10.0)
 
 
 class ReplyInbox:
@@ -27,7 +26,7 @@ class ReplyInbox:
         self._inbox = inbox
         self._replies = replies
         self._codec = codec
-        self._failures = 0
+        self._backoff = Backoff("fetching replies", context.rng)
         self._task = context.loop.create_task(self._run(), name=f"{context.bus_id} inbox")
 
     @property
@@ -48,12 +47,10 @@ class ReplyInbox:
         try:
             envelopes = await self._inbox.fetch(_POLL)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises, replies must go on arriving
-            self._failures += 1
             self._context.count("reconnects")
-            log.warning("fetching replies failed and is tried again: %r", error)
-            await asyncio.sleep(_AGAIN.delay(self._failures, self._context.rng))
+            await self._backoff.wait(error)
             return ()
-        self._failures = 0
+        self._backoff.worked()
         return envelopes
 
     def _hand_over(self, envelope: Envelope) -> None:

@@ -11,7 +11,6 @@ from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.errors import (
-    PublishManyFailed,
     RequestFailed,
     UnknownChannel,
 )
@@ -24,8 +23,9 @@ from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.feeder import Feeder, settlement_of
 from neuralcore.messaging.remote.inbox import ReplyInbox, failure_headers
+from neuralcore.messaging.remote.many import publish_many
 from neuralcore.messaging.remote.needs import check_channel, check_subscription, missing
-from neuralcore.messaging.remote.outlet import Outlet, Publisher
+from neuralcore.messaging.remote.outlet import Outlet, Posted, Publisher
 from neuralcore.messaging.remote.runtime import LinkRuntime
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.suspects import Suspects
@@ -127,20 +127,16 @@ class RemoteLink(Link):
         raise missing("in_process", "publish_nowait would wait for a store; use publish_threadsafe")
 
     async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
-        """All at once, so that they share commits and keep their order."""
-        told = await asyncio.gather(*map(self._publish_item, items), return_exceptions=True)
-        errors = {index: each for index, each in enumerate(told) if isinstance(each, BaseException)}
-        results = [None if isinstance(each, BaseException) else each for each in told]
-        if errors:
-            raise PublishManyFailed(results, errors)
-        return results
+        return await publish_many(items, self._send if self._steps is None else self._send_through)
 
-    async def _publish_item(self, item: tuple[Any, ...]) -> str | None:
-        channel, payload, *rest = item
-        options = dict(rest[1] or {}) if len(rest) > 1 else {}
-        if rest:
-            options["priority"] = rest[0]
-        return await self._publish(channel, payload, **options)
+    async def _send(self, publication: Publication) -> Posted:
+        return await self._outlet(publication.channel).post(publication.payload, **publication.options())
+
+    async def _send_through(self, publication: Publication) -> str | None:
+        """Middleware sees each one arrive before the next one sets out."""
+        assert self._steps is not None
+        result: str | None = await self._steps(publication)
+        return result
 
     # Subscriptions
 
@@ -193,6 +189,8 @@ class RemoteLink(Link):
     # Events of the transport
 
     def lost(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.lost = True
         for intake in self._intakes:
             settlement_of(intake).lost(deliveries)
 
@@ -246,6 +244,7 @@ class RemoteLink(Link):
 
     async def quiesce(self) -> None:
         self.suspects.stop()
+        self.committer.hurry()
         for feeder in self._feeders.values():
             feeder.pause()
 

@@ -23,7 +23,7 @@ from neuralcore.messaging.remote.wire import replay_number
 from neuralcore.messaging.remote.work import Done, Work, answer_on
 from neuralcore.messaging.transport import Capabilities, Envelope, PublishStatus
 
-__all__ = ["Outlet", "Publisher", "ids"]
+__all__ = ["Outlet", "Posted", "Publisher", "ids"]
 
 
 def ids(prefix: str) -> Callable[[], str]:
@@ -61,17 +61,25 @@ class Outlet:
         self._guard = Guard(replace(config, isolate=False), self._publisher.clock)
 
     async def publish(self, payload: Any, **options: Any) -> str | None:
+        return await (await self.post(payload, **options)).arrive()
+
+    async def post(self, payload: Any, **options: Any) -> Posted:
+        """Hand it over. What is posted one after the other arrives in that order."""
         began = self._publisher.clock.monotonic_ns()
-        what = "refused"
         try:
             if not self._guard.idle:
                 payload = await self._guard.admit(payload)
             envelope = self.envelope(payload, **options)
-            result = self.result(envelope, payload, await self.send(envelope))
-            what = "dropped" if result is None else "published"
-            return result
-        finally:
-            self.meter.count(what, self._publisher.clock.monotonic_ns() - began)
+        except BaseException:
+            self._count("refused", began)
+            raise
+        done: asyncio.Future[Done]
+        done, resolve = answer_on(self._publisher.context)
+        self._publisher.committer.submit(Work(resolve, publish=envelope, withdrawn=done.cancelled))
+        return Posted(self, envelope, payload, done, began)
+
+    def _count(self, what: str, began: int) -> None:
+        self.meter.count(what, self._publisher.clock.monotonic_ns() - began)
 
     def envelope(
         self,
@@ -123,15 +131,38 @@ class Outlet:
         if limit is not None and len(body) > limit:
             raise PayloadTooLarge(self.config.name, len(body), limit)
 
-    async def send(self, envelope: Envelope) -> Done:
-        """Hand it to the transport. Cancelled before that, it has not happened."""
-        future: asyncio.Future[Done]
-        future, resolve = answer_on(self._publisher.context)
-        self._publisher.committer.submit(Work(resolve, publish=envelope, withdrawn=future.cancelled))
-        return await future
 
-    def result(self, envelope: Envelope, payload: Any, done: Done) -> str | None:
-        """The id, or None when it was dropped. Raises PublishError, Closed."""
+class Posted:
+    """A publish on its way."""
+
+    __slots__ = ("_began", "_done", "_envelope", "_outlet", "_payload")
+
+    def __init__(
+        self, outlet: Outlet, envelope: Envelope, payload: Any, done: asyncio.Future[Done], began: int
+    ) -> None:
+        self._outlet = outlet
+        self._envelope = envelope
+        self._payload = payload
+        self._done = done
+        self._began = began
+
+    async def arrive(self) -> str | None:
+        """The id, or None when it was dropped. Raises PublishError, Closed. Cancelled before the transport has it,
+        it has not happened.
+        """
+        what = "refused"
+        try:
+            result = self._result(await self._done)
+            what = "dropped" if result is None else "published"
+        finally:
+            self._outlet._count(what, self._began)
+        return result
+
+    def withdraw(self) -> None:
+        self._done.cancel()
+
+    def _result(self, done: Done) -> str | None:
+        envelope = self._envelope
         if done.published in (PublishStatus.STORED, PublishStatus.DUPLICATE):
             return envelope.id
         if done.published is PublishStatus.DROPPED:
@@ -142,7 +173,7 @@ class Outlet:
             raise done.error
         if done.reason:
             raise PublishError(done.reason)
-        raise ChannelFull(envelope.channel, _refused(envelope, payload))
+        raise ChannelFull(envelope.channel, _refused(envelope, self._payload))
 
 
 def _refused(envelope: Envelope, payload: Any) -> Message:

@@ -40,6 +40,8 @@ class RemoteSettlement(Settlement):
 
     def accept(self, delivery: Delivery) -> None:
         """On the home loop."""
+        if delivery.lost:
+            return
         message = to_message(delivery)
         self.holding.begin(delivery, message)
         if not delivery.suspect:
@@ -77,7 +79,7 @@ class RemoteSettlement(Settlement):
         mine = self.holding.mine(deliveries)
         self.withdraw(mine)
         for delivery in mine:
-            message = self.holding.end(delivery)
+            message = self.holding.end(delivery, handled=False)
             if message is not None:
                 self._lose(message)
                 self._ended(delivery)
@@ -200,7 +202,8 @@ class RemoteSettlement(Settlement):
 
     async def give_back(self, messages: Sequence[Message]) -> int:
         """Of messages that no handler has, how many the transport took back."""
-        told = [self._commit(_delivery(m), Outcome.RELEASE) for m in messages if self._end(_delivery(m))]
+        deliveries = [_delivery(message) for message in messages]
+        told = [self._commit(each, Outcome.RELEASE) for each in deliveries if self._end(each, Outcome.RELEASE)]
         done = await asyncio.gather(*told)
         return sum(each.settled is SettleStatus.SETTLED for each in done)
 
@@ -235,7 +238,7 @@ class RemoteSettlement(Settlement):
     ) -> bool:
         """Hand the verdict to the committer; False when there is no lease left to settle."""
         delivery = _delivery(message)
-        if not self._end(delivery):
+        if not self._end(delivery, outcome):
             return False
 
         def confirmed(result: Done) -> None:
@@ -281,7 +284,7 @@ class RemoteSettlement(Settlement):
             stored(refused)
             if refused:
                 self._undeliverable(message, result)
-            elif self._end(delivery):
+            elif self._end(delivery, Outcome.ACK):
                 self._confirm(message, result)
 
         envelope = letter_envelope(letter, delivery.envelope, self.context.clock.time_ns())
@@ -300,9 +303,9 @@ class RemoteSettlement(Settlement):
         )
         self._tell(message, Outcome.NACK, delay_ns=round(self.terms.retry.cap * 1e9))
 
-    def _end(self, delivery: Delivery) -> bool:
+    def _end(self, delivery: Delivery, outcome: Outcome) -> bool:
         """False when it was lost, or settled, before."""
-        if self.holding.end(delivery) is None:
+        if self.holding.end(delivery, handled=outcome is not Outcome.RELEASE) is None:
             return False
         self._ended(delivery)
         return True

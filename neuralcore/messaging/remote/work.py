@@ -40,7 +40,8 @@ class Work:
     """Tried again until something is known of it: for what the bus itself has to bring about."""
     withdrawn: Callable[[], bool] = _never
     """Nobody wants it any more; asked before it is handed to the transport."""
-    tries: int = 0
+    unknown_since: int | None = None
+    """Monotonic; while it is tried again."""
 
     @property
     def size(self) -> int:

@@ -99,6 +99,7 @@ async def _poll(client: MemoryTransport, wakeup: Wakeup, take: Callable[[], list
     """Take at once, or as soon as there is something, without an await between taking and returning."""
     deadline = client.monotonic_ns() + round(timeout * 1e9)
     while True:
+        await client.awake()
         wakeup.clear()
         taken = take()
         left = deadline - client.monotonic_ns()

@@ -72,6 +72,8 @@ class MemoryTransport(Transport):
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due: int | None = None
+        self._awake = asyncio.Event()
+        self._awake.set()
 
     @classmethod
     def from_url(cls, url: str) -> MemoryTransport:
@@ -111,15 +113,22 @@ class MemoryTransport(Transport):
         self._stop("killed")
 
     def freeze(self) -> None:
-        """As if the process had been stopped: nobody extends its leases."""
+        """As if the process had been stopped: it fetches and commits nothing, and nobody extends its leases."""
         self.run(lambda store, owner, now: store.silence(owner, now))
+        self._awake.clear()
 
     def thaw(self) -> None:
         """The stopped process goes on, and learns what it lost."""
         self.run(lambda store, owner, now: store.resume(owner, now))
+        self._awake.set()
+
+    async def awake(self) -> None:
+        """Wait while it is frozen."""
+        await self._awake.wait()
 
     def _stop(self, state: str) -> None:
         self._state = state
+        self._awake.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -197,6 +206,7 @@ class MemoryTransport(Transport):
         self.run(lambda store, owner, now: store.remove(target, now))
 
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        await self.awake()
         return self.run(lambda store, owner, now: store.commit(publishes, settlements, now))
 
     async def consume(self, group: Group) -> Consumer:

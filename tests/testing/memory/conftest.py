@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.transport import (
     CommitResult,

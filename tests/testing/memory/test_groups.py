@@ -3,6 +3,7 @@
 from datetime import datetime, timezone
 
 import pytest
+
 from neuralcore.messaging.transport import ChannelRef, GroupRef, Interest
 
 

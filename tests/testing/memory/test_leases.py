@@ -1,6 +1,7 @@
 """Leases, attempts and suspects."""
 
 import pytest
+
 from neuralcore.messaging.transport import Outcome, Settlement
 
 

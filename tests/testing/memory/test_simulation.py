@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 
 import pytest
+
 from neuralcore.messaging.transport import Outcome
 
 OUTCOMES = [Outcome.ACK] * 4 + [Outcome.NACK, Outcome.RELEASE]

@@ -1,6 +1,7 @@
 """Capacity, retention, deduplication, delays, inboxes, and looking in."""
 
 import pytest
+
 from neuralcore.messaging.channel import Retention
 from neuralcore.messaging.transport import Outcome, Settlement
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+
 from neuralcore.messaging.errors import Closed, NotStarted, TransportError, Unavailable, UnknownScheme
 from neuralcore.messaging.registry import transport_for
 from neuralcore.messaging.transport import Demand, Envelope, Group, Interest, Outcome, Settlement
@@ -144,11 +145,12 @@ async def test_a_frozen_client_learns_what_it_lost_when_it_thaws():
 
 @virtual
 async def test_a_broadcast_that_was_forgotten_is_made_again_and_said_to_have_lost_data():
-    transport, host = await client(MemoryStore(session_ttl=20))
+    store = MemoryStore(session_ttl=20)
+    (transport, host), (other, _) = await client(store), await client(store, "B")
     consumer = await reader(transport, group=None)
     transport.freeze()
     await asyncio.sleep(20)
-    await transport.commit([message("missed")])
+    await other.commit([message("missed")])
     transport.thaw()
     assert await consumer.fetch(EVERYTHING, 0) == []
     assert ("data_lost", "jobs") in host.events

@@ -1,0 +1,156 @@
+"""Closing a bus that sits on a transport."""
+
+import asyncio
+
+import pytest
+
+from neuralcore.messaging.errors import Closed
+from neuralcore.testing import virtual
+
+
+@virtual
+async def test_draining_finishes_what_is_in_flight_and_settles_it(town):
+    bus, seen = await town.bus(), []
+
+    async def handler(message):
+        await asyncio.sleep(2)
+        seen.append(message.payload)
+
+    await bus.subscribe("jobs", handler, group="g", concurrency=3).ready()
+    await bus.publish_many([("jobs", number) for number in range(10)])
+    await asyncio.sleep(1)
+    report = await bus.close()
+    assert (report.drained, report.handled, report.released, report.abandoned) == (True, 3, 0, 0)
+    assert sorted(seen) == [0, 1, 2]
+    assert (town.stats().in_flight, town.stats().lag) == (0, {"g": 7})
+
+
+@virtual
+async def test_past_the_deadline_the_rest_is_released_untouched(town):
+    bus, other = await town.bus(), await town.bus()
+    cancelled = []
+
+    async def handler(message):
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            cancelled.append(message.payload)
+            raise
+
+    await bus.subscribe("jobs", handler, group="g", concurrency=2).ready()
+    await bus.publish_many([("jobs", number) for number in range(2)])
+    await asyncio.sleep(1)
+    before = town.loop.time()
+    report = await bus.close(timeout=5)
+    assert town.loop.time() - before == pytest.approx(5, abs=0.1)
+    assert not report.drained
+    assert report.released == 2
+    assert sorted(cancelled) == [0, 1]
+    seen = []
+    await other.subscribe("jobs", seen.append, group="g", blocking=False).ready()
+    await town.eventually(lambda: len(seen) == 2)
+    assert [(message.attempt, message.delivery.suspect) for message in seen] == [(1, False)] * 2
+    await town.close()
+
+
+@virtual
+async def test_a_closing_bus_lets_running_handlers_publish_and_refuses_others(town):
+    bus = await town.bus()
+    ready = asyncio.Event()
+
+    async def handler(message):
+        ready.set()
+        await asyncio.sleep(2)
+        await bus.publish("results", message.payload)
+
+    await bus.subscribe("jobs", handler, group="g").ready()
+    await bus.publish("jobs", "x")
+    await ready.wait()
+    closing = asyncio.ensure_future(bus.close())
+    await asyncio.sleep(1)
+    with pytest.raises(Closed):
+        await bus.publish("jobs", "late")
+    assert (await closing).drained
+    assert len(town.browse("results")) == 1
+
+
+@virtual
+async def test_closing_ends_although_the_store_never_answers(town, relay_on):
+    relay = relay_on(town.store)
+    bus = await town.bus(relay)
+    await bus.subscribe("jobs", lambda m: None, group="g", blocking=False).ready()
+    await bus.publish("jobs", 1)
+    relay.refuse = ConnectionResetError("gone for good")
+    await bus.subscribe("other", lambda m: asyncio.sleep(100), group="g").ready()
+    with pytest.raises(Exception, match="it is not known"):
+        await bus.publish("other", 1)
+    before = town.loop.time()
+    await bus.close(timeout=3)
+    assert town.loop.time() - before < 60
+
+
+@virtual
+async def test_closing_ends_although_a_commit_hangs(town, relay_on):
+    relay = relay_on(town.store)
+    bus = await town.bus(relay)
+    relay.gate.clear()
+    hanging = asyncio.ensure_future(bus.publish("jobs", 1))
+    await town.loop.idle()
+    await bus.close(timeout=1)
+    with pytest.raises(Exception, match="it is not known"):
+        await hanging
+
+
+@virtual
+async def test_publishers_that_wait_for_room_are_refused_when_the_bus_ends(town):
+    bus = await town.bus()
+    bus.create_channel("tiny", capacity=1)
+    await bus.publish("tiny", 1)
+    stuck = asyncio.ensure_future(bus.publish("tiny", 2))
+    await asyncio.sleep(1)
+    await bus.close()
+    with pytest.raises(Closed):
+        await stuck
+
+
+@virtual
+async def test_a_killed_client_can_still_be_closed(town):
+    from neuralcore.testing.memory import MemoryTransport
+
+    transport = MemoryTransport(town.store)
+    bus = await town.bus(transport)
+    await bus.subscribe("jobs", lambda m: asyncio.sleep(100), group="g").ready()
+    await bus.publish("jobs", 1)
+    await asyncio.sleep(0.1)
+    transport.kill()
+    before = town.loop.time()
+    report = await bus.close(timeout=1)
+    assert not report.drained
+    assert town.loop.time() - before < 60
+    await asyncio.sleep(10)
+    assert town.stats().in_flight == 0
+
+
+@virtual(seeds=5)
+async def test_nothing_acknowledged_is_lost_over_a_hundred_restarts(town):
+    town = type(town)()
+    publisher, seen = await town.bus(), []
+    await publisher.publish_many([("jobs", number, None, {"key": f"k{number % 3}"}) for number in range(300)])
+
+    async def handler(message):
+        await asyncio.sleep(0.1)
+        seen.append(message.payload)
+
+    for _ in range(100):
+        bus = await town.bus()
+        await bus.subscribe("jobs", handler, group="g", concurrency=4).ready()
+        await asyncio.sleep(0.17)
+        report = await bus.close(timeout=0.05)
+        assert report.abandoned == 0
+        if town.stats().depth == 0:
+            break
+    assert sorted(set(seen)) == list(range(300))
+    for remainder in range(3):
+        mine = [payload for payload in dict.fromkeys(seen) if payload % 3 == remainder]
+        assert mine == sorted(mine)
+    await town.close()
