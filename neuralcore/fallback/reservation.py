@@ -109,11 +109,15 @@ class Reservation:
             self._resolve(self._refuse(outcome), error=True)
 
     def closed(self) -> None:
+        """The mailbox it waited for was closed: it goes on without that one, unless the whole router is closed."""
         with self._lock:
             if self._over:
                 return
-            self._over = True
-        self._resolve(self._refuse(CLOSED), error=True)
+            self._over = self._route._router._closed
+        if self._over:
+            self._resolve(self._refuse(CLOSED), error=True)
+        else:
+            self.again()
 
     def _go_on(self, mailbox: Mailbox) -> None:
         with self._lock:

@@ -93,6 +93,7 @@ class Route:
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Awaitable[str | None]:
         answer = self._send(
@@ -108,6 +109,7 @@ class Route:
             reply_to=reply_to,
             content_type=content_type,
             message_id=message_id,
+            idempotency_key=idempotency_key,
             mandatory=mandatory,
         )
         return answer if isinstance(answer, Future) else self._router._answer(answer)
@@ -133,10 +135,14 @@ class Route:
         reply_to: str | None = None,
         content_type: str | None = None,
         message_id: str | None = None,
+        idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> str | Future[str | None] | None:
         router = self._router
         clock = router._clock
+        if idempotency_key is not None:
+            self._refusals += 1
+            raise router._error("idempotency", self._channel, idempotency_key)
         started = 0
         if message_id is None:
             message_id = next(router._ids, None)

@@ -10,6 +10,7 @@ from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
 from neuralcore.messaging.errors import (
     ChannelFull,
+    Closed,
     InvalidChannelName,
     PayloadTooLarge,
     PriorityOutOfRange,
@@ -18,6 +19,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
 )
 from neuralcore.messaging.middleware import Handle, Middleware, Publication, Publish
+from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.testing import virtual
 
 
@@ -42,7 +44,7 @@ async def test_bad_names_are_refused(name: Any) -> None:
 @pytest.mark.parametrize("priority", [-1, 256, 1 << 40])
 async def test_priorities_out_of_range_are_refused(priority: int) -> None:
     async with MessageBus() as bus:
-        with pytest.raises(PriorityOutOfRange, match="0 .*255"):
+        with pytest.raises(PriorityOutOfRange, match=r"0 .*255"):
             await bus.publish("a", 1, priority=priority)
 
 
@@ -182,7 +184,7 @@ async def test_metrics_are_a_picture_that_stays() -> None:
             raise ValueError
 
     async with MessageBus() as bus:
-        bus.subscribe("a", handler, name="worker", dead_letter=False)
+        bus.subscribe("a", handler, name="worker", dead_letter=False, retry=RetryPolicy(base=0))
         before = bus.metrics()
         await bus.publish_many([("a", number) for number in range(4)])
         await bus.publish("nobody", 1)
@@ -199,3 +201,38 @@ async def test_metrics_are_a_picture_that_stays() -> None:
     assert after.in_flight == after.depth == 0
     assert after.transport["discarded"] == 1
     assert after.to_dict()["totals"]["acked"] == 4
+
+
+async def test_an_idempotency_key_is_refused_by_name_where_nothing_remembers_it() -> None:
+    async with MessageBus() as bus:
+        with pytest.raises(Unsupported, match="dedup"):
+            await bus.publish("a", 1, idempotency_key="once")
+        with pytest.raises(Unsupported, match="dedup"):
+            bus.publish_nowait("a", 1, idempotency_key="once")
+        assert bus.metrics().channels["a"].refused == 2
+
+
+class Rerouter(Middleware):
+    async def publish(self, publication: Publication, proceed: Publish) -> str | None:
+        return await proceed(publication.replace(channel="elsewhere"))
+
+
+async def test_middleware_may_send_a_message_to_another_channel() -> None:
+    async with MessageBus() as bus, bus.stream("elsewhere") as stream:
+        bus.use(Rerouter())
+        await bus.publish("here", 1)
+        message = await anext(stream)
+        assert message.channel == "elsewhere"
+        await message.ack()
+
+
+async def test_a_publisher_that_waits_while_the_bus_closes_is_refused() -> None:
+    async with MessageBus(capacity=1) as bus:
+        stream = bus.stream("a")
+        await bus.publish("a", 1)
+        waiting = asyncio.ensure_future(bus.publish("a", 2))
+        await asyncio.sleep(0)
+        await bus.close(drain=False)
+        with pytest.raises(Closed):
+            await waiting
+        await stream.close()

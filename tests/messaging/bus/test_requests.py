@@ -84,7 +84,7 @@ async def test_the_responders_error_comes_after_its_last_attempt() -> None:
 
     async with MessageBus(retry=RetryPolicy(max_attempts=3, base=0)) as bus:
         bus.subscribe("q", failing)
-        with pytest.raises(RequestFailed, match="LookupError: 'no such thing'|LookupError: no such thing") as caught:
+        with pytest.raises(RequestFailed, match="LookupError: no such thing") as caught:
             await bus.request("q", None)
     assert caught.value.type == "LookupError"
     assert attempts == [1, 2, 3]

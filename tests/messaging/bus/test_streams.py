@@ -74,14 +74,14 @@ async def test_rejecting_dead_letters_with_the_reason() -> None:
 
 
 async def test_the_last_nack_dead_letters() -> None:
-    async with MessageBus() as bus:
-        async with bus.stream("n", retry=RetryPolicy(max_attempts=2)) as stream, bus.stream("_dlq.n") as dead:
-            await bus.publish("n", 1)
-            await (await anext(stream)).nack(0)
-            await (await anext(stream)).nack(0)
-            letter = await anext(dead)
-            assert letter.headers["nc-dlq-attempts"] == "2"
-            await letter.ack()
+    once_more = RetryPolicy(max_attempts=2)
+    async with MessageBus() as bus, bus.stream("n", retry=once_more) as stream, bus.stream("_dlq.n") as dead:
+        await bus.publish("n", 1)
+        await (await anext(stream)).nack(0)
+        await (await anext(stream)).nack(0)
+        letter = await anext(dead)
+        assert letter.headers["nc-dlq-attempts"] == "2"
+        await letter.ack()
 
 
 async def test_closing_a_stream_gives_back_what_it_holds_to_its_group() -> None:
