@@ -119,7 +119,7 @@ class Mailbox:
         """Enter a message past the capacity: for transports, which bound themselves by demand."""
         with Effects(self) as effects:
             if self._closed:
-                raise ValueError(f"message {message.id} was offered to a closed mailbox")
+                raise RuntimeError(f"message {message.id} was offered to a closed mailbox")
             if message._mailbox is not None:
                 message = message._copy(message._extras)
             self._slots.used += 1
@@ -193,7 +193,10 @@ class Mailbox:
         return taken
 
     def close(self) -> None:
-        """Accept nothing more; waiting publishers are refused, pumps end when it is empty."""
+        """Accept nothing more; pumps end when it is empty.
+
+        Publishers that wait for a slot go on without it, or are refused (``closed``) when the router is closed.
+        """
         with Effects(self) as effects:
             self._closed = True
             self._slots.close()

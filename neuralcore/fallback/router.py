@@ -67,7 +67,8 @@ class Router:
 
         ``error(kind, channel, detail)`` builds what is raised: kind is ``full`` (detail: the refused Message),
         ``deadlock`` (likewise: a handler published into the full mailbox that only its own workers drain),
-        ``no_subscribers``, ``priority`` (detail: the number), ``closed``.
+        ``no_subscribers``, ``priority`` (detail: the number), ``idempotency`` (detail: the key; mailboxes remember
+        none), ``many`` (detail: results and errors by index), ``closed``.
         ``any_rank`` lifts the limit of 0 to 255 on priorities. Every ``budget``-th awaited publish yields once to the
         loop.
         """
