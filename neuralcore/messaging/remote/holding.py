@@ -41,7 +41,7 @@ class Holding:
         self._messages[delivery] = message
 
     def replace(self, delivery: Delivery, message: Message) -> None:
-        """A mailbox made another message of it, after giving it back to the queue."""
+        """The one that a handler gets: a mailbox may have made another one of it on the way."""
         if delivery in self._messages:
             self._messages[delivery] = message
 

@@ -45,7 +45,7 @@ class RemoteSettlement(Settlement):
         message = to_message(delivery)
         self.holding.begin(delivery, message)
         if not delivery.suspect:
-            self.mailbox.offer(message)
+            self.offer(message)
         elif delivery.attempt > self.terms.retry.max_attempts:
             self._bury_poison(message)
         else:
@@ -71,8 +71,14 @@ class RemoteSettlement(Settlement):
             if message.delivery in wanted:
                 out.append(message)
             else:
-                self.mailbox.offer(message)
+                self.offer(message)
         return out
+
+    def offer(self, message: Message) -> None:
+        try:
+            self.mailbox.offer(message)
+        except RuntimeError:  # closed meanwhile, perhaps by another thread
+            self.give_back_soon(message)
 
     def lost(self, deliveries: Sequence[Delivery]) -> None:
         """Another consumer may have them: those that wait are dropped, handlers that run can see it."""
@@ -97,6 +103,7 @@ class RemoteSettlement(Settlement):
             delivery: Any = message.delivery
             if message.lease_lost or delivery.suspect:
                 return self._carefully(call, message)
+            self.holding.replace(delivery, message)
             decode(codec, message, delivery)
             return call(message)
 

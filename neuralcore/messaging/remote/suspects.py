@@ -49,4 +49,4 @@ class Suspects:
             settlement, delivery, message = self._waiting.popleft()
             if delivery in settlement.holding:
                 self._current = delivery
-                settlement.mailbox.offer(message)
+                settlement.offer(message)

@@ -198,6 +198,61 @@ async def test_a_late_ack_is_harmless_and_an_explicit_one_says_so(town):
 
 
 @virtual
+async def test_unsubscribing_gives_waiting_suspects_back_and_drains_the_rest(town):
+    dying = MemoryTransport(town.store)
+    first = await town.bus(dying)
+    await first.subscribe("jobs", lambda message: forever(), group="g", concurrency=5).ready()
+    for number in range(5):
+        await first.publish("jobs", number)
+    await asyncio.sleep(0.1)
+    dying.kill()
+    second, seen = await town.bus(), []
+
+    async def handler(message):
+        await asyncio.sleep(1)
+        seen.append(message.payload)
+
+    subscription = second.subscribe("jobs", handler, group="g", concurrency=5)
+    await subscription.ready()
+    await town.eventually(lambda: town.stats().in_flight == 5 and second.metrics().subscriptions[0].in_flight == 1)
+    await subscription.unsubscribe()
+    assert seen == [0]
+    assert (town.stats().in_flight, town.stats().lag) == (0, {"g": 4})
+    await town.close()
+
+
+@virtual
+async def test_a_handler_learns_that_its_lease_was_lost_though_its_message_was_moved(town):
+    """A lost neighbour makes the mailbox give back its other messages, and take them in again."""
+    transport = MemoryTransport(town.store)
+    bus, flags = await town.bus(transport), {}
+    steps = {"slow": asyncio.Event(), "moved": asyncio.Event()}
+
+    async def handler(message):
+        if message.payload in steps:
+            await steps[message.payload].wait()
+            flags[message.payload] = message.lease_lost
+
+    subscription = bus.subscribe("jobs", handler, group="g")
+    await subscription.ready()
+    await bus.publish_many([("jobs", number) for number in range(20)])
+    await town.eventually(lambda: town.stats().depth == 0)
+    await bus.publish_many([("jobs", "slow"), ("jobs", "lost"), ("jobs", "moved")])
+    await town.eventually(lambda: bus.queue_size("jobs") == 2)
+    held = {message.payload: delivery for delivery, message in subscription.settlement.holding._messages.items()}
+    lost, moved = (next(d for d in held.values() if d.envelope.body == body) for body in (b"lost", b"moved"))
+    bus._link.lost([lost])
+    assert bus.queue_size("jobs") == 1
+    steps["slow"].set()
+    await town.eventually(lambda: bus.queue_size("jobs") == 0)
+    bus._link.lost([moved])
+    steps["moved"].set()
+    await town.eventually(lambda: "moved" in flags)
+    assert flags == {"slow": False, "moved": True}
+    await bus.close(drain=False)
+
+
+@virtual
 async def test_deliveries_that_were_lost_while_they_waited_are_dropped(town):
     transport = MemoryTransport(town.store)
     here, elsewhere = await town.bus(transport), await town.bus()
