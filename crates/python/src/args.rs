@@ -272,8 +272,9 @@ pub(crate) fn nanoseconds(value: Ref, name: &str) -> R<i64> {
     if seconds == -1.0 && occurred() {
         return Err(Raised);
     }
-    if seconds.is_nan() {
-        return Err(raise(&globals().value_error, &format!("{name} is not a number")));
+    if !seconds.is_finite() {
+        let text = format!("{name} is a finite number of seconds, not {seconds}");
+        return Err(raise(&globals().value_error, &text));
     }
     Ok((seconds * 1e9).round() as i64)
 }

@@ -65,8 +65,8 @@ pub(crate) fn build() -> R<Ref> {
         next,
     )
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-    .fast(c"throw", throw)
-    .no_args(c"close", close)
+    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
+    .no_args(c"close", c"close($self, /)\n--\n\n", close)
     .build()
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn coroutine_like(
         .slot(ffi::Py_am_await, itself as *mut c_void)
         .slot(ffi::Py_tp_iter, itself as *mut c_void)
         .slot(ffi::Py_tp_iternext, next as *mut c_void)
-        .one_arg(c"send", send)
+        .one_arg(c"send", c"send($self, value, /)\n--\n\n", send)
 }
 
 pub(crate) unsafe extern "C" fn itself(object: Object) -> Object {

@@ -32,7 +32,29 @@ mod step;
 mod waiting;
 mod waker;
 
+use std::ffi::CStr;
+
 use pyo3::prelude::*;
+
+type Documented = (&'static CStr, &'static CStr);
+
+const ROUTE_PUBLISH: Documented = (
+    c"publish",
+    c"publish($self, payload, *, priority=None, headers=None, key=None, ttl=None, delay=None, not_before=None, \
+    correlation_id=None, reply_to=None, content_type=None, message_id=None, idempotency_key=None, mandatory=False)\n--\n\nStraight to the mailboxes.",
+);
+
+const PUBLISH: Documented = (
+    c"publish",
+    c"publish($self, channel, payload, *, priority=None, headers=None, key=None, ttl=None, delay=None, not_before=None, \
+    correlation_id=None, reply_to=None, content_type=None, message_id=None, idempotency_key=None, mandatory=False)\n--\n\nThe awaitable yields the id, or None when an overflow policy dropped the message.",
+);
+
+const PUBLISH_NOWAIT: Documented = (
+    c"publish_nowait",
+    c"publish_nowait($self, channel, payload, *, priority=None, headers=None, key=None, ttl=None, delay=None, not_before=None, \
+    correlation_id=None, reply_to=None, content_type=None, message_id=None, idempotency_key=None, mandatory=False)\n--\n\nPublish without waiting.",
+);
 
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -49,10 +71,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<route::Route>()?;
     module.add_class::<router::Router>()?;
     module.add_class::<bucket::TokenBucket>()?;
-    rawtype::add_method(py.get_type::<route::Route>().as_type_ptr(), c"publish", route::publish)?;
+    rawtype::add_method(
+        py.get_type::<route::Route>().as_type_ptr(),
+        ROUTE_PUBLISH,
+        route::publish,
+    )?;
     let router = py.get_type::<router::Router>().as_type_ptr();
-    rawtype::add_method(router, c"publish", router::publish)?;
-    rawtype::add_method(router, c"publish_nowait", router::publish_nowait)?;
+    rawtype::add_method(router, PUBLISH, router::publish)?;
+    rawtype::add_method(router, PUBLISH_NOWAIT, router::publish_nowait)?;
     let sequence = py.import("collections.abc")?.getattr("Sequence")?;
     sequence.call_method1("register", (py.get_type::<results::Results>(),)).map(drop)
 }

@@ -31,7 +31,9 @@ pub(crate) const PARAMETERS: [&str; 13] = [
 pub(crate) fn build() -> R<Ref> {
     TypeBuilder::new::<MessageObject>(
         c"neuralcore._native.Message",
-        c"One delivery of a message, immutable to handlers.",
+        c"Message(channel, payload, *, id, priority=50, timestamp_ns=0, headers=None, key=None, correlation_id=None, \
+           reply_to=None, expires_at_ns=None, content_type=None, attempt=1, delivery=None)\n--\n\n\
+           One delivery of a message, immutable to handlers.",
     )
     .slot(ffi::Py_tp_new, new as *mut c_void)
     .slot(ffi::Py_tp_dealloc, message::dealloc as *mut c_void)
@@ -53,14 +55,14 @@ pub(crate) fn build() -> R<Ref> {
     .getter(c"delivery", delivery)
     .getter(c"settled", settled)
     .getter(c"lease_lost", lease_lost)
-    .keywords(c"reply", reply)
-    .no_args(c"ack", ack)
-    .keywords(c"nack", nack)
-    .keywords(c"reject", reject)
-    .no_args(c"release", release)
-    .no_args(c"_settle", settle)
-    .no_args(c"_lose_lease", lose_lease)
-    .one_arg(c"_set_payload", set_payload)
+    .keywords(c"reply", c"reply($self, payload)\n--\n\nAnswer a request.", reply)
+    .no_args(c"ack", c"ack($self)\n--\n\nSettle as done.", ack)
+    .keywords(c"nack", c"nack($self, delay=None)\n--\n\nCount a failed attempt and have it delivered again.", nack)
+    .keywords(c"reject", c"reject($self, reason='')\n--\n\nDead-letter it now.", reject)
+    .no_args(c"release", c"release($self)\n--\n\nGive it back untouched.", release)
+    .no_args(c"_settle", c"_settle($self)\n--\n\n", settle)
+    .no_args(c"_lose_lease", c"_lose_lease($self)\n--\n\n", lose_lease)
+    .one_arg(c"_set_payload", c"_set_payload($self, payload, /)\n--\n\n", set_payload)
     .build()
 }
 

@@ -1,7 +1,7 @@
 //! From a publish to the mailboxes.
 
-use neuralcore_bus::mailbox::{Delayed, Entered, Push, Reserve};
 use neuralcore_bus::Clock;
+use neuralcore_bus::mailbox::{Delayed, Entered, Push, Reserve};
 use pyo3::ffi;
 
 use crate::args::{OPTION_COUNT, Object, Options};
@@ -134,7 +134,8 @@ fn dispatch(
             let outcome = Outcome::Id { prefix: id.prefix, seq: id.count };
             return single(route_ref, target, parcel, outcome, patience);
         }
-        let options = options.map_or_else(|| Ok(Options::default()), |slots| Options::read(slots))?;
+        let options =
+            options.map_or_else(|| Ok(Options::default()), |slots| Options::read(slots))?;
         general(route_ref, Ref::borrow(payload), options, patience)
     }
 }

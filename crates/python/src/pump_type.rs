@@ -27,7 +27,8 @@ pub(crate) fn build() -> R<Ref> {
     coroutine_like(
         TypeBuilder::new::<PumpObject>(
             c"neuralcore._native.Pump",
-            c"A worker's coroutine: run it as a task.",
+            c"Pump(mailbox, handler, *, failed, replied, settled=None, batch=0, timeout=None, context=None, budget=256, \
+           slice_ns=1_000_000, name='pump')\n--\n\nA worker's coroutine: run it as a task.",
         ),
         am_send,
         next,
@@ -37,10 +38,10 @@ pub(crate) fn build() -> R<Ref> {
     .slot(ffi::Py_tp_new, new as *mut c_void)
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
     .slot(ffi::Py_tp_repr, repr as *mut c_void)
-    .keywords(c"stop", stop)
-    .fast(c"throw", throw)
-    .no_args(c"close", close)
-    .no_args(c"_expire", expire)
+    .keywords(c"stop", c"stop($self, *, cancel=False)\n--\n\nEnd after the current message.", stop)
+    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
+    .no_args(c"close", c"close($self, /)\n--\n\n", close)
+    .no_args(c"_expire", c"_expire($self)\n--\n\n", expire)
     .getter(c"current", current)
     .getter(c"timed_out", timed_out)
     .getter(c"cr_await", cr_await)

@@ -58,32 +58,57 @@ impl TypeBuilder {
             .slot(ffi::Py_tp_clear, clear as *mut c_void)
     }
 
-    pub(crate) fn fast(self, name: &'static CStr, function: Fast) -> Self {
-        self.def(name, ffi::PyMethodDefPointer { PyCFunctionFast: function }, ffi::METH_FASTCALL)
-    }
-
-    pub(crate) fn no_args(self, name: &'static CStr, function: ffi::PyCFunction) -> Self {
-        self.def(name, ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_NOARGS)
-    }
-
-    pub(crate) fn one_arg(self, name: &'static CStr, function: ffi::PyCFunction) -> Self {
-        self.def(name, ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_O)
-    }
-
-    pub(crate) fn keywords(self, name: &'static CStr, function: FastKeywords) -> Self {
+    /// `doc` begins with the signature, in the form that `inspect` reads.
+    pub(crate) fn fast(self, name: &'static CStr, doc: &'static CStr, function: Fast) -> Self {
         self.def(
-            name,
+            (name, doc),
+            ffi::PyMethodDefPointer { PyCFunctionFast: function },
+            ffi::METH_FASTCALL,
+        )
+    }
+
+    pub(crate) fn no_args(
+        self,
+        name: &'static CStr,
+        doc: &'static CStr,
+        function: ffi::PyCFunction,
+    ) -> Self {
+        self.def((name, doc), ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_NOARGS)
+    }
+
+    pub(crate) fn one_arg(
+        self,
+        name: &'static CStr,
+        doc: &'static CStr,
+        function: ffi::PyCFunction,
+    ) -> Self {
+        self.def((name, doc), ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_O)
+    }
+
+    pub(crate) fn keywords(
+        self,
+        name: &'static CStr,
+        doc: &'static CStr,
+        function: FastKeywords,
+    ) -> Self {
+        self.def(
+            (name, doc),
             ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
             ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         )
     }
 
-    fn def(mut self, name: &'static CStr, meth: ffi::PyMethodDefPointer, flags: c_int) -> Self {
+    fn def(
+        mut self,
+        (name, doc): (&'static CStr, &'static CStr),
+        meth: ffi::PyMethodDefPointer,
+        flags: c_int,
+    ) -> Self {
         self.methods.push(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
             ml_meth: meth,
             ml_flags: flags,
-            ml_doc: ptr::null(),
+            ml_doc: doc.as_ptr(),
         });
         self
     }
@@ -159,14 +184,14 @@ fn leak<T>(items: Vec<T>) -> *mut c_void {
 /// Adds a vectorcall method with keyword names to a type that PyO3 made.
 pub(crate) fn add_method(
     kind: *mut ffi::PyTypeObject,
-    name: &'static CStr,
+    (name, doc): (&'static CStr, &'static CStr),
     function: FastKeywords,
 ) -> R<()> {
     let def = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: ptr::null(),
+        ml_doc: doc.as_ptr(),
     }));
     // SAFETY: the definition lives for ever; the type is live.
     unsafe {

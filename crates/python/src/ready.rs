@@ -35,8 +35,8 @@ pub(crate) fn build() -> R<Ref> {
     )
     .collected(traverse, clear)
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-    .fast(c"throw", throw)
-    .no_args(c"close", close)
+    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
+    .no_args(c"close", c"close($self, /)\n--\n\n", close)
     .build()
 }
 
