@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -20,6 +21,7 @@ STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.NOT_DECLARED:
 def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report:
     """Raises BadParameter for an unknown promise, and what making a bus on the URL raises."""
     _check_known(only)
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())  # handlers that fail do so on purpose here
     group = ""
 
     def show(result: Result) -> None:
@@ -28,9 +30,9 @@ def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report
             group = result.group
             out.print(Text(f"\n{group}", style="bold"))
         verdict = Text(f"  {result.verdict.value:<12} ", style=STYLES[result.verdict])
-        out.print(verdict + Text(f"{'*' if result.mandatory else ' '} {result.promise}"))
+        out.print(verdict + Text(f"{'*' if result.mandatory else ' '} {result.promise}"), soft_wrap=True)
         if result.detail:
-            out.print(Text(f"  {'':<14} {result.detail}", style="dim"))
+            out.print(Text(f"  {'':<14} {result.detail}", style="dim"), soft_wrap=True)
 
     report = run(url, only=only, progress=None if quiet else show)
     if not quiet:

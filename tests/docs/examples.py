@@ -1,7 +1,7 @@
 """Runs the Python blocks of a page, in order and in one namespace, as its reader would type them.
 
-A block may await at its top level. What it prints must equal its comments that begin with ``#>``, and those of the page
-taken together; a page that prints without them fails.
+A block may await at its top level. What it prints must equal its comments that begin with ``# >``, line by line; a block
+that prints without them fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 __all__ = ["Block", "blocks", "run_page"]
 
 FENCE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-EXPECTED = re.compile(r"^\s*#> ?(.*)$", re.MULTILINE)
+EXPECTED = re.compile(r"^\s*# > ?(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_the_pages_a_newcomer_reads_have_examples() -> None:
 
 def test_the_runner_notices_output_that_differs(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("```python\nprint('one')\n#> two\n```\n", encoding="utf-8")
+    page.write_text("```python\nprint('one')\n# > two\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="printed \\['one'\\], the page says \\['two'\\]"):
         run_page(page)
 
