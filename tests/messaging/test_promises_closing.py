@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import BusError, Closed
 from neuralcore.testing import Recorder, idle, virtual, virtual_bus

@@ -8,6 +8,7 @@ import threading
 from itertools import pairwise
 
 import pytest
+
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import BadHandler
 from neuralcore.messaging.retry import RetryPolicy

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+
 from neuralcore.messaging.retry import Reject, RetryPolicy
 from neuralcore.testing import Recorder, idle, virtual, virtual_bus
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import (
     ChannelFull,

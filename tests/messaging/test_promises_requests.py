@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from neuralcore.messaging.errors import Closed, NoSubscribers, NotARequest, RequestFailed, RequestTimeout
 from neuralcore.messaging.middleware import Middleware
 from neuralcore.messaging.retry import Reject, RetryPolicy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import AlreadySettled
 from neuralcore.messaging.retry import Reject, Retry, RetryPolicy

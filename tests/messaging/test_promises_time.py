@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.testing import Recorder, idle, virtual, virtual_bus
 

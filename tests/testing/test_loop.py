@@ -8,6 +8,7 @@ import random
 import threading
 
 import pytest
+
 from neuralcore.testing import Deadlock, VirtualLoop, run, virtual
 
 
