@@ -102,6 +102,8 @@ class MessageBus:
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._state: Literal["new", "running", "closing", "closed"] = "new"
         self._address = ""
+        self._mandatory = self._link.capabilities.in_process
+        """Whether a request that nobody listens for is refused at once."""
         self._closing: asyncio.Task[CloseReport] | None = None
         self._hurried = False
         self._expose()
@@ -376,28 +378,29 @@ class MessageBus:
         """
         if self._state not in ("running", "closing"):
             self._refuse()
-        pending = self._replies.expect(channel, timeout)
+        replies = self._replies
+        correlation_id, reply, deadlines = replies.expect(channel, timeout)
         try:
             published = await self.publish(
                 channel,
                 payload,
+                correlation_id=correlation_id,
+                reply_to=self._address,
+                mandatory=self._mandatory,
                 priority=priority,
                 headers=headers,
                 key=key,
                 ttl=ttl,
-                correlation_id=pending.correlation_id,
-                reply_to=self._address,
-                mandatory=self._link.capabilities.in_process,
             )
             if published is None:
                 raise ChannelFull(channel)
-            pending.published()
-            return await pending.reply
-        except asyncio.CancelledError:
-            pending.raise_if_expired()
+            replies.published(correlation_id)
+            return await reply
+        except BaseException:
+            replies.interrupted(correlation_id, reply)
             raise
         finally:
-            self._replies.forget(pending)
+            replies.forget(correlation_id, deadlines)
 
     def publish_threadsafe(self, channel: str, payload: Any, **options: Any) -> Future[str | None]:
         """``publish`` from any thread and any loop; its options, and a future of its result.

@@ -21,6 +21,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
     WouldDeadlock,
 )
+from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.middleware import Publication
@@ -87,7 +88,7 @@ class LocalLink(Link):
         self._router = Router(context.clock, missing=self._missing, error=_error)
         self._guards: dict[str, Guard] = {}
         self._intakes: list[Intake] = []
-        self._address = f"{INBOX_PREFIX}{context.bus_id}"
+        self.address = f"{INBOX_PREFIX}{context.bus_id}"
         self.reshape()
 
     async def open(self) -> None:
@@ -222,10 +223,10 @@ class LocalLink(Link):
     # Requests
 
     async def reply_address(self) -> str:
-        return self._address
+        return self.address
 
     def answer(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None:
-        if message.reply_to == self._address:
+        if message.reply_to == self.address:
             self.replies.resolve(message.correlation_id, payload, error)
             return None
         return self._answer_elsewhere(message, payload, error)
@@ -273,6 +274,14 @@ class LocalSettlement(Settlement):
     def __init__(self, link: LocalLink, terms: Terms) -> None:
         super().__init__(link.context, terms, link.timers)
         self._link = link
+        self._address = link.address
+        self._resolve = link.replies.resolve
+
+    def replied(self, message: Message, result: Any) -> Awaitable[None] | None:
+        if result is None or result is SKIPPED or message.reply_to != self._address:
+            return super().replied(message, result)
+        self._resolve(message.correlation_id, result)
+        return None
 
     def expired(self, message: Message, /) -> None:
         if self.terms.expired == "dead_letter":

@@ -3,104 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import sys
-from collections.abc import Callable
+from asyncio import current_task, get_running_loop
 from typing import Any
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import RequestTimeout
 
-__all__ = ["Pending", "Replies"]
-
-_SLACK = 64
-"""Finished requests whose deadlines may stay in the heap before it is rebuilt."""
+__all__ = ["Deadlines", "Replies"]
 
 
-class Pending:
-    """One request that waits: first for room, then for its reply."""
+class Deadlines:
+    """The requests of one loop with one time-out: they expire in the order they were made, so one timer serves all."""
 
-    __slots__ = ("_expired", "_publishing", "channel", "correlation_id", "loop", "reply", "timeout")
+    __slots__ = ("_loop", "_replies", "_timeout", "timer", "waiting")
 
-    def __init__(self, correlation_id: str, channel: str, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.correlation_id = correlation_id
-        self.channel = channel
-        self.timeout = timeout
-        self.loop = loop
-        self.reply: asyncio.Future[Any] = loop.create_future()
-        self._publishing = asyncio.current_task(loop)
-        self._expired = False
-
-    def published(self) -> None:
-        """The request is on its way."""
-        self._publishing = None
-
-    def expire(self) -> None:
-        if self._publishing is not None:
-            self._expired = True
-            self._publishing.cancel()
-        elif not self.reply.done():
-            self.reply.set_exception(RequestTimeout(self.channel, self.timeout))
-
-    def raise_if_expired(self) -> None:
-        """Inside the CancelledError that ``expire`` sent, and only there, raises RequestTimeout in its place."""
-        if not self._expired:
-            return
-        self._expired = False
-        task = self._publishing
-        if task is not None and sys.version_info >= (3, 11) and task.uncancel() > 0:
-            return
-        raise RequestTimeout(self.channel, self.timeout) from None
-
-
-class _Deadlines:
-    """One timer per loop for all its requests, instead of one per request."""
-
-    __slots__ = ("_expire", "_handle", "_heap", "_live", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[str], None]) -> None:
+    def __init__(self, replies: Replies, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        self.waiting: dict[str, tuple[float, str, asyncio.Future[Any]]] = {}
+        """By correlation id, oldest first: the deadline, the channel, the reply."""
+        self._replies = replies
         self._loop = loop
-        self._expire = expire
-        self._heap: list[tuple[float, str]] = []
-        self._live: set[str] = set()
-        self._handle: asyncio.TimerHandle | None = None
+        self._timeout = timeout
+        self.timer: asyncio.TimerHandle | None = None
 
-    def add(self, correlation_id: str, timeout: float) -> None:
-        when = self._loop.time() + timeout
-        self._live.add(correlation_id)
-        heapq.heappush(self._heap, (when, correlation_id))
-        if self._handle is None or when < self._handle.when():
-            self._arm(when)
-
-    def remove(self, correlation_id: str) -> None:
-        self._live.discard(correlation_id)
-        if len(self._heap) > 2 * len(self._live) + _SLACK:
-            self._heap = [entry for entry in self._heap if entry[1] in self._live]
-            heapq.heapify(self._heap)
-
-    def _arm(self, when: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle = self._loop.call_at(when, self._fire)
+    def arm(self, when: float) -> None:
+        self.timer = self._loop.call_at(when, self._fire)
 
     def _fire(self) -> None:
-        self._handle = None
+        self.timer = None
         now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
-            correlation_id = heapq.heappop(self._heap)[1]
-            if correlation_id in self._live:
-                self._live.discard(correlation_id)
-                self._expire(correlation_id)
-        while self._heap and self._heap[0][1] not in self._live:
-            heapq.heappop(self._heap)
-        if self._heap:
-            self._arm(self._heap[0][0])
+        for correlation_id, (when, channel, reply) in list(self.waiting.items()):
+            if when > now:
+                self.arm(when)
+                return
+            del self.waiting[correlation_id]
+            self._replies._expire(correlation_id, reply, RequestTimeout(channel, self._timeout))
 
     def close(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Replies:
@@ -108,62 +51,105 @@ class Replies:
 
     def __init__(self, context: BusContext) -> None:
         self._context = context
-        self._pending: dict[str, Pending] = {}
-        self._deadlines: dict[asyncio.AbstractEventLoop, _Deadlines] = {}
+        self._prefix = f"{context.bus_id}."
         self._numbers = itertools.count(1)
+        self._replies: dict[str, asyncio.Future[Any]] = {}
+        self._deadlines: dict[tuple[asyncio.AbstractEventLoop, float], Deadlines] = {}
+        self._publishing: dict[str, asyncio.Task[Any] | None] = {}
+        """Requests that wait for room: their reply is not awaited yet, so a deadline cancels their task."""
+        self._expired: dict[str, tuple[asyncio.Task[Any], RequestTimeout]] = {}
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._replies)
 
-    def expect(self, channel: str, timeout: float) -> Pending:
-        """A request of the running task, with a correlation id of its own."""
-        loop = asyncio.get_running_loop()
-        pending = Pending(f"{self._context.bus_id}.{next(self._numbers):x}", channel, timeout, loop)
-        self._pending[pending.correlation_id] = pending
-        deadlines = self._deadlines.get(loop)
+    def expect(self, channel: str, timeout: float) -> tuple[str, asyncio.Future[Any], Deadlines]:
+        """The correlation id and the future reply of a request that the running task is about to publish."""
+        loop = get_running_loop()
+        correlation_id = f"{self._prefix}{next(self._numbers):x}"
+        reply: asyncio.Future[Any] = loop.create_future()
+        self._replies[correlation_id] = reply
+        deadlines = self._deadlines.get((loop, timeout))
         if deadlines is None:
-            deadlines = self._deadlines[loop] = _Deadlines(loop, self._expire)
-        deadlines.add(pending.correlation_id, timeout)
-        return pending
+            deadlines = self._deadlines_of(loop, timeout)
+        when = loop.time() + timeout
+        deadlines.waiting[correlation_id] = (when, channel, reply)
+        if deadlines.timer is None:
+            deadlines.arm(when)
+        self._publishing[correlation_id] = current_task()
+        return correlation_id, reply, deadlines
 
-    def forget(self, pending: Pending) -> None:
+    def published(self, correlation_id: str) -> None:
+        """The request is on its way."""
+        del self._publishing[correlation_id]
+
+    def forget(self, correlation_id: str, deadlines: Deadlines) -> None:
         """The requester has its answer, or has given up."""
-        self._pending.pop(pending.correlation_id, None)
-        if pending.reply.done() and not pending.reply.cancelled():
-            pending.reply.exception()  # seen, also when the publish failed before anyone waited for the reply
-        self._deadlines[pending.loop].remove(pending.correlation_id)
+        deadlines.waiting.pop(correlation_id, None)
+        self._replies.pop(correlation_id, None)
 
-    def resolve(self, correlation_id: str | None, payload: Any, error: BaseException | None) -> bool:
-        """Hand a reply to its requester, from any thread; False (and counted) when nobody waits for it any more."""
-        pending = self._pending.pop(correlation_id, None) if correlation_id is not None else None
-        if pending is None or pending.loop.is_closed():
+    def interrupted(self, correlation_id: str, reply: asyncio.Future[Any]) -> None:
+        """The requester's task was cancelled, or its publish failed; raises RequestTimeout if its deadline did that."""
+        self._publishing.pop(correlation_id, None)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # seen: an answer that comes too late to be awaited is no lost error
+        task, timeout = self._expired.pop(correlation_id, (None, None))
+        if task is None or timeout is None:
+            return
+        if sys.version_info >= (3, 11) and task.uncancel() > 0:
+            return
+        raise timeout from None
+
+    def resolve(self, correlation_id: str | None, payload: Any, error: BaseException | None = None) -> None:
+        """Hand a reply to its requester, from any thread; nobody there any more is counted as a late reply."""
+        reply = self._replies.pop(correlation_id, None)  # type: ignore[arg-type]
+        if reply is None:
             self._context.count("late_replies")
-            return False
-        if asyncio._get_running_loop() is pending.loop:
-            self._settle(pending, payload, error)
-        else:
-            pending.loop.call_soon_threadsafe(self._settle, pending, payload, error)
-        return True
-
-    def _settle(self, pending: Pending, payload: Any, error: BaseException | None) -> None:
-        if pending.reply.done():
+            return
+        loop = reply.get_loop()
+        if loop is asyncio._get_running_loop():
+            if error is None and not reply.done():
+                reply.set_result(payload)
+            else:
+                self._settle(reply, payload, error)
+        elif loop.is_closed():
             self._context.count("late_replies")
-        elif error is not None:
-            pending.reply.set_exception(error)
         else:
-            pending.reply.set_result(payload)
+            loop.call_soon_threadsafe(self._settle, reply, payload, error)
 
-    def _expire(self, correlation_id: str) -> None:
-        pending = self._pending.pop(correlation_id, None)
-        if pending is not None:
-            pending.expire()
+    def _settle(self, reply: asyncio.Future[Any], payload: Any, error: BaseException | None) -> None:
+        if reply.done():
+            self._context.count("late_replies")
+        elif error is None:
+            reply.set_result(payload)
+        else:
+            reply.set_exception(error)
+
+    def _deadlines_of(self, loop: asyncio.AbstractEventLoop, timeout: float) -> Deadlines:
+        idle = [key for key, deadlines in list(self._deadlines.items()) if not deadlines.waiting]
+        for key in idle if len(idle) > _IDLE else ():
+            self._deadlines.pop(key).close()
+        return self._deadlines.setdefault((loop, timeout), Deadlines(self, loop, timeout))
+
+    def _expire(self, correlation_id: str, reply: asyncio.Future[Any], error: RequestTimeout) -> None:
+        self._replies.pop(correlation_id, None)
+        task = self._publishing.get(correlation_id)
+        if task is not None:
+            self._expired[correlation_id] = (task, error)
+            task.cancel()
+        elif not reply.done():
+            reply.set_exception(error)
 
     def close(self, error: BaseException) -> None:
         """Fail what still waits for a reply. On the home loop."""
-        while self._pending:
-            _, pending = self._pending.popitem()
-            if not pending.loop.is_closed():
-                pending.loop.call_soon_threadsafe(self._settle, pending, None, error)
-        for loop, deadlines in self._deadlines.items():
+        while self._replies:
+            _, reply = self._replies.popitem()
+            loop = reply.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._settle, reply, None, error)
+        for (loop, _), deadlines in self._deadlines.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(deadlines.close)
+
+
+_IDLE = 64
+"""Loops and time-outs without requests that may be remembered."""
