@@ -224,7 +224,7 @@ class Collector:
         """Wait for that many, and see that no more come."""
         if wanted:
             await self.count(wanted, what)
-        await self._bed.quiet()
+        await self._no_more_than(wanted)
         same(len(self.messages), wanted, what)
         return self.messages
 
@@ -236,10 +236,18 @@ class Collector:
         except Broken:
             lost = sorted(wanted - set(self.payloads))
             raise Broken(f"lost {len(lost)} of {len(wanted)} messages, first {lost[:5]}") from None
-        await self._bed.quiet()
+        await self._no_more_than(len(wanted))
         twice = [payload for payload, n in Counter(self.payloads).items() if n > 1]
         same(len(twice), 0, f"messages delivered more than once ({twice[:5]}…)")
         same(set(self.payloads) - wanted, set(), "messages that nobody published")
+
+    async def _no_more_than(self, count: int) -> None:
+        """Return when nothing more would have come, or one too many has."""
+        quiet, excess = (asyncio.ensure_future(wait) for wait in (self._bed.quiet(), self._reach(count + 1)))
+        await asyncio.wait({quiet, excess}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (quiet, excess):
+            task.cancel()
+        await asyncio.wait({quiet, excess})
 
     async def _cover(self, wanted: set[Any]) -> None:
         missing, seen = set(wanted), 0

@@ -13,6 +13,8 @@ from neuralcore.testing.conformance.promise import expect, promise, same
 
 KEYS = 5
 EACH = 30
+WORK = 0.002
+"""Seconds: the least that a handler takes, so that members overlap."""
 SLOW = RetryPolicy(max_attempts=3, base=0.2, jitter=False)
 
 
@@ -28,8 +30,7 @@ class Watch:
         self.running[message.key] += 1
         self.overlaps += self.running[message.key] > 1
         self.order[message.key].append(message.payload)
-        for _ in range(message.payload % 4):
-            await asyncio.sleep(0)
+        await asyncio.sleep(message.payload % 4 * WORK)
         self.running[message.key] -= 1
 
 
@@ -40,7 +41,7 @@ async def order_and_one_at_a_time(bed: Bed) -> None:
     watch = Watch()
     got = bed.collector(watch.handle)
     for bus in buses:
-        await bed.subscribe(bus, channel, got.handle, group=group, concurrency=4)
+        await bed.subscribe(bus, channel, got.handle, group=group, concurrency=4, **bed.prefetch(4))
     for n in range(KEYS * EACH):
         await buses[0].publish(channel, n, key=f"key-{n % KEYS}")
     await got.every(range(KEYS * EACH))

@@ -1,0 +1,34 @@
+"""Faults between the end of a handler and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from neuralcore.messaging.headers import DEAD_LETTER_PREFIX
+from neuralcore.messaging.transport import Envelope, Outcome, Settlement
+from neuralcore.testing.broken.wrapped import Wrapped
+
+
+class LeaksLeases(Wrapped):
+    """What is not acked stays leased."""
+
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return None if settlement.outcome in (Outcome.NACK, Outcome.RELEASE) else settlement
+
+
+class CountsReleases(Wrapped):
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return replace(settlement, outcome=Outcome.NACK) if settlement.outcome is Outcome.RELEASE else settlement
+
+
+class RetriesEarly(Wrapped):
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return replace(settlement, delay_ns=settlement.delay_ns // 2)
+
+
+class LosesDeadLetters(Wrapped):
+    """Settles the original, and forgets what was to be stored with it."""
+
+    def publishing(self, envelope: Envelope) -> Sequence[Envelope]:
+        return () if envelope.channel.startswith(DEAD_LETTER_PREFIX) else (envelope,)
