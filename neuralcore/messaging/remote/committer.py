@@ -104,7 +104,7 @@ class Committer:
     async def _run(self) -> None:
         while True:
             while not self._queue:
-                await self._signal.waiter()
+                await self._signal.wait()
                 self._signal.clear()
             await self._declarations.flush()
             batch = self._batch()
@@ -147,13 +147,11 @@ class Committer:
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
         published, settled, index = iter(result.published), iter(result.settled), -1
         for work in batch:
-            done = Done()
+            status, reason = None, ""
             if work.publish is not None:
                 index += 1
-                done = Done(next(published), reason=result.reasons.get(index, ""))
-            if work.settlement is not None:
-                done = replace(done, settled=next(settled))
-            self._sort(work, done)
+                status, reason = next(published), result.reasons.get(index, "")
+            self._sort(work, Done(status, None if work.settlement is None else next(settled), reason))
 
     def _sort(self, work: Work, done: Done) -> None:
         unknown = done.published is PublishStatus.UNKNOWN or done.settled is SettleStatus.UNKNOWN

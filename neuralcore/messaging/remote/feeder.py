@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.errors import Unavailable
@@ -110,7 +109,7 @@ class Feeder:
         if any(wanted.limit for wanted in demand.values()):
             self._accept(await self._fetch(self._consumer, demand))
         else:
-            await self._signal.waiter()
+            await self._signal.wait()
 
     async def _tell(self, consumer: Consumer) -> None:
         """Bring the transport's idea of the interests up to date."""
@@ -152,9 +151,8 @@ class Feeder:
     async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> Sequence[Delivery]:
         """Fetch until something comes, or something else is wanted; a delivery that came is never dropped."""
         fetching = asyncio.ensure_future(consumer.fetch(demand, _POLL))
-        either: set[asyncio.Future[Any]] = {fetching, self._signal.waiter()}
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await self._signal.wait(fetching)
         except asyncio.CancelledError:
             if fetching.done() and not fetching.cancelled() and fetching.exception() is None:
                 self._accept(fetching.result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,8 @@ class Outlet:
         self.config = config
         # Encoding copies, so that isolation costs nothing here.
         self._guard = Guard(replace(config, isolate=False), self._publisher.clock)
+        limits = (config.max_payload, self._publisher.capabilities.max_payload)
+        self._limit = min((each for each in limits if each is not None), default=sys.maxsize)
 
     async def publish(self, payload: Any, **options: Any) -> str | None:
         return await (await self.post(payload, **options)).arrive()
@@ -126,10 +129,8 @@ class Outlet:
         return envelope
 
     def _check_size(self, body: bytes) -> None:
-        limits = (self.config.max_payload, self._publisher.capabilities.max_payload)
-        limit = min((each for each in limits if each is not None), default=None)
-        if limit is not None and len(body) > limit:
-            raise PayloadTooLarge(self.config.name, len(body), limit)
+        if len(body) > self._limit:
+            raise PayloadTooLarge(self.config.name, len(body), self._limit)
 
 
 class Posted:

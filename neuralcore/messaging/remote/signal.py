@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from neuralcore.messaging.context import BusContext
 
@@ -24,17 +25,18 @@ class Signal:
             self._set = True
             self._context.call_home(self._notify)
 
-    def waiter(self) -> asyncio.Future[None]:
-        """Done once it is set. On the home loop."""
-        if self._waiter is None or self._waiter.done():
-            self._waiter = self._context.loop.create_future()
+    async def wait(self, task: asyncio.Future[Any] | None = None) -> None:
+        """Until it is set, or the task is done. On the home loop."""
         if self._set:
-            self._notify()
-        return self._waiter
+            return
+        self._waiter = self._context.loop.create_future()
+        if task is not None:
+            task.add_done_callback(self._notify)
+        await self._waiter
 
     def clear(self) -> None:
         self._set = False
 
-    def _notify(self) -> None:
+    def _notify(self, task: object = None) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.transport import Envelope, PublishStatus, Settlement, SettleStatus
@@ -15,8 +15,7 @@ __all__ = ["Done", "Work", "answer_on"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What became of a work. Without an error, one status for each part that it had."""
 
     published: PublishStatus | None = None

@@ -26,6 +26,8 @@ class Channel:
         self.log: OrderedDict[int, Record] = OrderedDict()
         self.ids: dict[str, Record] = {}
         self.positions: list[Position] = []
+        self.has_group = False
+        """One of them is a named group's."""
         self.open = 0
         """Records that count against the capacity: unsettled somewhere, or waiting for a first subscriber."""
         self.rejected_settlements = 0
@@ -36,10 +38,6 @@ class Channel:
     @property
     def name(self) -> str:
         return self.config.name
-
-    @property
-    def has_group(self) -> bool:
-        return any(position.group.name is not None for position in self.positions)
 
     @property
     def _window_ns(self) -> int:
@@ -130,9 +128,14 @@ class Channel:
                 position.add(record, now)
         self.positions.append(position)
         if position.group.name is not None:
+            self.has_group = True
             for record in self.log.values():
                 self._stop_waiting(record)
         self.trim(now)
+
+    def detach(self, position: Position) -> None:
+        self.positions.remove(position)
+        self.has_group = any(each.group.name is not None for each in self.positions)
 
     def _stop_waiting(self, record: Record) -> None:
         if record.waiting:

@@ -22,9 +22,9 @@ class Delays:
     def hold(self, entry: Entry, now: Moment) -> bool:
         """Keep it until both of its times have come; False when they have."""
         if entry.due > now.mono:
-            heappush(self._mono, (entry.due, entry.order, entry))
+            heappush(self._mono, (entry.due, entry.rank[1], entry))
         elif entry.not_before is not None and entry.not_before > now.wall:
-            heappush(self._wall, (entry.not_before, entry.order, entry))
+            heappush(self._wall, (entry.not_before, entry.rank[1], entry))
         else:
             return False
         entry.state = State.DELAYED

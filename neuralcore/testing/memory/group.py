@@ -37,7 +37,7 @@ class GroupState:
         position = self.positions.pop(channel, None)
         if position is not None:
             self.active.pop(position, None)
-            position.channel.positions.remove(position)
+            position.channel.detach(position)
         return position
 
     def end(self, now: Moment) -> None:

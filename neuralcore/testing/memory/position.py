@@ -32,7 +32,8 @@ class Position:
     # What may be delivered
 
     def add(self, record: Record, now: Moment) -> None:
-        entry = Entry(record, self, record.seq, due=record.due, not_before=record.envelope.not_before_ns)
+        envelope = record.envelope
+        entry = Entry(record, self, (envelope.priority, record.seq), record.due, envelope.not_before_ns)
         self.entries[record.seq] = entry
         self.channel.claim(record)
         self._enter(entry, now)
@@ -71,7 +72,7 @@ class Position:
         entry.suspect = False
         entry.due, entry.not_before = now.mono + delay_ns, None
         if entry.key is None or pass_key:
-            entry.order = self._later()
+            entry.rank = (entry.rank[0], self._later())
             self._free_key(entry)
         self._come_back(entry, now)
 

@@ -59,13 +59,13 @@ class Entry:
 
     record: Record
     position: Position
-    order: int
-    """Among equals of its priority."""
-    state: State = State.READY
-    due: int = 0
+    rank: tuple[int, int]
+    """Its priority, and its order among equals."""
+    due: int
     """Monotonic."""
-    not_before: int | None = None
+    not_before: int | None
     """Wall clock."""
+    state: State = State.READY
     failed: int = 0
     """Attempts that are known to have failed, or were stored before a suspect's handler."""
     suspect: bool = False
@@ -74,10 +74,6 @@ class Entry:
     @property
     def key(self) -> str | None:
         return self.record.envelope.key
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        return self.record.envelope.priority, self.order
 
     def __lt__(self, other: Entry) -> bool:
         return self.rank < other.rank

@@ -286,14 +286,12 @@ class MemoryStore:
 
     def next_event(self, now: Moment) -> int | None:
         """The monotonic time of the next thing that ``advance`` will do."""
-        times = [self._delays.next(now), *(self._next_of(owner) for owner in self._owners)]
-        return min((time for time in times if time is not None), default=None)
-
-    def _next_of(self, owner: Owner) -> int | None:
-        times = [self._leases.next(owner)]
-        if owner.silent_since is not None:
-            times.append(owner.silent_since + self._session_ttl_ns)
-        return min((time for time in times if time is not None), default=None)
+        earliest = self._delays.next(now)
+        for owner in self._owners:
+            earliest = _earlier(earliest, self._leases.next(owner))
+            if owner.silent_since is not None:
+                earliest = _earlier(earliest, owner.silent_since + self._session_ttl_ns)
+        return earliest
 
     def _advance(self, now: Moment) -> None:
         for entry in self._delays.due(now):
@@ -324,6 +322,12 @@ class MemoryStore:
     def _tell_lost(self, lease: Lease) -> None:
         lease.owner.lost.append(lease.delivery)
         lease.owner.wake()
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _ns(seconds: float) -> int:
