@@ -20,6 +20,7 @@ __all__ = [
     "MAX_ERROR_TEXT",
     "PREFIX",
     "REPLAY",
+    "REPLAY_GROUP",
     "REPLY_ERROR",
     "REPLY_ERROR_TYPE",
     "TRACEPARENT",
@@ -51,6 +52,8 @@ MAX_ERROR_TEXT: Final = 2000
 
 REPLAY: Final = "nc-replay"
 """Which replay of the message this is; absent on the first publish."""
+REPLAY_GROUP: Final = "nc-replay-group"
+"""On a replay: the one group that it is for; others ack it unhandled."""
 
 REPLY_ERROR_TYPE: Final = "nc-reply-error-type"
 """On a reply: the responder failed with an exception of this type …"""

@@ -18,6 +18,7 @@ def test_the_names_on_the_wire_are_pinned() -> None:
         "MAX_ERROR_TEXT": 2000,
         "PREFIX": "nc-",
         "REPLAY": "nc-replay",
+        "REPLAY_GROUP": "nc-replay-group",
         "REPLY_ERROR": "nc-reply-error",
         "REPLY_ERROR_TYPE": "nc-reply-error-type",
         "TRACEPARENT": "traceparent",

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import MailboxStats, Message
+from neuralcore.messaging import headers
 from neuralcore.messaging.context import log
 from neuralcore.messaging.errors import DecodeError, LeaseLost, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
@@ -44,7 +45,9 @@ class RemoteSettlement(Settlement):
             return
         message = to_message(delivery)
         self.holding.begin(delivery, message)
-        if not delivery.suspect:
+        if delivery.envelope.headers.get(headers.REPLAY_GROUP, self.terms.group) != self.terms.group:
+            self._tell(message, Outcome.ACK)
+        elif not delivery.suspect:
             self.offer(message)
         elif delivery.attempt > self.terms.retry.max_attempts:
             self._bury_poison(message)

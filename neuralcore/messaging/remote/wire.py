@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from neuralcore._core import Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.codec import Codec
@@ -53,7 +55,7 @@ def letter_envelope(letter: DeadLetter, original: Envelope, now_ns: int) -> Enve
     )
 
 
-def replay_number(given: dict[str, str]) -> int:
+def replay_number(given: Mapping[str, str]) -> int:
     """Which replay of a message this is, by its header."""
     text = given.get(headers.REPLAY, "0")
     return int(text) if text.isdecimal() else 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.transport import StoreStats
 from neuralcore.testing.bus import bus_in
 from neuralcore.testing.memory import MemoryStore, MemoryTransport, Moment
 
@@ -65,7 +66,7 @@ class Town:
         return Moment(self.loop.clock.monotonic_ns(), self.loop.clock.time_ns())
 
     def stats(self, channel: str = "jobs") -> Any:
-        return self.store.stats(self.now())[channel]
+        return self.store.stats(self.now()).get(channel, StoreStats())
 
     def browse(self, channel: str) -> Any:
         return self.store.browse(channel, "beginning", 10_000, self.now()).envelopes
