@@ -6,7 +6,7 @@ from asyncio import AbstractEventLoop, Future, current_task, get_running_loop
 from collections import deque
 from collections.abc import Sequence
 from threading import RLock, local
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuralcore.fallback.slots import CLOSED, DEADLOCK, DROPPED, FULL, GRANTED, REJECTED
 from neuralcore.fallback.waker import resolve
@@ -56,7 +56,7 @@ class Reservation:
         self._lock = RLock()
         self._over = False
         self._loop: AbstractEventLoop | None = None
-        self._future: Future[str | None] | None = None
+        self._future: _Waiting | None = None
         self.pump: Pump | None = None
         """The one in whose handler this was published."""
 
@@ -99,11 +99,7 @@ class Reservation:
             if outcome == FULL:
                 return
             self._over = True
-            assert self._future is not None
-            cancelled = self._future.cancelled()
-        if cancelled:
-            self._give_back()
-        elif outcome == GRANTED:
+        if outcome == GRANTED:
             self._finish()
         else:
             self._resolve(self._refuse(outcome), error=True)
@@ -145,16 +141,16 @@ class Reservation:
 
     def _prepare(self) -> None:
         self._loop = get_running_loop()
-        self._future = self._loop.create_future()
-        self._future.add_done_callback(self._cancelled)
+        self._future = _Waiting(self, self._loop)
         task = current_task(self._loop)
         coroutine = None if task is None else task.get_coro()
         if getattr(coroutine, "_mailbox", None) is not None and getattr(coroutine, "current", None) is not None:
             self.pump = coroutine  # type: ignore[assignment]
 
-    def _cancelled(self, future: Future[str | None]) -> None:
+    def cancel(self) -> None:
+        """It has not happened, unless the message was handed over already."""
         with self._lock:
-            if self._over or not future.cancelled():
+            if self._over:
                 return
             self._over = True
         self._mailboxes[self._index]._unwait(self)
@@ -191,6 +187,20 @@ class Reservation:
         assert self._future is not None
         # Where its loop has been closed, nobody waits for the answer any more.
         resolve(self._loop, self._future, value, error=error)
+
+
+class _Waiting(Future["str | None"]):
+    """The publisher's end: cancelling it takes the message back at once."""
+
+    def __init__(self, reservation: Reservation, loop: AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._reservation = reservation
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._reservation.cancel()
+        return cancelled
 
 
 class _Turns(local):

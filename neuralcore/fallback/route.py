@@ -238,4 +238,4 @@ class Route:
 def _nanoseconds(name: str, seconds: float) -> int:
     if not math.isfinite(seconds):
         raise ValueError(f"{name} is a finite number of seconds, not {seconds}")
-    return round(seconds * 1_000_000_000)
+    return round(seconds * 1e9)
