@@ -146,16 +146,16 @@ class DeadLetters:
 
     async def _take(self, wanted: Wanted, limit: int | None, *, replay: bool) -> int:
         consumer = await self._transport.consume(Group(_GROUP))
-        round = _Round(wanted, sys.maxsize if limit is None else limit)
+        going = _Round(wanted, sys.maxsize if limit is None else limit)
         try:
             await consumer.update([Interest(id=1, pattern=self.channel, start="beginning")])
-            while round.left and (deliveries := await consumer.fetch({1: Demand(_PAGE)}, _QUIET)):
-                chosen = round.choose(deliveries)
-                round.give_up(await self._end(chosen, replay=replay))
+            while going.left and (deliveries := await consumer.fetch({1: Demand(_PAGE)}, _QUIET)):
+                chosen = going.choose(deliveries)
+                going.give_up(await self._end(chosen, replay=replay))
         finally:
-            await self._transport.commit([], [Settlement(each, Outcome.RELEASE) for each in round.spared])
+            await self._transport.commit([], [Settlement(each, Outcome.RELEASE) for each in going.spared])
             await consumer.close()
-        return round.taken
+        return going.taken
 
     async def _end(self, chosen: Sequence[Delivery], *, replay: bool) -> list[Delivery]:
         """Those that could not be ended."""
