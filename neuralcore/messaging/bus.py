@@ -39,6 +39,7 @@ from neuralcore.messaging.transport import Cursor, Transport
 
 if TYPE_CHECKING:
     from neuralcore._native import Overflow
+    from neuralcore.messaging.dead_letters import DeadLetters
 
 __all__ = ["MessageBus"]
 
@@ -418,6 +419,12 @@ class MessageBus:
         return asyncio.run_coroutine_threadsafe(publish(), home)
 
     # Watching
+
+    def dead_letters(self, channel: str) -> DeadLetters:
+        """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""
+        if self._state != "running":
+            self._refuse()
+        return self._link.dead_letters(channel)
 
     def metrics(self) -> BusMetrics:
         """A picture of all counters, now."""

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.errors import Unsupported
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Capabilities
+
+if TYPE_CHECKING:
+    from neuralcore.messaging.dead_letters import DeadLetters
 
 __all__ = ["Link"]
 
@@ -84,6 +89,12 @@ class Link(ABC):
     @abstractmethod
     def reshape(self) -> None:
         """The bus's middleware changed: rebuild the publish paths."""
+
+    def dead_letters(self, channel: str) -> DeadLetters:
+        """Raises Unsupported where nothing can be browsed."""
+        from neuralcore.messaging.registry import schemes_with
+
+        raise Unsupported("browse", schemes_with("browse"), f"dead letters of {channel!r}; subscribe to them instead")
 
     # Requests
 

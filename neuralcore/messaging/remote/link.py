@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
@@ -35,6 +35,9 @@ from neuralcore.messaging.settle import Settlement
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, Transport
 from neuralcore.messaging.transport import Settlement as Verdict
+
+if TYPE_CHECKING:
+    from neuralcore.messaging.dead_letters import DeadLetters
 
 __all__ = ["RemoteLink"]
 
@@ -241,6 +244,14 @@ class RemoteLink(Link):
     def _left_to_handle(self, intake: Intake) -> int:
         settlement = settlement_of(intake)
         return len(settlement.holding) - self.suspects.waiting(settlement)
+
+    def dead_letters(self, channel: str) -> DeadLetters:
+        from neuralcore.messaging.dead_letters import DeadLetters
+
+        if not self.capabilities.browse:
+            return super().dead_letters(channel)
+        dead_letter = self.context.config(channel).dead_letter
+        return DeadLetters(self.transport, channel, dead_letter=dead_letter or None)
 
     async def quiesce(self) -> None:
         self.suspects.stop()

@@ -1,10 +1,13 @@
 """Listing, replaying and discarding dead letters."""
 
+import asyncio
+
 import pytest
 
 from neuralcore.messaging import headers
+from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.dead_letters import DeadLetters
-from neuralcore.messaging.errors import DecodeError
+from neuralcore.messaging.errors import DecodeError, Unsupported
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Envelope
 from neuralcore.testing import virtual
@@ -33,6 +36,19 @@ async def failed_messages(town, count, **options):
     await bus.publish_many([("jobs", number) for number in range(count)])
     await town.eventually(lambda: town.stats().depth == 0)
     return bus, handler, DeadLetters(transport, "jobs", dead_letter=options.get("dead_letter"))
+
+
+@virtual
+async def test_the_bus_hands_out_the_dead_letters_of_a_channel(town):
+    bus, _, _ = await failed_messages(town, 3)
+    assert [letter.payload() async for letter in bus.dead_letters("jobs")] == [0, 1, 2]
+
+
+@virtual
+async def test_native_keeps_no_dead_letters_and_says_so(town):
+    async with MessageBus(clock=asyncio.get_running_loop().clock) as bus:
+        with pytest.raises(Unsupported, match=r"browse.*memory"):
+            bus.dead_letters("jobs")
 
 
 @virtual
