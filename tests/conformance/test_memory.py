@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from neuralcore.testing.conformance import Harness, MemoryHarness, run
 from neuralcore.testing.conformance.suite import TransportConformance
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from neuralcore.messaging.errors import UnknownScheme
 from neuralcore.messaging.transport import Capabilities
 from neuralcore.testing.conformance import (

@@ -16,7 +16,13 @@ from neuralcore.testing.broken.delivering import (
     ReversesBatches,
     StartsAtTheEnd,
 )
-from neuralcore.testing.broken.settling import CountsReleases, LeaksLeases, LosesDeadLetters, RetriesEarly
+from neuralcore.testing.broken.settling import (
+    CountsReleases,
+    ForgetsAcks,
+    LeaksLeases,
+    LosesDeadLetters,
+    RetriesEarly,
+)
 from neuralcore.testing.broken.storing import (
     ChangesIds,
     CrossesChannels,
@@ -47,6 +53,7 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     DropsExpiry: ("intact.attributes", "expiry.expired"),
     DropsHeaders: ("intact.attributes",),
     Duplicates: ("intact.many",),
+    ForgetsAcks: ("settlement.acked_stays_acked", "store.commits"),
     ForgetsAttempts: ("settlement.attempts_count_from_one", "store.settling"),
     ForgetsBounds: ("overflow.reject", "overflow.block"),
     ForgetsCrashes: ("crash.poison_that_kills",),

@@ -17,6 +17,13 @@ class LeaksLeases(Wrapped):
         return None if settlement.outcome in (Outcome.NACK, Outcome.RELEASE) else settlement
 
 
+class ForgetsAcks(Wrapped):
+    """Says that an ack is stored, and does not store it."""
+
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return None if settlement.outcome is Outcome.ACK else settlement
+
+
 class CountsReleases(Wrapped):
     def settling(self, settlement: Settlement) -> Settlement | None:
         return replace(settlement, outcome=Outcome.NACK) if settlement.outcome is Outcome.RELEASE else settlement

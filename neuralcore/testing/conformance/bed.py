@@ -6,14 +6,16 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
 from neuralcore._core import Clock, Message
 from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.errors import Unsupported
 from neuralcore.messaging.registry import transport_for
 from neuralcore.messaging.subscription import Subscription
-from neuralcore.messaging.transport import Capabilities, Transport
+from neuralcore.messaging.transport import Capabilities, GroupRef, Transport
 from neuralcore.testing.conformance.harness import Client, Harness
 from neuralcore.testing.conformance.promise import Broken, same
 from neuralcore.testing.conformance.runtime import BareRuntime
@@ -34,6 +36,7 @@ class Bed:
         self._numbers = itertools.count(1)
         self._buses: list[MessageBus] = []
         self._clients: list[Client] = []
+        self._groups: list[str] = []
         self._transports: list[tuple[Transport, BareRuntime]] = []
 
     async def __aenter__(self) -> Bed:
@@ -50,10 +53,18 @@ class Bed:
             await client.kill()
         for bus in self._buses:
             await self.within(bus.close(drain=False, timeout=1.0), "closing the bus")
+        if self.harness.shared and not self.capabilities.in_process:
+            await self._remove_groups()
         for transport, runtime in self._transports:
             await self.within(transport.close(), "closing the transport")
             runtime.executor.shutdown(wait=False)
         await self.harness.end()
+
+    async def _remove_groups(self) -> None:
+        transport = await self.transport()
+        with suppress(Unsupported):
+            for group in self._groups:
+                await self.within(transport.remove(GroupRef(group)), f"removing group {group}")
 
     # Names
 
@@ -61,7 +72,9 @@ class Bed:
         return f"{self.token}.{name}-{next(self._numbers)}"
 
     def group(self, name: str = "group") -> str:
-        return f"{name}-{self.token.replace('.', '-')}-{next(self._numbers)}"
+        made = f"{name}-{self.token.replace('.', '-')}-{next(self._numbers)}"
+        self._groups.append(made)
+        return made
 
     # Clients
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.registry import transport_for
 from neuralcore.messaging.transport import Capabilities, Transport
 from neuralcore.testing.conformance.promise import Unproven
 
@@ -38,6 +39,18 @@ class Client(ABC):
     async def kill(self) -> None:
         """As ``kill -9`` does: it settles nothing, releases nothing and says nothing."""
 
+    async def pause(self) -> None:
+        """As ``kill -STOP`` does: nobody extends its leases."""
+        raise Unproven("the harness cannot pause a client")
+
+    async def resume(self) -> None:
+        """It goes on as if nothing had been."""
+        raise Unproven("the harness cannot pause a client")
+
+    async def finish(self) -> None:
+        """Let the handlers that hold messages return."""
+        raise Unproven("the harness cannot let a client's handlers return")
+
 
 class Harness(ABC):
     name: str = ""
@@ -47,6 +60,8 @@ class Harness(ABC):
     """Seconds in which something that must not happen would have happened."""
     lease: float = 10.0
     """Seconds after which the deliveries of a client that was killed come back."""
+    shared: bool = False
+    """The store outlives a check: groups are removed after it, or they would hold messages of later ones."""
     slack: float | None = None
     """Seconds by which a timer may be late, where the harness can say (in virtual time)."""
 
@@ -54,9 +69,9 @@ class Harness(ABC):
     def transport(self) -> str | Transport:
         """A URL, or a new transport that is not open yet: one more client of the same store."""
 
-    @abstractmethod
     def capabilities(self) -> Capabilities:
         """What the transport declares."""
+        return transport_for(self.transport()).capabilities
 
     def bus(self, **options: Any) -> MessageBus:
         """One more client of the store, not started."""
@@ -91,6 +106,10 @@ class Harness(ABC):
         await asyncio.sleep(seconds)
 
     async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
+        raise Unproven("the harness cannot kill a client")
+
+    async def publish_and_die(self, channel: str, count: int) -> None:
+        """Have a client publish the numbers below ``count``, and be killed as soon as the last publish has returned."""
         raise Unproven("the harness cannot kill a client")
 
     async def restart(self) -> None:

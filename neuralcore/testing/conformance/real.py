@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
-from neuralcore.messaging.registry import transport_for
-from neuralcore.messaging.transport import Capabilities
 from neuralcore.testing.conformance.harness import Client, Harness
 from neuralcore.testing.conformance.promise import Broken, Unproven
 
 __all__ = ["UrlHarness"]
 
+_VICTIM = "neuralcore.testing.conformance.victim"
+
 
 class UrlHarness(Harness):
     """Kills clients with SIGKILL where the transport spans processes; cannot restart its broker."""
+
+    shared = True
 
     def __init__(self, url: str) -> None:
         self.name = self._url = url
@@ -22,31 +25,44 @@ class UrlHarness(Harness):
     def transport(self) -> str:
         return self._url
 
-    def capabilities(self) -> Capabilities:
-        return transport_for(self._url).capabilities
-
     async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
-        if not self.capabilities().multi_process:
-            raise Unproven("the transport does not span processes, so none can be killed")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "neuralcore.testing.conformance.victim",
-            self._url,
-            channel,
-            group,
-            str(concurrency),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        victim = _Victim(process)
+        victim = await self._program("hold", channel, group, str(concurrency))
         await victim.line("ready")
         return victim
 
+    async def publish_and_die(self, channel: str, count: int) -> None:
+        victim = await self._program("publish", channel, str(count))
+        await victim.line("published")
+        await victim.kill()
 
-class _Victim(Client):
+    async def _program(self, *arguments: str) -> Victim:
+        if not self.capabilities().multi_process:
+            raise Unproven("the transport does not span processes, so none can be killed")
+        return await Victim.start(self._url, *arguments)
+
+
+class Victim(Client):
+    """Steers ``neuralcore.testing.conformance.victim`` by its input and output."""
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._held = 0
+
+    @classmethod
+    async def start(cls, *arguments: str) -> Victim:
+        pipe = asyncio.subprocess.PIPE
+        program = (sys.executable, "-m", _VICTIM)
+        return cls(await asyncio.create_subprocess_exec(*program, *arguments, stdin=pipe, stdout=pipe))
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def orphan(self) -> int:
+        """Close its input, as the end of its parent would; its exit code."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return await self._process.wait()
 
     async def line(self, wanted: str) -> None:
         assert self._process.stdout is not None
@@ -62,4 +78,15 @@ class _Victim(Client):
     async def kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
-            await self._process.wait()
+            await self._process.communicate()
+
+    async def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def finish(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"finish\n")
+        await self._process.stdin.drain()

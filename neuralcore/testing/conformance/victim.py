@@ -1,29 +1,47 @@
-"""``python -m neuralcore.testing.conformance.victim URL CHANNEL GROUP CONCURRENCY``: a client made to be killed.
+"""A client made to be killed, in a process of its own.
 
-It prints "ready", then "holding" for every message its handler is given, and never lets one go.
+``victim URL hold CHANNEL GROUP CONCURRENCY`` prints "ready", then "holding" for every message its handler is given, and
+lets them go when it reads a line. ``victim URL publish CHANNEL COUNT`` prints "published" when the last one is stored.
 """
-
 # ruff: noqa: T201 - what it prints is how it is steered
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 
 
-async def main(url: str, channel: str, group: str, concurrency: str) -> None:
-    async def hold(message: Message) -> None:
+async def hold(bus: MessageBus, channel: str, group: str, concurrency: str) -> None:
+    finish = asyncio.Event()
+
+    async def handle(message: Message) -> None:
         print("holding", flush=True)
+        await finish.wait()
+
+    subscription = bus.subscribe(channel, handle, group=group, concurrency=int(concurrency))
+    await subscription.ready()
+    print("ready", flush=True)
+    if await asyncio.to_thread(sys.stdin.readline):
+        finish.set()
         await asyncio.Event().wait()
 
+
+async def publish(bus: MessageBus, channel: str, count: str) -> None:
+    for n in range(int(count)):
+        await bus.publish(channel, n)
+    print("published", flush=True)
+    await asyncio.Event().wait()
+
+
+async def main(url: str, what: str, *arguments: Any) -> None:
+    tasks: dict[str, Callable[..., Awaitable[None]]] = {"hold": hold, "publish": publish}
     async with MessageBus(url) as bus:
-        subscription = bus.subscribe(channel, hold, group=group, concurrency=int(concurrency))
-        await subscription.ready()
-        print("ready", flush=True)
-        await asyncio.Event().wait()
+        await tasks[what](bus, *arguments)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import TransportError
-from neuralcore.messaging.local import NativeTransport
-from neuralcore.messaging.transport import Capabilities, Transport
+from neuralcore.messaging.transport import Transport
 from neuralcore.testing.bus import bus_in
 from neuralcore.testing.conformance.harness import Client, Harness
 from neuralcore.testing.loop import VirtualLoop, run
@@ -60,9 +60,6 @@ class NativeHarness(VirtualHarness):
     def transport(self) -> str:
         return "native://"
 
-    def capabilities(self) -> Capabilities:
-        return NativeTransport.capabilities
-
 
 class MemoryHarness(VirtualHarness):
     """A store for each check. Killing a client silences it: its leases run out."""
@@ -86,14 +83,25 @@ class MemoryHarness(VirtualHarness):
     def transport(self) -> Transport:
         return self._wrap(MemoryTransport(self.store))
 
-    def capabilities(self) -> Capabilities:
-        return self.transport().capabilities
-
     async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
         client = MemoryTransport(self.store)
         victim = _Victim(client, bus_in(self.loop, self._wrap(client), name="victim"))
         await victim.start(channel, group, concurrency)
         return victim
+
+    async def publish_and_die(self, channel: str, count: int) -> None:
+        client = MemoryTransport(self.store)
+        bus = bus_in(self.loop, self._wrap(client), name="publisher")
+        await bus.start()
+        for n in range(count):
+            await bus.publish(channel, n)
+        await _die(client, bus)
+
+
+async def _die(transport: MemoryTransport, bus: MessageBus) -> None:
+    transport.kill()
+    with suppress(TransportError):
+        await bus.close(drain=False, timeout=0.1)
 
 
 class _Victim(Client):
@@ -102,6 +110,7 @@ class _Victim(Client):
         self._bus = bus
         self._held = 0
         self._changed = asyncio.Event()
+        self._finish = asyncio.Event()
         self._dead = False
 
     async def start(self, channel: str, group: str, concurrency: int) -> None:
@@ -112,7 +121,7 @@ class _Victim(Client):
     async def _hold(self, message: Message) -> None:
         self._held += 1
         self._changed.set()
-        await asyncio.Event().wait()
+        await self._finish.wait()
 
     async def holding(self, count: int) -> None:
         while self._held < count:
@@ -120,11 +129,15 @@ class _Victim(Client):
             await self._changed.wait()
 
     async def kill(self) -> None:
-        if self._dead:
-            return
-        self._dead = True
-        self._transport.kill()
-        try:
-            await self._bus.close(drain=False, timeout=0.1)
-        except TransportError:
-            """What it wanted to say at the end could not be said any more."""
+        if not self._dead:
+            self._dead = True
+            await _die(self._transport, self._bus)
+
+    async def pause(self) -> None:
+        self._transport.freeze()
+
+    async def resume(self) -> None:
+        self._transport.thaw()
+
+    async def finish(self) -> None:
+        self._finish.set()

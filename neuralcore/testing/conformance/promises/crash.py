@@ -93,6 +93,38 @@ async def keys_of_the_dead(bed: Bed) -> None:
     same(got.payloads, list(range(5)), "the order")
 
 
+@promise("groups", stores=True)
+async def killed_publisher(bed: Bed) -> None:
+    """What a publisher was told is stored outlives it."""
+    channel, got = bed.channel(), bed.collector()
+    await bed.harness.publish_and_die(channel, 20)
+    await bed.subscribe(await bed.bus(), channel, got.handle)
+    await got.every(range(20))
+
+
+@promise("groups", stores=True)
+async def a_late_settlement_is_harmless(bed: Bed) -> None:
+    """A client that stalls past its lease loses the message to another; what it settles later changes nothing."""
+    bus, channel, group, got = await bed.bus(), bed.channel(), bed.group(), bed.collector()
+    gate = bed.gate()
+    other = bed.collector(gate.wait)
+    victim = await bed.spawn(channel, group)
+    await bus.publish(channel, "held")
+    await victim.holding(1)
+    await victim.pause()
+    await bed.subscribe(bus, channel, other.handle, group=group)
+    await other.count(1, "deliveries after the lease ran out", beyond=3 * bed.harness.lease)
+    await victim.resume()
+    await victim.finish()
+    await bed.quiet()
+    gate.open()
+    other.relay(got)
+    await got.exactly(1)
+    await victim.kill()
+    await bus.publish(channel, "next")
+    await got.every(["held", "next"])
+
+
 @promise("durable", "groups", stores=True)
 async def restarted_broker(bed: Bed) -> None:
     """What was published before the broker's restart is delivered after it, and clients go on."""

@@ -49,6 +49,21 @@ async def nothing_before_the_handler_returned(bed: Bed) -> None:
     await other.exactly(1)
 
 
+@promise("groups", stores=True, mandatory=True)
+async def acked_stays_acked(bed: Bed) -> None:
+    """What was handled is not delivered again after its client has left."""
+    first, second, channel = await bed.fresh(), await bed.fresh(), bed.channel()
+    group, got, again = bed.group(), bed.collector(), bed.collector()
+    await bed.subscribe(first, channel, got.handle, group=group)
+    for n in range(10):
+        await second.publish(channel, n)
+    await got.every(range(10))
+    await bed.within(first.close(), "closing")
+    await bed.subscribe(second, channel, again.handle, group=group)
+    await bed.advance(1.5 * bed.harness.lease)
+    await again.exactly(0, "messages that were handled before, and came again")
+
+
 @promise(mandatory=True)
 async def attempts_count_from_one(bed: Bed) -> None:
     """Each failed attempt counts one, for each message by itself."""
