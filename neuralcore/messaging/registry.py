@@ -66,6 +66,9 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _entry(scheme: str) -> EntryPoint:
+    if scheme == "native":
+        # The default is nobody's to replace, and is there without a search of everything installed.
+        return EntryPoint(scheme, _BUILT_IN[scheme], GROUP)
     entry = _entry_points().get(scheme)
     if entry is None:
         raise UnknownScheme(scheme, installed_schemes(), _pip(scheme) if scheme in _EXTRAS else None)

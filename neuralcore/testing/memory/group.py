@@ -17,10 +17,11 @@ __all__ = ["GroupState", "specificity"]
 class GroupState:
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.patterns: set[str] = set()
+        self.patterns: dict[str, None] = {}
+        """A set that keeps its order, so that a seeded run repeats."""
         self.positions: dict[str, Position] = {}
         """By channel."""
-        self.readers: set[Reader] = set()
+        self.readers: dict[Reader, None] = {}
         self.active: dict[Position, None] = {}
         """Positions that may have something ready; ordered, so that a run repeats."""
         self.ended = False

@@ -30,11 +30,11 @@ class Reader:
 
     def set(self, interests: dict[int, Interest], groups: dict[int, GroupState]) -> None:
         for group in self.groups.values():
-            group.readers.discard(self)
+            group.readers.pop(self, None)
         self.interests, self.groups = interests, groups
         self._answers.clear()
         for group in groups.values():
-            group.readers.add(self)
+            group.readers[self] = None
 
     def select(self, demand: Mapping[int, Demand]) -> Iterator[tuple[int, Entry]]:
         """Take the most urgent entries within the demand, with the interest that each answers."""

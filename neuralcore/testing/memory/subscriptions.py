@@ -78,7 +78,7 @@ class Subscriptions:
     def _subscribe(self, group: GroupState, interest: Interest, now: Moment) -> None:
         covered = [c for c in self._channels.values() if matches(interest.pattern, c.name)]
         starts = {channel: resolve(self._start(group, channel, interest), covered) for channel in covered}
-        group.patterns.add(interest.pattern)
+        group.patterns[interest.pattern] = None
         for channel, wanted in starts.items():
             if channel.name not in group.positions:
                 channel.attach(self._position(group, channel), wanted, now)
@@ -122,7 +122,7 @@ class Subscriptions:
             group.patterns.clear()
             found = list(group.positions.values())
         else:
-            group.patterns.discard(channel)
+            group.patterns.pop(channel, None)
             found = [group.positions[channel]] if channel in group.positions else []
         if channel is None and not group.readers:
             del self._groups[name]
