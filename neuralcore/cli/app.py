@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -14,6 +13,7 @@ import typer
 from rich.table import Table
 
 import neuralcore
+from neuralcore.cli.interrupt import interruptible
 from neuralcore.cli.output import Output
 from neuralcore.messaging.errors import NeuralCoreError
 
@@ -68,7 +68,7 @@ def bench(
     from neuralcore.cli.bench import compare
 
     with _reported():
-        found = asyncio.run(compare(messages=messages, rounds=rounds))
+        found = interruptible(compare(messages=messages, rounds=rounds))
         if not as_json:
             out.print(_compared(found))
         _end(True, found.as_dict(), as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ from neuralcore._core import IMPLEMENTATION
 from neuralcore.cli.demo.screen import LiveScreen, PlainScreen, Screen, SilentScreen, closing
 from neuralcore.cli.demo.stopwatch import quantile
 from neuralcore.cli.demo.story import CHANNELS, Outcome, Story
+from neuralcore.cli.interrupt import interruptible
 
 __all__ = ["demo", "document"]
 
@@ -25,7 +25,7 @@ def demo(console: Console, *, seconds: float, as_json: bool) -> tuple[bool, dict
         with screen.showing(story):
             return story, await story.run()
 
-    story, outcome = asyncio.run(main())
+    story, outcome = interruptible(main())
     if not as_json:
         closing(console, story, outcome, IMPLEMENTATION)
     return outcome.ok, document(story, outcome)
