@@ -1,7 +1,7 @@
 """Runs the Python blocks of a page, in order and in one namespace, as its reader would type them.
 
-A block may await at its top level. What it prints must equal its comments that begin with ``# >``, line by line; a block
-that prints without them fails.
+A block may await at its top level. What it prints must equal its comments that begin with ``# >``, line by line; a
+block that prints without them fails.
 """
 
 from __future__ import annotations
