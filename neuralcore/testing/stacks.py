@@ -18,10 +18,12 @@ def describe(tasks: Iterable[asyncio.Task[Any]]) -> str:
 
 def frames(awaited: Any) -> Iterator[FrameType]:
     """From the outermost coroutine to the innermost one that is suspended."""
+    before = None
     while awaited is not None:
         frame = _first(awaited, "cr_frame", "gi_frame", "ag_frame")
-        if frame is not None:
+        if frame is not None and frame is not before:
             yield frame
+        before = frame
         awaited = _first(awaited, "cr_await", "gi_yieldfrom", "ag_await")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.transport import (
@@ -32,6 +33,8 @@ __all__ = ["Wrapped", "WrappedConsumer", "WrappedInbox"]
 
 class Wrapped(Transport):
     """By itself it changes nothing."""
+
+    scheme: ClassVar[str] = "wrapped"
 
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
