@@ -45,6 +45,7 @@ globals! {
         call_later = "call_later",
         call_soon_threadsafe = "call_soon_threadsafe",
         cancel = "cancel",
+        cancelled = "cancelled",
         cancelling = "cancelling",
         close = "close",
         co_flags = "co_flags",

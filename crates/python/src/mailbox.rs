@@ -150,6 +150,17 @@ impl Mailbox {
         self.clock.monotonic_ns() + left.min(WALL_CHECK_NS)
     }
 
+    /// All publishers that wait, whose places are given up.
+    fn withdrawn(&self) -> Vec<Ref> {
+        let mut tickets = Vec::new();
+        let mut first = |ticket: &Ticket| {
+            tickets.push(*ticket);
+            true
+        };
+        while self.core.cancel(&mut first) {}
+        tickets.into_iter().map(Ticket::into_object).collect()
+    }
+
     pub(crate) fn acked(&self, acked: Acked<Ticket>) {
         waiting::granted(acked.granted);
         self.wake_some(acked.wake);
@@ -308,6 +319,10 @@ impl Mailbox {
         let overflow = overflow.map(parse_overflow).transpose()?;
         for ticket in self.core.configure(capacity, overflow) {
             waiting::granted(Some(ticket));
+        }
+        if overflow.is_some_and(|overflow| overflow != Overflow::Block) {
+            // who still waits has the new policy decide
+            self.withdrawn().into_iter().for_each(waiting::again);
         }
         Ok(())
     }

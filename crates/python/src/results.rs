@@ -86,6 +86,12 @@ impl Results {
         Ok(self.list(py)?.try_iter()?.into_any())
     }
 
+    fn __reversed__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let list = self.list(py)?;
+        list.reverse()?;
+        Ok(list.try_iter()?.into_any())
+    }
+
     fn __contains__(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.list(value.py())?.as_any().contains(value)
     }

@@ -130,6 +130,10 @@ fn abandon(waiting: Waiting) {
 
 /// Takes slots until one is missing; with all of them hands the message over.
 fn advance(object: &Ref) {
+    if given_up(object) {
+        // SAFETY: the object is live.
+        return unsafe { cancel(object.as_ptr()) };
+    }
     let waiting = of(object);
     while let Some(target) = waiting.targets.get(waiting.begun.next) {
         let core = &Mailbox::of(target).core;
@@ -160,6 +164,16 @@ fn advance(object: &Ref) {
         };
         notify(object);
     }
+}
+
+/// Whether the publisher's task was cancelled and only has not heard of it yet.
+fn given_up(object: &Ref) -> bool {
+    let Some(waker) = of(object).waker.clone() else { return false };
+    let cancelled = waker.future.method(&globals().cancelled, &[]).and_then(|it| it.truthy());
+    cancelled.unwrap_or_else(|raised| {
+        unraisable(raised, object.as_ptr());
+        false
+    })
 }
 
 fn fail(object: &Ref, kind: &str) {
@@ -217,6 +231,13 @@ fn proceed(object: &Ref) {
             let reserved = std::mem::take(&mut waiting.begun.reserved);
             publish::give_back(&waiting.targets, &reserved);
         }
+    }
+}
+
+/// The publish has lost its place in line: it asks for one again.
+pub(crate) fn again(object: Ref) {
+    if matches!(of(&object).status, Status::Pending(_)) {
+        advance(&object);
     }
 }
 
