@@ -170,6 +170,16 @@ def turns():
     return _turns
 
 
+async def _soon(awaitable):
+    return await asyncio.wait_for(awaitable, 5)
+
+
+@pytest.fixture
+def soon():
+    """Wait for what is about to happen, but not for ever."""
+    return _soon
+
+
 def _drain(mailbox):
     payloads = []
     while (message := mailbox.take()) is not None:

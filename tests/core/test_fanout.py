@@ -22,18 +22,18 @@ async def test_every_mailbox_gets_a_delivery_of_its_own(rig):
     assert rig.route("jobs").stats().published == 1
 
 
-async def test_nothing_enters_before_there_is_room_everywhere(rig, turns, drain):
+async def test_nothing_enters_before_there_is_room_everywhere(rig, turns, drain, soon):
     free, full = rig.mailbox("jobs"), rig.mailbox("jobs", "full", capacity=1)
     await rig.publish("full", 0)
     waiting = asyncio.ensure_future(rig.publish("jobs", 1))
     await turns()
     assert free.depth() == 0
     full.ack(full.take())
-    await waiting
+    await soon(waiting)
     assert (drain(free), drain(full)) == ([1], [1])
 
 
-async def test_slots_are_taken_in_ascending_order_and_kept(rig, refused, turns):
+async def test_slots_are_taken_in_ascending_order_and_kept(rig, refused, turns, soon):
     first, second, third = (rig.mailbox(name, "jobs", capacity=1) for name in ("a", "b", "c"))
     await rig.publish("b", 0)
     waiting = asyncio.ensure_future(rig.publish("jobs", 1))
@@ -47,7 +47,7 @@ async def test_slots_are_taken_in_ascending_order_and_kept(rig, refused, turns):
     assert [mailbox.stats().waiting for mailbox in (first, second, third)] == [0, 0, 1]
     assert second.depth() == 0
     third.ack(third.take())
-    await waiting
+    await soon(waiting)
     assert [mailbox.depth() for mailbox in (first, second, third)] == [1, 1, 1]
 
 
@@ -63,7 +63,7 @@ async def test_a_refusal_gives_back_what_was_taken(rig, refused):
     assert second.depth() == 1
 
 
-async def test_a_cancelled_publish_gives_back_what_was_taken_and_the_next_one_gets_it(rig, turns):
+async def test_a_cancelled_publish_gives_back_what_was_taken_and_the_next_one_gets_it(rig, turns, soon):
     first, second = rig.mailbox("a", "jobs", capacity=1), rig.mailbox("b", "jobs", capacity=1)
     await rig.publish("b", 0)
     waiting = asyncio.ensure_future(rig.publish("jobs", 1))
@@ -73,8 +73,8 @@ async def test_a_cancelled_publish_gives_back_what_was_taken_and_the_next_one_ge
     assert not following.done()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await following
+        await soon(waiting)
+    await soon(following)
     assert first.take().payload == 2
     assert second.stats().waiting == 0
 
@@ -141,7 +141,7 @@ async def test_keys_and_retries_of_one_mailbox_do_not_touch_the_others(rig):
     assert one.take().attempt == 2
 
 
-async def test_two_publishers_that_take_the_same_slots_do_not_wait_for_each_other(rig, turns, drain):
+async def test_two_publishers_that_take_the_same_slots_do_not_wait_for_each_other(rig, turns, drain, soon):
     first, second = rig.mailbox("a.x", "*.y", "b.z", capacity=1), rig.mailbox("a.x", "*.y", "b.z", capacity=1)
     await rig.publish("b.z", 0)
     waiting = [asyncio.ensure_future(rig.publish(name, number)) for number, name in enumerate(("a.x", "q.y", "b.z"), 1)]
@@ -152,4 +152,4 @@ async def test_two_publishers_that_take_the_same_slots_do_not_wait_for_each_othe
             if message is not None:
                 mailbox.ack(message)
         await turns()
-    assert await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert await soon(asyncio.gather(*waiting))

@@ -14,18 +14,18 @@ async def test_ready_is_done_at_once_when_there_is_something(rig):
     assert await mailbox.ready() is True
 
 
-async def test_ready_waits_for_a_message(rig, turns):
+async def test_ready_waits_for_a_message(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     waiting = asyncio.ensure_future(mailbox.ready())
     await turns()
     assert not waiting.done()
     rig.publish_nowait("jobs", None)
-    assert await waiting is True
+    assert await soon(waiting) is True
     assert mailbox.take() is not None
 
 
 @pytest.mark.parametrize("how", ["offer", "retry", "release", "promote", "ack of a key"])
-async def test_whatever_queues_a_message_ends_the_wait(rig, turns, how):
+async def test_whatever_queues_a_message_ends_the_wait(rig, turns, how, soon):
     mailbox = rig.mailbox("jobs")
     if how == "promote":
         rig.publish_nowait("jobs", None, delay=1)
@@ -50,7 +50,7 @@ async def test_whatever_queues_a_message_ends_the_wait(rig, turns, how):
         mailbox.promote()
     else:
         mailbox.ack(message)
-    assert await waiting is True
+    assert await soon(waiting) is True
     assert mailbox.take() is not None
 
 
@@ -64,15 +64,15 @@ async def test_ready_is_false_once_the_mailbox_is_closed_and_empty(rig):
     assert await mailbox.ready() is False
 
 
-async def test_closing_an_empty_mailbox_ends_the_waits(rig, turns):
+async def test_closing_an_empty_mailbox_ends_the_waits(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     waits = [asyncio.ensure_future(mailbox.ready()) for _ in range(3)]
     await turns()
     mailbox.close()
-    assert await asyncio.gather(*waits) == [False] * 3
+    assert await soon(asyncio.gather(*waits)) == [False] * 3
 
 
-async def test_a_closed_mailbox_with_delayed_messages_is_not_empty(rig, turns):
+async def test_a_closed_mailbox_with_delayed_messages_is_not_empty(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     rig.publish_nowait("jobs", None, delay=1)
     mailbox.close()
@@ -81,37 +81,37 @@ async def test_a_closed_mailbox_with_delayed_messages_is_not_empty(rig, turns):
     assert not waiting.done()
     rig.clock.advance(1_000_000_000)
     mailbox.promote()
-    assert await waiting is True
+    assert await soon(waiting) is True
 
 
-async def test_clearing_a_closed_mailbox_ends_the_waits(rig, turns):
+async def test_clearing_a_closed_mailbox_ends_the_waits(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     rig.publish_nowait("jobs", None, delay=1)
     mailbox.close()
     waiting = asyncio.ensure_future(mailbox.ready())
     await turns()
     assert len(mailbox.clear()) == 1
-    assert await waiting is False
+    assert await soon(waiting) is False
 
 
-async def test_a_cancelled_wait_does_not_swallow_the_wake_up_of_another(rig, turns):
+async def test_a_cancelled_wait_does_not_swallow_the_wake_up_of_another(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     first, second = (asyncio.ensure_future(mailbox.ready()) for _ in range(2))
     await turns()
     first.cancel()
     rig.publish_nowait("jobs", None)
-    assert await second is True
+    assert await soon(second) is True
     await turns()
     assert first.cancelled()
 
 
-async def test_a_message_from_another_thread_ends_the_wait(rig, turns):
+async def test_a_message_from_another_thread_ends_the_wait(rig, turns, soon):
     mailbox = rig.mailbox("jobs")
     waiting = asyncio.ensure_future(mailbox.ready())
     await turns()
     thread = threading.Thread(target=rig.publish_nowait, args=("jobs", None))
     thread.start()
-    assert await waiting is True
+    assert await soon(waiting) is True
     thread.join()
 
 
