@@ -78,9 +78,9 @@ BENCHMARKS = (
         question=f"How fast can {PRODUCERS} other threads publish to a handler on the loop?",
         arms=(
             Arm(name="bus.publish_nowait", run=_bus, producers=PRODUCERS),
-            Arm(name="call_soon_threadsafe(put_nowait)", run=_call_soon, producers=PRODUCERS, share=0.1),
+            Arm(name="call_soon_threadsafe(put_nowait)", run=_call_soon, producers=PRODUCERS),
         ),
-        messages=200_000,
+        messages=50_000,
         targets=(
             Target(
                 what="from other threads, times call_soon_threadsafe",
