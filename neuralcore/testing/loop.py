@@ -22,7 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from neuralcore._core import Clock
 from neuralcore.testing.stacks import describe
@@ -230,18 +230,25 @@ def run(
         _wind_up(loop)
 
 
+@overload
+def virtual(test: Callable[P, Coroutine[Any, Any, object]], /) -> Callable[P, None]: ...
+
+
+@overload
 def virtual(
-    test: Callable[P, Coroutine[Any, Any, T]] | None = None,
-    *,
-    seeds: int = 0,
-    limit: float = 30 * DAY,
-) -> Any:
+    *, seeds: int = 0, limit: float = 30 * DAY
+) -> Callable[[Callable[P, Coroutine[Any, Any, object]]], Callable[P, None]]: ...
+
+
+def virtual(
+    test: Callable[..., Coroutine[Any, Any, object]] | None = None, /, *, seeds: int = 0, limit: float = 30 * DAY
+) -> Callable[..., Any]:
     """Make an ``async def`` test a plain one that runs in virtual time: once, or once for each of ``seeds`` seeds."""
     if test is None:
         return functools.partial(virtual, seeds=seeds, limit=limit)
 
     @functools.wraps(test)
-    def plain(*args: P.args, **kwargs: P.kwargs) -> None:
+    def plain(*args: Any, **kwargs: Any) -> None:
         for seed in range(seeds) if seeds else (None,):
             run(test(*args, **kwargs), seed=seed, limit=limit)
 

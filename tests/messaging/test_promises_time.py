@@ -154,11 +154,11 @@ async def test_an_expired_message_gives_its_slot_back():
 
 @BOTH
 @virtual
-async def test_a_week_of_delay_takes_no_time(url):
+async def test_a_day_of_delay_takes_no_time(url):
     async with virtual_bus(url) as bus:
         got = Recorder()
         await subscribed(bus, "jobs", got)
         before = asyncio.get_running_loop().time()
-        await bus.publish("jobs", 1, delay=7 * 86_400.0)
+        await bus.publish("jobs", 1, delay=86_400.0)
         await got.wait(1)
-        assert got.times[0] - before == pytest.approx(7 * 86_400.0, abs=0.01)
+        assert got.times[0] - before == pytest.approx(86_400.0, abs=0.01)
