@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
+from operator import index
 from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.fallback.delays import Due
@@ -72,9 +73,8 @@ class Route:
         With a ``path`` (middleware, tracing, checks) ``Router.publish`` answers ``path(payload, **options)``; the path
         ends in ``Route.publish``, which goes straight to the mailboxes.
         """
-        rank = self._rank(priority)
         with self._router._lock:
-            self._priority = rank
+            self._priority = index(priority)
             self._ttl_ns = ttl_ns
             self._path = path
             self._router._recompile(self)
