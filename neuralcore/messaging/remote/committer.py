@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from neuralcore.messaging.context import BusContext
-from neuralcore.messaging.errors import Closed, Unavailable
+from neuralcore.messaging.errors import Closed, TransportError, Unavailable
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.lanes import Lanes
@@ -134,6 +134,7 @@ class Committer:
         publishes, settlements = _parts(batch)
         try:
             result = await self._transport.commit(publishes, settlements)
+            _check(self._transport.scheme, result, len(publishes), len(settlements))
         except asyncio.CancelledError:
             self._unknown(batch, Closed())
             raise
@@ -189,6 +190,15 @@ class Committer:
         work.done(done)
         if not self._unfinished and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
+
+
+def _check(scheme: str, result: CommitResult, publishes: int, settlements: int) -> None:
+    got = len(result.published), len(result.settled)
+    if got != (publishes, settlements):
+        raise TransportError(
+            f"the transport {scheme} answered {got[0]} and {got[1]} statuses to {publishes} publishes and {settlements}"
+            " settlements: a CommitResult has one for each, in their order"
+        )
 
 
 def _parts(batch: Sequence[Work]) -> tuple[list[Envelope], list[Settlement]]:

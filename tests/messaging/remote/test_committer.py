@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from neuralcore.messaging.errors import ChannelFull, PublishManyFailed, PublishUnknown
+from neuralcore.messaging.transport import CommitResult
 from neuralcore.testing import virtual
+from neuralcore.testing.memory import MemoryTransport
 
 
 @virtual
@@ -156,4 +158,26 @@ async def test_a_waiting_publish_that_is_cancelled_has_not_happened(town):
     await asyncio.sleep(5)
     assert seen == ["first"]
     assert town.stats("tiny").depth == 0
+    await town.close()
+
+
+class Forgetful(MemoryTransport):
+    """Answers too few statuses, until it is repaired."""
+
+    broken = True
+
+    async def commit(self, publishes, settlements=()):
+        result = await super().commit(publishes, settlements)
+        return CommitResult() if self.broken else result
+
+
+@virtual
+async def test_a_transport_that_answers_too_few_statuses_leaves_nobody_waiting(town):
+    transport = Forgetful(town.store)
+    bus = await town.bus(transport)
+    with pytest.raises(PublishUnknown) as unknown:
+        await bus.publish("jobs", 1)
+    assert "one for each" in str(unknown.value.__cause__)
+    transport.broken = False
+    assert await bus.publish("jobs", 2) is not None
     await town.close()
