@@ -16,12 +16,12 @@ with warnings.catch_warnings(record=True) as caught:
 EVERYTHING = EXPECTED == "native"
 
 
-async def deliver() -> list[str]:
-    got: list[str] = []
-    async with MessageBus() as bus:
-        bus.subscribe("greeting", lambda message: got.append(message.payload), blocking=False)
+async def deliver(url: str) -> str:
+    greeted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with MessageBus(url) as bus:
+        bus.subscribe("greeting", lambda message: greeted.set_result(message.payload), blocking=False, group="guests")
         await bus.publish("greeting", "hello")
-    return got
+        return await greeted
 
 
 def check(what: str, ok: object) -> None:
@@ -33,7 +33,8 @@ check("imported from the installation", Path(sys.prefix) in Path(neuralcore.__fi
 check("typed", (Path(neuralcore.__file__).parent / "py.typed").is_file())
 check(f"the {EXPECTED} core", neuralcore.is_native_available() is (EXPECTED == "native"))
 check("one warning on the fallback, none otherwise", len(caught) == (EXPECTED == "fallback"))
-check("delivers", asyncio.run(deliver()) == ["hello"])
+for url in ("native://", "memory://"):
+    check(f"delivers on {url}", asyncio.run(deliver(url)) == "hello")
 
 schemes = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports")}
 owners = {"native": "neuralcore-runtime", **({"memory": "neuralcore-transports"} if EVERYTHING else {})}
