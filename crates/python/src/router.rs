@@ -48,7 +48,11 @@ pub(crate) struct Router {
     /// Changes with the subscriptions; 0 is never current.
     generation: AtomicU64,
     closed: AtomicBool,
+    stamped_ns: GilCell<i64>,
 }
+
+/// How far the clock that stamps messages lags behind the precise one, at most: ten ticks of the slowest kernels.
+const LAG_NS: i64 = 100_000_000;
 
 /// Whether a message is one of those whose latencies are measured: 1 in 64, however channels take turns.
 #[inline]
@@ -82,9 +86,17 @@ impl Router {
     }
 
     /// The wall clock for a new message; precise where its latency will be measured.
+    ///
+    /// The coarse clock lags: what follows a precise stamp is not stamped before it, unless the wall clock was set back.
     #[inline]
     pub(crate) fn stamp(&self, seq: u64) -> i64 {
-        if sampled(seq) { self.clock.time_ns() } else { self.clock.stamp_ns() }
+        let now = if sampled(seq) { self.clock.time_ns() } else { self.clock.stamp_ns() };
+        // SAFETY: no Python code runs.
+        let last = unsafe { self.stamped_ns.get() };
+        if now > *last || now < *last - LAG_NS {
+            *last = now;
+        }
+        *last
     }
 
     pub(crate) fn admits(&self, rank: i64) -> bool {
@@ -231,6 +243,7 @@ impl Router {
             attached: GilCell::default(),
             generation: AtomicU64::new(1),
             closed: AtomicBool::new(false),
+            stamped_ns: GilCell::new(0),
         })
     }
 
