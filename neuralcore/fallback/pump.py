@@ -179,12 +179,12 @@ class Pump:
         """The handler's frame while it is suspended: that is what a stack is read for."""
         if self._coroutine is None:
             return None
-        outer = self._inspected()
-        if self._away:
-            frame = getattr(outer.cr_await, "cr_frame", None) or getattr(outer.cr_await, "gi_frame", None)
-            if isinstance(frame, FrameType):
-                return frame
-        return outer.cr_frame
+        outer: object = self._inspected()
+        while isinstance(outer, CoroutineType) and outer.cr_code.co_filename == handle_messages.__code__.co_filename:
+            frame: FrameType | None = outer.cr_frame
+            outer = outer.cr_await
+        inner = getattr(outer, "cr_frame", None) or getattr(outer, "gi_frame", None)
+        return inner if self._away and isinstance(inner, FrameType) else frame
 
     @property
     def cr_running(self) -> bool:

@@ -76,13 +76,11 @@ async def test_settled_is_told_of_each_message_and_replied_of_none(rig, mailbox)
     for number in range(3):
         rig.publish_nowait("jobs", number, reply_to="_inbox.1")
     told = []
-    await run(
-        rig,
-        mailbox,
-        lambda messages: "done",
-        batch=5,
-        settled=lambda message, result: told.append((message.payload, result)),
-    )
+
+    def settled(message, result):
+        told.append((message.payload, result))
+
+    await run(rig, mailbox, lambda messages: "done", batch=5, settled=settled)
     assert told == [(0, "done"), (1, "done"), (2, "done")]
     assert rig.replies == []
     assert mailbox.stats().acked == 3
