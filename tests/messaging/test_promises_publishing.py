@@ -181,6 +181,20 @@ def test_before_start_and_after_close():
     asyncio.run(main())
 
 
+def test_stamps_never_go_back():
+    async def main():
+        async with MessageBus() as bus:
+            got = Recorder()
+            bus.subscribe("jobs", got.handle)
+            for n in range(3000):
+                await bus.publish("jobs", n)
+            await asyncio.wait_for(got.wait(3000), 20)
+            stamps = [message.timestamp_ns for message in got.messages]
+            assert stamps == sorted(stamps)
+
+    asyncio.run(main())
+
+
 def test_publish_nowait_from_any_thread():
     async def main():
         async with MessageBus() as bus:

@@ -70,6 +70,26 @@ async def test_an_answer_that_never_came_is_publish_unknown_and_repeating_it_sto
 
 
 @virtual
+async def test_a_transport_that_answers_too_few_statuses_stops_nothing():
+    class Terse(Wrapped):
+        terse = True
+
+        async def commit(self, publishes, settlements=()):
+            result = await super().commit(publishes, settlements)
+            return CommitResult() if self.terse else result
+
+    transport = Terse(MemoryTransport())
+    async with virtual_bus(transport) as bus:
+        with pytest.raises(PublishUnknown):
+            await bus.publish("jobs", 1)
+        transport.terse = False
+        got = Recorder()
+        await subscribed(bus, "jobs", got)
+        await bus.publish("jobs", 2)
+        await got.wait(2)
+
+
+@virtual
 async def test_a_dead_letter_is_stored_and_its_original_acked_in_one_commit():
     def reject(message):
         raise Reject("no")
