@@ -34,6 +34,10 @@ impl Ticket {
         self.0 == object as usize
     }
 
+    pub(crate) fn address(self) -> *mut ffi::PyObject {
+        self.0 as *mut ffi::PyObject
+    }
+
     pub(crate) fn is_probe(self) -> bool {
         self.0 == 0
     }
@@ -97,6 +101,17 @@ impl Mailbox {
         unsafe { self.workers.get()[worker as usize] = 0 };
         let wake = self.core.leave(worker);
         self.wake_some(wake);
+    }
+
+    /// How many messages a pump's handler is at.
+    pub(crate) fn held_by(&self, worker: WorkerId) -> usize {
+        // SAFETY: a registered worker is alive; nothing else runs.
+        unsafe {
+            match self.workers.get().get(worker as usize) {
+                None | Some(0) => 0,
+                Some(&address) => pump::held(address as *mut ffi::PyObject),
+            }
+        }
     }
 
     #[inline]

@@ -157,6 +157,23 @@ pub(crate) fn check(object: &Ref) -> bool {
     unsafe { std::ptr::eq(ffi::Py_TYPE(object.as_ptr()).cast(), globals().pump_type.as_ptr()) }
 }
 
+/// How many messages its handler is at; 0 if it is no pump.
+///
+/// # Safety
+/// `object` is live.
+pub(crate) unsafe fn held(object: *mut ffi::PyObject) -> usize {
+    // SAFETY: the type is looked at first; counting runs no other code.
+    unsafe {
+        if !std::ptr::eq(ffi::Py_TYPE(object).cast(), globals().pump_type.as_ptr()) {
+            return 0;
+        }
+        at(object).map_or(0, |pump| {
+            let single = usize::from(pump.batch == 0 && pump.current.is_some());
+            single + (*pump.messages.as_ptr()).len()
+        })
+    }
+}
+
 /// # Safety
 /// `object` is a pump that was not cleared.
 pub(crate) unsafe fn at<'a>(object: *mut ffi::PyObject) -> Option<&'a Pump> {

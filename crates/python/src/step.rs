@@ -600,13 +600,11 @@ fn failed(pump: &Pump, raised: Raised) -> Result<Ref, Handled> {
     if fatal.iter().any(|kind| is_exception(&exception, kind)) || (thrown && pump.releasing.get()) {
         return Err(abandon(pump, raise_object(exception)));
     }
-    let mut ends = thrown;
-    if thrown && timed_out {
-        ends = cancelled_too;
-        exception = timeout(pump, exception).map_err(|raised| abandon(pump, raised))?;
-    }
-    if ends {
+    if thrown && (cancelled_too || !timed_out) {
         pump.ending.set(exception.clone());
+    }
+    if thrown && timed_out {
+        exception = timeout(pump, exception).map_err(|raised| abandon(pump, raised))?;
     }
     let open = unsettled(pump);
     if open.is_empty() {

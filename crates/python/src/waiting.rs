@@ -56,6 +56,17 @@ pub(crate) struct WaitingObject {
     waiting: Option<Waiting>,
 }
 
+impl Ticket {
+    /// What it stands for; None if that was cleared.
+    ///
+    /// # Safety
+    /// The ticket is among a mailbox's waiters, and no other borrow of the publish is changed meanwhile.
+    unsafe fn as_waiting(&self) -> Option<&Waiting> {
+        // SAFETY: by contract; a probe is never left waiting.
+        unsafe { (*self.address().cast::<WaitingObject>()).waiting.as_ref() }
+    }
+}
+
 pub(crate) fn build() -> R<Ref> {
     coroutine_like(
         TypeBuilder::new::<WaitingObject>(
@@ -144,6 +155,9 @@ fn advance(object: &Ref) {
             None => core.reserve(ticket),
         };
         match reserve {
+            Reserve::Waiting if worker.is_some() && starved(object) => {
+                return fail(object, "deadlock");
+            }
             Reserve::Waiting => return,
             Reserve::Granted => waiting.begun.reserved.push(waiting.begun.next),
             Reserve::DropNew(_) => waiting.begun.dropped = true,
@@ -164,6 +178,29 @@ fn advance(object: &Ref) {
         };
         notify(object);
     }
+}
+
+/// Whether the handlers that wait here, this one among them, hold every slot themselves, so that none can come free.
+fn starved(object: &Ref) -> bool {
+    let waiting = of(object);
+    let mailbox = Mailbox::of(&waiting.targets[waiting.begun.next]);
+    let mut workers = Vec::new();
+    mailbox.core.cancel(|ticket| {
+        // SAFETY: a publish that waits is alive, and only read.
+        let other = unsafe { ticket.as_waiting() };
+        let here = other.and_then(|other| other.worker.filter(|(at, _)| *at == other.begun.next));
+        workers.extend(here.map(|(_, worker)| worker));
+        false
+    });
+    workers.sort_unstable();
+    workers.dedup();
+    let held: usize = workers.into_iter().map(|worker| mailbox.held_by(worker)).sum();
+    let stats = mailbox.core.stats();
+    let starved = held >= stats.capacity && held >= stats.in_flight && mailbox.core.depth() == 0;
+    if starved {
+        mailbox.core.cancel(|ticket| ticket.is(object.as_ptr()));
+    }
+    starved
 }
 
 /// Whether the publisher's task was cancelled and only has not heard of it yet.
