@@ -180,8 +180,9 @@ class Pump:
         if self._coroutine is None:
             return None
         outer: object = self._inspected()
+        frame = self._inspected().cr_frame
         while isinstance(outer, CoroutineType) and outer.cr_code.co_filename == handle_messages.__code__.co_filename:
-            frame: FrameType | None = outer.cr_frame
+            frame = outer.cr_frame
             outer = outer.cr_await
         inner = getattr(outer, "cr_frame", None) or getattr(outer, "gi_frame", None)
         return inner if self._away and isinstance(inner, FrameType) else frame

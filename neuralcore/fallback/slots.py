@@ -52,8 +52,7 @@ class Slots:
         """A slot by the policy, or for a reservation a place among those that wait."""
         if self.limit < 0:
             return CLOSED
-        over = self.used - self.limit
-        if over < 0 or (self.overflow == "drop_old" and evictable > over):
+        if self.used < self.limit or (self.overflow == "drop_old" and evictable > self.reserved):
             self.used += 1
             self.reserved += 1
             return GRANTED

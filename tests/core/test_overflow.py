@@ -306,3 +306,12 @@ async def test_hundreds_of_waiting_publishers_can_be_refused_one_after_the_other
     assert (first.stats().waiting, first.depth(), second.depth()) == (0, 0, 1)
     assert second.take_relaxed(0) is not None
     rig.publish_nowait("jobs", "there is room again")
+
+
+async def test_drop_old_keeps_to_one_for_one_where_offers_went_past_the_capacity(rig, drain):
+    mailbox = rig.mailbox("jobs", capacity=1, overflow="drop_old")
+    for number in range(3):
+        mailbox.offer(rig.message(number))
+    assert await rig.publish("jobs", "new")
+    assert mailbox.stats().dropped == 1
+    assert drain(mailbox) == [1, 2, "new"]
