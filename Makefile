@@ -59,7 +59,7 @@ sanitize: ## Run the crate's tests under the address and thread sanitizers and l
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/python -m pip install --quiet --group docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheels: $(READY) ## Build the wheels of the three distributions into dist/ and test them outside the repository
 	PYTHON=$(abspath $(BIN)/python) tools/wheels.sh $(VENV)-wheels
