@@ -21,7 +21,7 @@ from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.errors import BusError, ChannelFull, Closed, DecodeError, LoopClosed, NotStarted
 from neuralcore.messaging.handler import compile_handler
 from neuralcore.messaging.intake import Intake, Terms
-from neuralcore.messaging.intakes import Intakes
+from neuralcore.messaging.intakes import Intakes, on_loop
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
 from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
@@ -489,7 +489,8 @@ class MessageBus:
     def _recompile(self) -> None:
         for subscription in list(self._subscriptions):
             if subscription.workers is not None:
-                subscription.workers.swap(self._call_of(subscription))
+                workers = subscription.workers
+                on_loop(workers.loop, partial(workers.swap, self._call_of(subscription)))
 
     async def _ready(self, subscription: Subscription) -> None:
         if subscription.intake is None:

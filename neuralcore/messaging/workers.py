@@ -38,6 +38,7 @@ class Workers:
         self._timeout = timeout
         self.name = name
         self._tasks: dict[asyncio.Task[None], Pump] = {}
+        self._retired: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._base = _base_context(context)
 
@@ -46,11 +47,10 @@ class Workers:
             self._spawn()
 
     def swap(self, call: Callable[[Any], Any]) -> None:
-        """Handle with another callable; what runs now finishes with the old one."""
+        """Handle with another callable: each worker finishes what it has, then one with the new callable replaces it."""
         self._call = call
-        retired = list(self._tasks.values())
-        self.start()
-        for pump in retired:
+        for task, pump in list(self._tasks.items()):
+            self._retired.add(task)
             pump.stop()
 
     def owns(self, task: asyncio.Task[Any] | None) -> bool:
@@ -108,9 +108,14 @@ class Workers:
                     "task": task,
                 }
             )
-        lost = task.cancelled() or error is not None
-        if lost and not self._stopping and not self._intake.mailbox.closed:
+        lost = task.cancelled() or error is not None or task in self._retired
+        self._retired.discard(task)
+        if lost and not self._stopping and not self._done():
             self.loop.call_soon(self._replace)
+
+    def _done(self) -> bool:
+        mailbox = self._intake.mailbox
+        return mailbox.closed and mailbox.depth() == 0
 
     def _replace(self) -> None:
         if not self._stopping and not self.loop.is_closed():

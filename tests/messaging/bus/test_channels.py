@@ -236,3 +236,31 @@ async def test_a_publisher_that_waits_while_the_bus_closes_is_refused() -> None:
         with pytest.raises(Closed):
             await waiting
         await stream.close()
+
+
+async def test_a_live_change_never_runs_more_handlers_at_once_than_before() -> None:
+    running, most = 0, 0
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def handler(number: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        entered.set()
+        await leave.wait()
+        running -= 1
+
+    log: list[str] = []
+    async with MessageBus() as bus:
+        bus.subscribe("a", handler)
+        await bus.publish("a", 1)
+        await entered.wait()
+        bus.use(Recorder("new", log))
+        await bus.publish("a", 2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert running == 1
+        leave.set()
+        await bus.close()
+    assert most == 1
+    assert log == ["new publishes 2", "new handles 2"]
