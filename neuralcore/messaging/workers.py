@@ -47,7 +47,7 @@ class Workers:
             self._spawn()
 
     def swap(self, call: Callable[[Any], Any]) -> None:
-        """Handle with another callable: each worker finishes what it has, then one with the new callable replaces it."""
+        """Each worker finishes what it has; then one that calls ``call`` takes its place."""
         self._call = call
         for task, pump in list(self._tasks.items()):
             self._retired.add(task)
