@@ -163,6 +163,12 @@ impl<T: Keyed, W> Mailbox<T, W> {
         self.lock().take()
     }
 
+    /// Takes up to `limit` items as [`take`](Self::take) does, in one step.
+    pub fn take_many(&self, limit: usize) -> Vec<(i64, T)> {
+        let mut state = self.lock();
+        std::iter::from_fn(|| state.take()).take(limit).collect()
+    }
+
     /// [`ack`](Self::ack) and [`take`](Self::take) in one step, for a worker that goes on.
     #[inline]
     pub fn settle_and_take(&self, key: Option<&str>) -> (Option<W>, Option<(i64, T)>) {
@@ -175,6 +181,15 @@ impl<T: Keyed, W> Mailbox<T, W> {
     pub fn ack(&self, key: Option<&str>) -> Acked<W> {
         let mut state = self.lock();
         Acked { granted: state.ack(key), wake: state.wake() }
+    }
+
+    /// Several items in flight are done, in one step; answers the publishers that got slots and the worker to wake.
+    pub fn ack_many<'k>(
+        &self,
+        keys: impl Iterator<Item = Option<&'k str>>,
+    ) -> (Vec<W>, Option<WorkerId>) {
+        let mut state = self.lock();
+        (keys.filter_map(|key| state.ack(key)).collect(), state.wake())
     }
 
     /// An item was taken after its expiry: like [`ack`](Self::ack), but it counts as expired and not as delivered.

@@ -28,6 +28,8 @@ struct Many {
     items: Ref,
     results: Results,
     errors: Vec<(usize, Ref)>,
+    /// The last channel, its route, and the router's table it was found in.
+    last: Option<(Ref, Ref, u64)>,
     /// The awaitable of the item that has to wait.
     current: Option<Ref>,
     since_yield: u32,
@@ -64,6 +66,7 @@ pub(crate) fn start(router: &Ref, items: &Bound<'_, PyAny>) -> R<Ref> {
             items: Ref::steal(ffi::PyObject_GetIter(items.as_ptr()))?,
             results: Results::new(Router::of(router).ids.prefix()),
             errors: Vec::new(),
+            last: None,
             current: None,
             since_yield: 0,
             must_yield: false,
@@ -132,7 +135,7 @@ impl Many {
     }
 
     /// One item: `(channel, payload[, priority[, options]])`.
-    fn publish(&self, item: Ref) -> R<Progress> {
+    fn publish(&mut self, item: Ref) -> R<Progress> {
         // SAFETY: the tuple keeps its items alive for the call.
         unsafe {
             let item = match ffi::PyTuple_CheckExact(item.as_ptr()) {
@@ -147,8 +150,7 @@ impl Many {
                 );
                 return Err(raise(&globals().type_error, &text));
             }
-            let router = Router::of(&self.router);
-            let route = router.route(part(0))?;
+            let route = self.route(part(0))?;
             let mut slots = [ptr::null_mut(); OPTION_COUNT];
             if length > 2 {
                 slots[0] = part(2);
@@ -166,6 +168,24 @@ impl Many {
             let progress = publish::enter(&route, part(1), slots, Patience::Wait);
             drop(options);
             progress
+        }
+    }
+
+    /// The route of a channel; most calls name one channel throughout, by the same object.
+    #[inline]
+    unsafe fn route(&mut self, channel: Object) -> R<Ref> {
+        let router = Router::of(&self.router);
+        if let Some((last, route, version)) = &self.last
+            && last.as_ptr() == channel
+            && *version == router.version()
+        {
+            return Ok(route.clone());
+        }
+        // SAFETY: the item keeps the channel alive.
+        unsafe {
+            let route = router.route(channel)?;
+            self.last = Some((Ref::borrow(channel), route.clone(), router.version()));
+            Ok(route)
         }
     }
 
@@ -349,8 +369,9 @@ unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c
         }
         let Some(many) = &(*object.cast::<ManyObject>()).many else { return 0 };
         let errors = many.errors.iter().map(|(_, exception)| exception);
-        for reference in [&many.router, &many.items].into_iter().chain(&many.current).chain(errors)
-        {
+        let last = many.last.iter().flat_map(|(channel, route, _)| [channel, route]);
+        let fixed = [&many.router, &many.items].into_iter();
+        for reference in fixed.chain(&many.current).chain(last).chain(errors) {
             let answer = visit(reference.as_ptr(), arg);
             if answer != 0 {
                 return answer;

@@ -48,6 +48,8 @@ pub(crate) struct Router {
     /// Changes with the subscriptions; 0 is never current.
     generation: AtomicU64,
     closed: AtomicBool,
+    /// Changes with the table of routes, and when it is closed.
+    version: AtomicU64,
     stamped_ns: GilCell<i64>,
 }
 
@@ -70,6 +72,15 @@ impl Router {
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an awaited publish; true when it has to yield.
@@ -243,6 +254,7 @@ impl Router {
             attached: GilCell::default(),
             generation: AtomicU64::new(1),
             closed: AtomicBool::new(false),
+            version: AtomicU64::new(0),
             stamped_ns: GilCell::new(0),
         })
     }
@@ -303,10 +315,12 @@ impl Router {
     }
 
     fn add(&self, route: &Bound<'_, Route>) -> PyResult<()> {
+        self.changed();
         self.dict(route.py())?.set_item(route.get().channel(), route)
     }
 
     fn remove(&self, channel: &Bound<'_, PyString>) -> PyResult<()> {
+        self.changed();
         let routes = self.dict(channel.py())?;
         if routes.contains(channel)? { routes.del_item(channel) } else { Ok(()) }
     }
@@ -317,6 +331,7 @@ impl Router {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self.changed();
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -5,7 +5,7 @@ use std::ptr;
 use pyo3::ffi;
 
 use crate::args::Object;
-use crate::entry::Text;
+use crate::entry::{Entry, Text};
 use crate::globals::globals;
 use crate::message::MessageObject;
 use crate::obj::{R, Raised, Ref, is_exception, raise, raise_object, taken};
@@ -195,24 +195,7 @@ fn batches(pump: &Pump, this: Object, mut handled: Handled) -> R<Output> {
         if pump.stopping.get() || slice.is_over() {
             return Ok(pause(pump));
         }
-        let mut messages = Vec::new();
-        let mut sampled = false;
-        while messages.len() < pump.batch
-            && let Some(taken) = mailbox.core.take()
-        {
-            match mailbox.deliver(&pump.mailbox, taken) {
-                Ok(None) => {}
-                Ok(Some((message, measured))) => {
-                    sampled |= measured;
-                    messages.push(message);
-                }
-                Err(raised) => {
-                    pump.messages.set(messages);
-                    pump.give_back();
-                    return Err(raised);
-                }
-            }
-        }
+        let (messages, sampled) = collect(pump)?;
         if messages.is_empty() {
             match rest(pump)? {
                 Rest::Wait(future) => return Ok(Output::Yield(future)),
@@ -236,6 +219,46 @@ fn batches(pump: &Pump, this: Object, mut handled: Handled) -> R<Output> {
         pump.measured_ns.set(if sampled { mailbox.clock.monotonic_ns() } else { 0 });
         handled = fresh(pump, this);
     }
+}
+
+/// Up to a batch of messages, and whether their handling is to be measured.
+fn collect(pump: &Pump) -> R<(Vec<Ref>, bool)> {
+    let mailbox = pump.mailbox();
+    let mut taken = mailbox.core.take_many(pump.batch).into_iter();
+    let mut messages = Vec::with_capacity(taken.len());
+    let mut sampled = false;
+    while let Some(entry) = taken.next() {
+        match mailbox.deliver(&pump.mailbox, entry) {
+            Ok(None) => {}
+            Ok(Some((message, measured))) => {
+                sampled |= measured;
+                messages.push(message);
+            }
+            Err(raised) => {
+                let exception = taken_back(pump, messages, taken, raised);
+                return Err(raise_object(exception));
+            }
+        }
+    }
+    Ok((messages, sampled))
+}
+
+#[cold]
+fn taken_back(
+    pump: &Pump,
+    messages: Vec<Ref>,
+    rest: impl DoubleEndedIterator<Item = (i64, Entry)>,
+    raised: Raised,
+) -> Ref {
+    let exception = taken(raised);
+    let mailbox = pump.mailbox();
+    for (rank, entry) in rest.rev() {
+        let wake = mailbox.core.release(rank, entry);
+        mailbox.wake_some(wake);
+    }
+    pump.messages.set(messages);
+    pump.give_back();
+    exception
 }
 
 fn list(messages: &[Ref]) -> R<Ref> {
@@ -563,14 +586,18 @@ fn finished(pump: &Pump) -> Handled {
         let first = unsafe { (*current.cast::<MessageObject>()).settle() };
         return if first { Handled::Done } else { Handled::Settled };
     }
-    let messages = pump.messages.take();
-    for message in &messages {
+    let mut messages = pump.messages.take();
+    messages.retain(|message| {
         // SAFETY: no other borrow of it is alive.
         let fields = unsafe { MessageObject::of(message) };
-        if fields.settle() && fields.finish() {
-            pump.mailbox().finish(fields);
-        }
-    }
+        fields.settle() && fields.finish()
+    });
+    // SAFETY: only read while the mailbox works on them.
+    let fields = messages.iter().map(|message| unsafe { &*MessageObject::of(message) });
+    let keys = fields.map(|fields| fields.key().map(Text::as_str));
+    let (granted, wake) = pump.mailbox().core.ack_many(keys);
+    granted.into_iter().for_each(|ticket| waiting::granted(Some(ticket)));
+    pump.mailbox().wake_some(wake);
     Handled::Settled
 }
 

@@ -616,3 +616,17 @@ fn a_visit_sees_all_that_is_not_in_flight() {
     assert_eq!(seen, ["delayed", "held", "parked:k", "queued"]);
     assert!(!mailbox.visit(|_| false));
 }
+
+#[test]
+fn many_are_taken_and_acknowledged_in_one_step() {
+    let mailbox = mailbox(3, Overflow::Block);
+    put(&mailbox, &[(1, "b:k"), (0, "a"), (2, "c:k")]);
+    assert_eq!(mailbox.reserve("p"), Reserve::Waiting);
+    let items = mailbox.take_many(9);
+    assert_eq!(items, [(0, Item("a")), (1, Item("b:k"))]);
+    let (granted, wake) = mailbox.ack_many(items.iter().map(|(_, item)| item.key()));
+    assert_eq!((granted, wake), (vec!["p"], None));
+    assert_eq!(mailbox.take_many(1), [(2, Item("c:k"))]);
+    assert_eq!(mailbox.take_many(1), []);
+    assert_eq!((mailbox.stats().acked, mailbox.stats().in_flight), (2, 1));
+}
