@@ -301,6 +301,8 @@ async def test_a_task_factory_gets_the_pump(rig, soon):
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
 async def test_an_eager_task(rig, turns, soon):
     loop = asyncio.get_running_loop()
+    if type(loop).__module__.startswith("uvloop"):
+        pytest.skip("uvloop has no eager tasks")
     loop.set_task_factory(asyncio.eager_task_factory)
     mailbox = rig.mailbox("jobs")
     handled = []
