@@ -162,7 +162,7 @@ class Message:
     def _settle(self) -> bool:
         """Mark it settled; False when it already was. For settlers."""
     def _lose_lease(self) -> None: ...
-    def _set_payload(self, payload: Any) -> None:
+    def _set_payload(self, payload: Any, /) -> None:
         """For the decoder of a transport's messages, before any handler has seen it."""
 
 @final
