@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::args::PUBLISH_NAMES;
 use crate::obj::{GilCell, R, Raised, Ref};
-use crate::{awaitable, many, message_type, pump_type, ready, waiting};
+use crate::{awaitable, many_type, message_type, pump_type, ready, waiting_type};
 
 static GLOBALS: GilCell<Option<Globals>> = GilCell::new(None);
 
@@ -117,11 +117,11 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
             current_task: asyncio.getattr("current_task")?.into(),
             running_loop: events.getattr("get_running_loop")?.into(),
             done_type: awaitable::build()?,
-            many_type: many::build()?,
+            many_type: many_type::build()?,
             message_type: message_type::build()?,
             pump_type: pump_type::build()?,
             ready_type: ready::build()?,
-            waiting_type: waiting::build()?,
+            waiting_type: waiting_type::build()?,
             no_headers: Ref::steal(ffi::PyDictProxy_New(Ref::steal(ffi::PyDict_New())?.as_ptr()))?,
             wake: crate::waker::function()?,
             exception: builtin(ffi::PyExc_Exception),

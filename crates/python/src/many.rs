@@ -1,6 +1,5 @@
 //! Many publishes in one call.
 
-use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use pyo3::ffi;
@@ -8,14 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
 use crate::args::{OPTION_COUNT, Object, Signature, occurred};
-use crate::awaitable::{Outcome, as_next, coroutine_like, thrown};
+use crate::awaitable::Outcome;
 use crate::globals::globals;
-use crate::obj::{
-    R, Raised, Ref, attached, guarded, guarded_object, is_exception, preserving, raise,
-    raise_object, taken, unraisable,
-};
+use crate::obj::{R, Raised, Ref, attached, is_exception, raise, raise_object, taken};
 use crate::publish::{self, Patience, Progress};
-use crate::rawtype::TypeBuilder;
 use crate::results::Results;
 use crate::route::Route;
 use crate::router::Router;
@@ -23,38 +18,25 @@ use crate::router::Router;
 /// A call with room for all may go on this long before it lets the loop run.
 const STRIDE: u32 = 1024;
 
-struct Many {
-    router: Ref,
-    items: Ref,
-    results: Results,
-    errors: Vec<(usize, Ref)>,
+pub(crate) struct Many {
+    pub(crate) router: Ref,
+    pub(crate) items: Ref,
+    pub(crate) results: Results,
+    pub(crate) errors: Vec<(usize, Ref)>,
     /// The last channel, its route, and the router's table it was found in.
-    last: Option<(Ref, Ref, u64)>,
+    pub(crate) last: Option<(Ref, Ref, u64)>,
     /// The awaitable of the item that has to wait.
-    current: Option<Ref>,
-    since_yield: u32,
-    must_yield: bool,
-    begun: bool,
-    over: bool,
+    pub(crate) current: Option<Ref>,
+    pub(crate) since_yield: u32,
+    pub(crate) must_yield: bool,
+    pub(crate) begun: bool,
+    pub(crate) over: bool,
 }
 
 #[repr(C)]
-struct ManyObject {
-    ob_base: ffi::PyObject,
-    many: Option<Box<Many>>,
-}
-
-pub(crate) fn build() -> R<Ref> {
-    coroutine_like(
-        TypeBuilder::new::<ManyObject>(c"neuralcore._native.PublishMany", c"Publishes in order."),
-        am_send,
-        next,
-    )
-    .collected(traverse, clear)
-    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
-    .no_args(c"close", c"close($self, /)\n--\n\n", close)
-    .build()
+pub(crate) struct ManyObject {
+    pub(crate) ob_base: ffi::PyObject,
+    pub(crate) many: Option<Box<Many>>,
 }
 
 /// `Router.publish_many(items)`.
@@ -84,13 +66,13 @@ pub(crate) fn start(router: &Ref, items: &Bound<'_, PyAny>) -> R<Ref> {
     }
 }
 
-enum Step {
+pub(crate) enum Step {
     Yield(Ref),
     Return(Ref),
 }
 
 impl Many {
-    fn advance(&mut self, mut input: Option<Ref>) -> R<Step> {
+    pub(crate) fn advance(&mut self, mut input: Option<Ref>) -> R<Step> {
         loop {
             if let Some(current) = self.current.take() {
                 match drive(&current, input.take()) {
@@ -128,14 +110,14 @@ impl Many {
         }
     }
 
-    fn pause(&mut self) -> Step {
+    pub(crate) fn pause(&mut self) -> Step {
         self.must_yield = false;
         self.since_yield = 0;
         Step::Yield(Ref::none())
     }
 
     /// One item: `(channel, payload[, priority[, options]])`.
-    fn publish(&mut self, item: Ref) -> R<Progress> {
+    pub(crate) fn publish(&mut self, item: Ref) -> R<Progress> {
         // SAFETY: the tuple keeps its items alive for the call.
         unsafe {
             let item = match ffi::PyTuple_CheckExact(item.as_ptr()) {
@@ -191,7 +173,7 @@ impl Many {
 
     /// Keeps the error of one item; what is no `Exception` stops everything.
     #[cold]
-    fn refused(&mut self, raised: Raised) -> R<()> {
+    pub(crate) fn refused(&mut self, raised: Raised) -> R<()> {
         let exception = taken(raised);
         if !is_exception(&exception, &globals().exception) {
             return Err(raise_object(exception));
@@ -201,7 +183,7 @@ impl Many {
         Ok(())
     }
 
-    fn answer(&mut self) -> R<Ref> {
+    pub(crate) fn answer(&mut self) -> R<Ref> {
         let py = attached();
         let results = std::mem::replace(&mut self.results, Results::new(0));
         let results = Bound::new(py, results)?;
@@ -219,7 +201,7 @@ impl Many {
 }
 
 /// The options of one item, sorted into `slots`; the dict that keeps them alive.
-unsafe fn mapping(options: Object, slots: &mut [Object; OPTION_COUNT]) -> R<Ref> {
+pub(crate) unsafe fn mapping(options: Object, slots: &mut [Object; OPTION_COUNT]) -> R<Ref> {
     let names = &globals().publish_names[2..];
     let signature = Signature { function: "publish_many", names, positional: 0, required: 0 };
     // SAFETY: a copy is ours, and its values live as long as it.
@@ -234,7 +216,7 @@ unsafe fn mapping(options: Object, slots: &mut [Object; OPTION_COUNT]) -> R<Ref>
 }
 
 /// What a path answered, as what can be driven.
-unsafe fn awaiting(awaitable: Ref) -> R<Progress> {
+pub(crate) unsafe fn awaiting(awaitable: Ref) -> R<Progress> {
     // SAFETY: reading the type of a live object.
     unsafe {
         let slots = (*ffi::Py_TYPE(awaitable.as_ptr())).tp_as_async;
@@ -247,7 +229,7 @@ unsafe fn awaiting(awaitable: Ref) -> R<Progress> {
     }
 }
 
-fn drive(iterator: &Ref, input: Option<Ref>) -> R<Step> {
+pub(crate) fn drive(iterator: &Ref, input: Option<Ref>) -> R<Step> {
     let value = input.unwrap_or_else(Ref::none);
     let mut result = ptr::null_mut();
     // SAFETY: both are live; the result is a new reference unless the call failed.
@@ -260,7 +242,7 @@ fn drive(iterator: &Ref, input: Option<Ref>) -> R<Step> {
     }
 }
 
-fn of<'a>(object: Object) -> R<&'a mut Many> {
+pub(crate) fn of<'a>(object: Object) -> R<&'a mut Many> {
     // SAFETY: CPython checked the type of self; a step that is under way keeps others out by `over`.
     let many = unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() };
     match many {
@@ -270,7 +252,7 @@ fn of<'a>(object: Object) -> R<&'a mut Many> {
 }
 
 /// Runs one step with everybody else kept out; it is over unless it yielded.
-fn step(object: Object, body: impl FnOnce(&mut Many) -> R<Step>) -> R<Step> {
+pub(crate) fn step(object: Object, body: impl FnOnce(&mut Many) -> R<Step>) -> R<Step> {
     let many = of(object)?;
     many.begun = true;
     many.over = true;
@@ -279,133 +261,4 @@ fn step(object: Object, body: impl FnOnce(&mut Many) -> R<Step>) -> R<Step> {
         many.over = false;
     }
     answer
-}
-
-unsafe extern "C" fn am_send(
-    object: Object,
-    value: Object,
-    result: *mut Object,
-) -> ffi::PySendResult {
-    guarded(ffi::PySendResult::PYGEN_ERROR, || {
-        // SAFETY: CPython's own arguments; `result` is writable.
-        unsafe {
-            let value = (!value.is_null()).then(|| Ref::borrow(value));
-            match step(object, |many| many.advance(value))? {
-                Step::Yield(yielded) => {
-                    *result = yielded.into_ptr();
-                    Ok(ffi::PySendResult::PYGEN_NEXT)
-                }
-                Step::Return(answer) => {
-                    *result = answer.into_ptr();
-                    Ok(ffi::PySendResult::PYGEN_RETURN)
-                }
-            }
-        }
-    })
-}
-
-unsafe extern "C" fn next(object: Object) -> Object {
-    let mut result = ptr::null_mut();
-    // SAFETY: as `am_send`.
-    unsafe {
-        let status = am_send(object, ptr::null_mut(), &mut result);
-        as_next(status, result)
-    }
-}
-
-/// Into the item that waits; its error is one item's error unless it is no `Exception`.
-unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> Object {
-    guarded_object(|| {
-        // SAFETY: CPython's own arguments.
-        let exception = taken(unsafe { thrown(args, nargs) });
-        let answer = step(object, |many| {
-            let Some(current) = many.current.take() else {
-                return Err(raise_object(exception));
-            };
-            match current.method(&globals().throw, &[exception.as_ptr()]) {
-                Ok(yielded) => {
-                    many.current = Some(current);
-                    Ok(Step::Yield(yielded))
-                }
-                Err(raised) => {
-                    match crate::step::stop_value(raised) {
-                        Ok(value) => many.results.push(Outcome::Object(value)),
-                        Err(raised) => many.refused(raised)?,
-                    }
-                    many.advance(None)
-                }
-            }
-        })?;
-        match answer {
-            Step::Yield(yielded) => Ok(yielded),
-            Step::Return(value) => {
-                Err(raise_object(globals().stop_iteration.call(&[value.as_ptr()])?))
-            }
-        }
-    })
-}
-
-unsafe extern "C" fn close(object: Object, _: Object) -> Object {
-    guarded_object(|| {
-        // SAFETY: CPython passes a live object.
-        let Some(many) = (unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() }) else {
-            return Ok(Ref::none());
-        };
-        many.begun = true;
-        many.over = true;
-        match many.current.take() {
-            Some(current) => current.method(&globals().close, &[]),
-            None => Ok(Ref::none()),
-        }
-    })
-}
-
-unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: the collector only reads; the first non-zero answer is handed on.
-    unsafe {
-        let answer = visit(ffi::Py_TYPE(object).cast(), arg);
-        if answer != 0 {
-            return answer;
-        }
-        let Some(many) = &(*object.cast::<ManyObject>()).many else { return 0 };
-        let errors = many.errors.iter().map(|(_, exception)| exception);
-        let last = many.last.iter().flat_map(|(channel, route, _)| [channel, route]);
-        let fixed = [&many.router, &many.items].into_iter();
-        for reference in fixed.chain(&many.current).chain(last).chain(errors) {
-            let answer = visit(reference.as_ptr(), arg);
-            if answer != 0 {
-                return answer;
-            }
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(object: Object) -> c_int {
-    // SAFETY: the fields are out of the object before any destructor runs.
-    unsafe {
-        let garbage = (*object.cast::<ManyObject>()).many.take();
-        drop(garbage);
-    }
-    0
-}
-
-unsafe extern "C" fn dealloc(object: Object) {
-    // SAFETY: the last reference is gone.
-    unsafe {
-        ffi::PyObject_GC_UnTrack(object.cast());
-        let unawaited =
-            (*object.cast::<ManyObject>()).many.as_ref().is_some_and(|many| !many.begun);
-        preserving(|| {
-            clear(object);
-            let text = c"publish_many was never awaited, so nothing was published";
-            let warning = globals().runtime_warning.as_ptr();
-            if unawaited && ffi::PyErr_WarnEx(warning, text.as_ptr(), 1) != 0 {
-                unraisable(Raised, ptr::null_mut());
-            }
-        });
-        let kind = ffi::Py_TYPE(object);
-        ffi::PyObject_GC_Del(object.cast());
-        ffi::Py_DECREF(kind.cast());
-    }
 }

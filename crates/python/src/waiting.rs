@@ -4,26 +4,23 @@
 //! withdraws: an awaitable that is thrown away gives back all it had.
 
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use neuralcore_bus::WorkerId;
 use neuralcore_bus::mailbox::Reserve;
 use pyo3::ffi;
 
-use crate::args::Object;
-use crate::awaitable::{Outcome, as_next, coroutine_like, thrown};
+use crate::awaitable::Outcome;
 use crate::globals::globals;
-use crate::mailbox::{Mailbox, Ticket};
-use crate::obj::{
-    GilCell, R, Raised, Ref, guarded, guarded_object, preserving, raise_object, taken, unraisable,
-};
-use crate::publish::{self, Parcel, Progress};
-use crate::rawtype::TypeBuilder;
+use crate::mailbox::Mailbox;
+use crate::obj::{GilCell, R, Raised, Ref, raise_object, taken, unraisable};
+use crate::parcel::{self, Parcel};
+use crate::publish::{self, Progress};
 use crate::route::Route;
+use crate::ticket::Ticket;
 use crate::waker::Waker;
 
-enum Status {
+pub(crate) enum Status {
     Pending(Parcel),
     Done(Outcome),
     Failed(Ref),
@@ -38,22 +35,22 @@ pub(crate) struct Begun {
     pub(crate) dropped: bool,
 }
 
-struct Waiting {
-    route: Ref,
-    targets: Vec<Ref>,
-    begun: Begun,
+pub(crate) struct Waiting {
+    pub(crate) route: Ref,
+    pub(crate) targets: Vec<Ref>,
+    pub(crate) begun: Begun,
     /// The mailbox and worker whose handler published.
-    worker: Option<(usize, WorkerId)>,
-    status: Status,
-    waker: Option<Waker>,
-    awaited: bool,
+    pub(crate) worker: Option<(usize, WorkerId)>,
+    pub(crate) status: Status,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) awaited: bool,
 }
 
 #[repr(C)]
 pub(crate) struct WaitingObject {
-    ob_base: ffi::PyObject,
+    pub(crate) ob_base: ffi::PyObject,
     /// None once the collector has cleared it.
-    waiting: Option<Waiting>,
+    pub(crate) waiting: Option<Waiting>,
 }
 
 impl Ticket {
@@ -61,26 +58,10 @@ impl Ticket {
     ///
     /// # Safety
     /// The ticket is among a mailbox's waiters, and no other borrow of the publish is changed meanwhile.
-    unsafe fn as_waiting(&self) -> Option<&Waiting> {
+    pub(crate) unsafe fn as_waiting(&self) -> Option<&Waiting> {
         // SAFETY: by contract; a probe is never left waiting.
         unsafe { (*self.address().cast::<WaitingObject>()).waiting.as_ref() }
     }
-}
-
-pub(crate) fn build() -> R<Ref> {
-    coroutine_like(
-        TypeBuilder::new::<WaitingObject>(
-            c"neuralcore._native.WaitingPublish",
-            c"A publish that waits for room.",
-        ),
-        am_send,
-        next,
-    )
-    .collected(traverse, clear)
-    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
-    .no_args(c"close", c"close($self, /)\n--\n\n", close)
-    .build()
 }
 
 /// Waits for one mailbox.
@@ -127,7 +108,7 @@ pub(crate) fn resume(route: &Ref, targets: Vec<Ref>, parcel: Parcel, begun: Begu
 }
 
 #[allow(clippy::mut_from_ref)]
-fn of(object: &Ref) -> &mut Waiting {
+pub(crate) fn of(object: &Ref) -> &mut Waiting {
     // SAFETY: the object is a waiting publish; a cleared one has no references left that could get here.
     unsafe {
         let waiting = &mut (*object.as_ptr().cast::<WaitingObject>()).waiting;
@@ -135,12 +116,12 @@ fn of(object: &Ref) -> &mut Waiting {
     }
 }
 
-fn abandon(waiting: Waiting) {
-    publish::give_back(&waiting.targets, &waiting.begun.reserved);
+pub(crate) fn abandon(waiting: Waiting) {
+    parcel::give_back(&waiting.targets, &waiting.begun.reserved);
 }
 
 /// Takes slots until one is missing; with all of them hands the message over.
-fn advance(object: &Ref) {
+pub(crate) fn advance(object: &Ref) {
     if given_up(object) {
         // SAFETY: the object is live.
         return unsafe { cancel(object.as_ptr()) };
@@ -171,7 +152,7 @@ fn advance(object: &Ref) {
         let reserved = std::mem::take(&mut waiting.begun.reserved);
         let route = Route::of(&waiting.route);
         let outcome =
-            publish::hand_over(route, &waiting.targets, &reserved, waiting.begun.dropped, parcel);
+            parcel::hand_over(route, &waiting.targets, &reserved, waiting.begun.dropped, parcel);
         of(object).status = match outcome {
             Ok(outcome) => Status::Done(outcome),
             Err(raised) => Status::Failed(taken(raised)),
@@ -181,7 +162,7 @@ fn advance(object: &Ref) {
 }
 
 /// Whether the handlers that wait here, this one among them, hold every slot themselves, so that none can come free.
-fn starved(object: &Ref) -> bool {
+pub(crate) fn starved(object: &Ref) -> bool {
     let waiting = of(object);
     let mailbox = Mailbox::of(&waiting.targets[waiting.begun.next]);
     let mut workers = Vec::new();
@@ -204,7 +185,7 @@ fn starved(object: &Ref) -> bool {
 }
 
 /// Whether the publisher's task was cancelled and only has not heard of it yet.
-fn given_up(object: &Ref) -> bool {
+pub(crate) fn given_up(object: &Ref) -> bool {
     let Some(waker) = of(object).waker.clone() else { return false };
     let cancelled = waker.future.method(&globals().cancelled, &[]).and_then(|it| it.truthy());
     cancelled.unwrap_or_else(|raised| {
@@ -213,18 +194,18 @@ fn given_up(object: &Ref) -> bool {
     })
 }
 
-fn fail(object: &Ref, kind: &str) {
+pub(crate) fn fail(object: &Ref, kind: &str) {
     let waiting = of(object);
     if let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) {
         let reserved = std::mem::take(&mut waiting.begun.reserved);
-        publish::give_back(&waiting.targets, &reserved);
-        let raised = publish::refused(Route::of(&waiting.route), kind, parcel);
+        parcel::give_back(&waiting.targets, &reserved);
+        let raised = parcel::refused(Route::of(&waiting.route), kind, parcel);
         of(object).status = Status::Failed(taken(raised));
         notify(object);
     }
 }
 
-fn notify(object: &Ref) {
+pub(crate) fn notify(object: &Ref) {
     if let Some(waker) = of(object).waker.take() {
         waker.wake();
     }
@@ -243,7 +224,7 @@ pub(crate) fn granted(ticket: Option<Ticket>) {
 }
 
 #[cold]
-fn grant(object: Ref) {
+pub(crate) fn grant(object: Ref) {
     // SAFETY: the borrows end with their statements.
     unsafe {
         GRANTED.get().push_back(object);
@@ -257,7 +238,7 @@ fn grant(object: Ref) {
     }
 }
 
-fn proceed(object: &Ref) {
+pub(crate) fn proceed(object: &Ref) {
     let waiting = of(object);
     waiting.begun.reserved.push(waiting.begun.next);
     waiting.begun.next += 1;
@@ -266,7 +247,7 @@ fn proceed(object: &Ref) {
         // Cancelled between the grant and now: `cancel` could not give this slot back.
         _ => {
             let reserved = std::mem::take(&mut waiting.begun.reserved);
-            publish::give_back(&waiting.targets, &reserved);
+            parcel::give_back(&waiting.targets, &reserved);
         }
     }
 }
@@ -293,7 +274,7 @@ pub(crate) fn closed(ticket: Ticket) {
 }
 
 /// Gives back all that a publish which has not happened holds.
-unsafe fn cancel(object: *mut ffi::PyObject) {
+pub(crate) unsafe fn cancel(object: *mut ffi::PyObject) {
     // SAFETY: the object is live or in its destructor.
     let Some(waiting) = (unsafe { (*object.cast::<WaitingObject>()).waiting.as_mut() }) else {
         return;
@@ -306,138 +287,6 @@ unsafe fn cancel(object: *mut ffi::PyObject) {
         Mailbox::of(target).core.cancel(|ticket| ticket.is(object));
     }
     let reserved = std::mem::take(&mut waiting.begun.reserved);
-    publish::give_back(&waiting.targets, &reserved);
+    parcel::give_back(&waiting.targets, &reserved);
     drop(status);
-}
-
-unsafe extern "C" fn am_send(object: Object, _: Object, result: *mut Object) -> ffi::PySendResult {
-    guarded(ffi::PySendResult::PYGEN_ERROR, || {
-        // SAFETY: the object is live for the call.
-        let object = unsafe { Ref::borrow(object) };
-        let (status, value) = step(&object)?;
-        // SAFETY: `result` is writable.
-        unsafe { *result = value.into_ptr() };
-        Ok(status)
-    })
-}
-
-fn step(object: &Ref) -> R<(ffi::PySendResult, Ref)> {
-    let waiting = of(object);
-    waiting.awaited = true;
-    match std::mem::replace(&mut waiting.status, Status::Over) {
-        Status::Done(outcome) => {
-            let value = outcome.value();
-            waiting.status = Status::Done(outcome);
-            Ok((ffi::PySendResult::PYGEN_RETURN, value?))
-        }
-        Status::Failed(exception) => Err(raise_object(exception)),
-        Status::Over => Err(crate::obj::raise(
-            &globals().runtime_error,
-            "this publish was cancelled or has already failed",
-        )),
-        pending => {
-            waiting.status = pending;
-            let waker = Waker::new()?;
-            let future = waker.yielded()?;
-            let old = of(object).waker.replace(waker);
-            drop(old);
-            Ok((ffi::PySendResult::PYGEN_NEXT, future))
-        }
-    }
-}
-
-unsafe extern "C" fn next(object: Object) -> Object {
-    let mut result = ptr::null_mut();
-    // SAFETY: as `am_send`.
-    unsafe {
-        let status = am_send(object, ptr::null_mut(), &mut result);
-        as_next(status, result)
-    }
-}
-
-unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> Object {
-    guarded_object(|| {
-        // SAFETY: CPython's own arguments.
-        unsafe {
-            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
-            cancel(object);
-            Err(thrown(args, nargs))
-        }
-    })
-}
-
-unsafe extern "C" fn close(object: Object, _: Object) -> Object {
-    guarded_object(|| {
-        // SAFETY: CPython passes a live object.
-        unsafe {
-            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
-            cancel(object);
-        }
-        Ok(Ref::none())
-    })
-}
-
-unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: the collector only reads; the first non-zero answer is handed on.
-    unsafe {
-        let kind = ffi::Py_TYPE(object).cast();
-        let answer = visit(kind, arg);
-        if answer != 0 {
-            return answer;
-        }
-        let Some(waiting) = &(*object.cast::<WaitingObject>()).waiting else { return 0 };
-        let mut answer = 0;
-        let mut see = |reference: &Ref| {
-            answer = visit(reference.as_ptr(), arg);
-            answer == 0
-        };
-        let _ = see(&waiting.route)
-            && waiting.targets.iter().all(&mut see)
-            && waiting.waker.iter().flat_map(Waker::references).all(&mut see)
-            && match &waiting.status {
-                Status::Pending(parcel) => parcel.entry.traverse(&mut see),
-                Status::Failed(exception) => see(exception),
-                Status::Done(_) | Status::Over => true,
-            };
-        answer
-    }
-}
-
-unsafe extern "C" fn clear(object: Object) -> c_int {
-    // SAFETY: what is dropped is out of the object before any destructor runs.
-    unsafe {
-        cancel(object);
-        let garbage = (*object.cast::<WaitingObject>()).waiting.take();
-        drop(garbage);
-    }
-    0
-}
-
-unsafe extern "C" fn dealloc(object: Object) {
-    // SAFETY: the last reference is gone; a mailbox that knows the pointer forgets it in `clear`.
-    unsafe {
-        ffi::PyObject_GC_UnTrack(object.cast());
-        let unawaited = (*object.cast::<WaitingObject>()).waiting.as_ref().is_some_and(|waiting| {
-            !waiting.awaited && matches!(waiting.status, Status::Pending(_))
-        });
-        preserving(|| {
-            clear(object);
-            if unawaited {
-                warn();
-            }
-        });
-        let kind = ffi::Py_TYPE(object);
-        ffi::PyObject_GC_Del(object.cast());
-        ffi::Py_DECREF(kind.cast());
-    }
-}
-
-fn warn() {
-    let text = c"a publish that waits for room was never awaited, so it has not happened";
-    // SAFETY: a warning turned into an error has nobody to go to but the unraisable hook.
-    unsafe {
-        if ffi::PyErr_WarnEx(globals().runtime_warning.as_ptr(), text.as_ptr(), 1) != 0 {
-            unraisable(Raised, ptr::null_mut());
-        }
-    }
 }

@@ -1,0 +1,170 @@
+//! The Python face of a publish that waits: an awaitable that gives back what it had when it is thrown away.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use pyo3::ffi;
+
+use crate::args::Object;
+use crate::awaitable::{as_next, coroutine_like, thrown};
+use crate::globals::globals;
+use crate::obj::{R, Raised, Ref, guarded, guarded_object, preserving, raise_object, unraisable};
+use crate::rawtype::TypeBuilder;
+use crate::waiting::{Status, WaitingObject, cancel, of};
+use crate::waker::Waker;
+
+pub(crate) fn build() -> R<Ref> {
+    coroutine_like(
+        TypeBuilder::new::<WaitingObject>(
+            c"neuralcore._native.WaitingPublish",
+            c"A publish that waits for room.",
+        ),
+        am_send,
+        next,
+    )
+    .collected(traverse, clear)
+    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+    .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
+    .no_args(c"close", c"close($self, /)\n--\n\n", close)
+    .build()
+}
+
+pub(crate) unsafe extern "C" fn am_send(
+    object: Object,
+    _: Object,
+    result: *mut Object,
+) -> ffi::PySendResult {
+    guarded(ffi::PySendResult::PYGEN_ERROR, || {
+        // SAFETY: the object is live for the call.
+        let object = unsafe { Ref::borrow(object) };
+        let (status, value) = step(&object)?;
+        // SAFETY: `result` is writable.
+        unsafe { *result = value.into_ptr() };
+        Ok(status)
+    })
+}
+
+pub(crate) fn step(object: &Ref) -> R<(ffi::PySendResult, Ref)> {
+    let waiting = of(object);
+    waiting.awaited = true;
+    match std::mem::replace(&mut waiting.status, Status::Over) {
+        Status::Done(outcome) => {
+            let value = outcome.value();
+            waiting.status = Status::Done(outcome);
+            Ok((ffi::PySendResult::PYGEN_RETURN, value?))
+        }
+        Status::Failed(exception) => Err(raise_object(exception)),
+        Status::Over => Err(crate::obj::raise(
+            &globals().runtime_error,
+            "this publish was cancelled or has already failed",
+        )),
+        pending => {
+            waiting.status = pending;
+            let waker = Waker::new()?;
+            let future = waker.yielded()?;
+            let old = of(object).waker.replace(waker);
+            drop(old);
+            Ok((ffi::PySendResult::PYGEN_NEXT, future))
+        }
+    }
+}
+
+pub(crate) unsafe extern "C" fn next(object: Object) -> Object {
+    let mut result = ptr::null_mut();
+    // SAFETY: as `am_send`.
+    unsafe {
+        let status = am_send(object, ptr::null_mut(), &mut result);
+        as_next(status, result)
+    }
+}
+
+pub(crate) unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython's own arguments.
+        unsafe {
+            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
+            cancel(object);
+            Err(thrown(args, nargs))
+        }
+    })
+}
+
+pub(crate) unsafe extern "C" fn close(object: Object, _: Object) -> Object {
+    guarded_object(|| {
+        // SAFETY: CPython passes a live object.
+        unsafe {
+            (*object.cast::<WaitingObject>()).waiting.iter_mut().for_each(|w| w.awaited = true);
+            cancel(object);
+        }
+        Ok(Ref::none())
+    })
+}
+
+pub(crate) unsafe extern "C" fn traverse(
+    object: Object,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: the collector only reads; the first non-zero answer is handed on.
+    unsafe {
+        let kind = ffi::Py_TYPE(object).cast();
+        let answer = visit(kind, arg);
+        if answer != 0 {
+            return answer;
+        }
+        let Some(waiting) = &(*object.cast::<WaitingObject>()).waiting else { return 0 };
+        let mut answer = 0;
+        let mut see = |reference: &Ref| {
+            answer = visit(reference.as_ptr(), arg);
+            answer == 0
+        };
+        let _ = see(&waiting.route)
+            && waiting.targets.iter().all(&mut see)
+            && waiting.waker.iter().flat_map(Waker::references).all(&mut see)
+            && match &waiting.status {
+                Status::Pending(parcel) => parcel.entry.traverse(&mut see),
+                Status::Failed(exception) => see(exception),
+                Status::Done(_) | Status::Over => true,
+            };
+        answer
+    }
+}
+
+pub(crate) unsafe extern "C" fn clear(object: Object) -> c_int {
+    // SAFETY: what is dropped is out of the object before any destructor runs.
+    unsafe {
+        cancel(object);
+        let garbage = (*object.cast::<WaitingObject>()).waiting.take();
+        drop(garbage);
+    }
+    0
+}
+
+pub(crate) unsafe extern "C" fn dealloc(object: Object) {
+    // SAFETY: the last reference is gone; a mailbox that knows the pointer forgets it in `clear`.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let unawaited = (*object.cast::<WaitingObject>()).waiting.as_ref().is_some_and(|waiting| {
+            !waiting.awaited && matches!(waiting.status, Status::Pending(_))
+        });
+        preserving(|| {
+            clear(object);
+            if unawaited {
+                warn();
+            }
+        });
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+pub(crate) fn warn() {
+    let text = c"a publish that waits for room was never awaited, so it has not happened";
+    // SAFETY: a warning turned into an error has nobody to go to but the unraisable hook.
+    unsafe {
+        if ffi::PyErr_WarnEx(globals().runtime_warning.as_ptr(), text.as_ptr(), 1) != 0 {
+            unraisable(Raised, ptr::null_mut());
+        }
+    }
+}
