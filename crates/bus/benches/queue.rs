@@ -1,97 +1,156 @@
-//! What does one push and one pop cost on one core, behind the lock that makes the queue shareable?
+//! What do one push and one pop cost on one core, behind the lock that makes the queue shareable?
+//!
+//! The peers that keep priorities are a `BinaryHeap` with a counter for the order and a `BTreeMap` of rings; the
+//! channels keep none and are here as a measure.
+
+mod support;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hint::black_box;
 use std::sync::mpsc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_queue::SegQueue;
 use neuralcore_bus::PriorityQueue;
-use parking_lot::Mutex;
+use neuralcore_bus::lock::Mutex;
+use support::ThreadTime;
 
-/// As large as a message of the bus.
-type Item = [u64; 4];
-
-fn pairs(c: &mut Criterion) {
-    let mut group = c.benchmark_group("queue");
-    group.throughput(Throughput::Elements(1));
-    let bare = std::cell::RefCell::new(PriorityQueue::<Item>::new());
-    group.bench_function("bare", |b| {
-        b.iter(|| {
-            bare.borrow_mut().push_back(black_box(50), black_box([1; 4]));
-            bare.borrow_mut().pop()
-        });
-    });
-    let ours = Mutex::new(PriorityQueue::<Item>::new());
-    group.bench_function("PriorityQueue", |b| {
-        b.iter(|| {
-            ours.lock().push_back(black_box(50), black_box([1; 4]));
-            ours.lock().pop()
-        });
-    });
-    let lock = Mutex::new(0u64);
-    group.bench_function("lock only", |b| {
-        b.iter(|| {
-            *lock.lock() += black_box(1);
-            *lock.lock() -= black_box(1);
-        });
-    });
-    let lock = std::sync::Mutex::new(0u64);
-    group.bench_function("std lock only", |b| {
-        b.iter(|| {
-            *lock.lock().unwrap() += black_box(1);
-            *lock.lock().unwrap() -= black_box(1);
-        });
-    });
-    let heap = Mutex::new((0u64, BinaryHeap::<Reverse<(i64, u64, Item)>>::new()));
-    group.bench_function("BinaryHeap", |b| {
-        b.iter(|| {
-            {
-                let mut heap = heap.lock();
-                heap.0 += 1;
-                let entry = Reverse((black_box(50), heap.0, black_box([1; 4])));
-                heap.1.push(entry);
-            }
-            heap.lock().1.pop()
-        });
-    });
-    let map = Mutex::new(BTreeMap::<i64, VecDeque<Item>>::new());
-    group.bench_function("BTreeMap", |b| {
-        b.iter(|| {
-            map.lock().entry(black_box(50)).or_default().push_back(black_box([1; 4]));
-            let mut map = map.lock();
-            let mut first = map.first_entry().unwrap();
-            let item = first.get_mut().pop_front();
-            if first.get().is_empty() {
-                first.remove();
-            }
-            item
-        });
-    });
-    let seg = SegQueue::<Item>::new();
-    group.bench_function("SegQueue", |b| {
-        b.iter(|| {
-            seg.push(black_box([1; 4]));
-            seg.pop()
-        });
-    });
-    let (tx, rx) = crossbeam_channel::unbounded::<Item>();
-    group.bench_function("crossbeam_channel", |b| {
-        b.iter(|| {
-            tx.send(black_box([1; 4])).unwrap();
-            rx.try_recv()
-        });
-    });
-    let (tx, rx) = mpsc::channel::<Item>();
-    group.bench_function("mpsc", |b| {
-        b.iter(|| {
-            tx.send(black_box([1; 4])).unwrap();
-            rx.try_recv()
-        });
-    });
-    group.finish();
+/// What the peers have in common. All can be shared between threads.
+trait Queue {
+    fn push(&self, rank: i64, item: u64);
+    fn pop(&self) -> Option<u64>;
 }
 
-criterion_group!(benches, pairs);
+impl Queue for Mutex<PriorityQueue<u64>> {
+    #[inline]
+    fn push(&self, rank: i64, item: u64) {
+        self.lock().push_back(rank, item);
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        self.lock().pop().map(|(_, item)| item)
+    }
+}
+
+impl Queue for parking_lot::Mutex<PriorityQueue<u64>> {
+    #[inline]
+    fn push(&self, rank: i64, item: u64) {
+        self.lock().push_back(rank, item);
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        self.lock().pop().map(|(_, item)| item)
+    }
+}
+
+/// A heap keeps no order among equals: the entries are numbered.
+type Heap = (u64, BinaryHeap<Reverse<(i64, u64, u64)>>);
+
+impl Queue for parking_lot::Mutex<Heap> {
+    #[inline]
+    fn push(&self, rank: i64, item: u64) {
+        let (entered, heap) = &mut *self.lock();
+        *entered += 1;
+        heap.push(Reverse((rank, *entered, item)));
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        self.lock().1.pop().map(|Reverse((_, _, item))| item)
+    }
+}
+
+impl Queue for parking_lot::Mutex<BTreeMap<i64, VecDeque<u64>>> {
+    #[inline]
+    fn push(&self, rank: i64, item: u64) {
+        self.lock().entry(rank).or_default().push_back(item);
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        let mut map = self.lock();
+        let mut first = map.first_entry()?;
+        let item = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        item
+    }
+}
+
+impl Queue for SegQueue<u64> {
+    #[inline]
+    fn push(&self, _: i64, item: u64) {
+        SegQueue::push(self, item);
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        SegQueue::pop(self)
+    }
+}
+
+impl Queue for (crossbeam_channel::Sender<u64>, crossbeam_channel::Receiver<u64>) {
+    #[inline]
+    fn push(&self, _: i64, item: u64) {
+        self.0.send(item).unwrap();
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        self.1.try_recv().ok()
+    }
+}
+
+impl Queue for (mpsc::Sender<u64>, mpsc::Receiver<u64>) {
+    #[inline]
+    fn push(&self, _: i64, item: u64) {
+        self.0.send(item).unwrap();
+    }
+    #[inline]
+    fn pop(&self) -> Option<u64> {
+        self.1.try_recv().ok()
+    }
+}
+
+const RANKS: [i64; 5] = [0, 25, 50, 75, 100];
+
+fn pairs<Q: Queue>(group: &mut BenchmarkGroup<'_, ThreadTime>, name: &str, backlog: u64, queue: Q) {
+    let mut turn = 0;
+    let mut rank = move || {
+        turn = (turn + 1) % RANKS.len();
+        RANKS[turn]
+    };
+    (0..backlog).for_each(|item| queue.push(rank(), item));
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            queue.push(black_box(rank()), black_box(1));
+            queue.pop()
+        });
+    });
+    let left = std::iter::from_fn(|| queue.pop()).count() as u64;
+    assert_eq!(left, backlog, "a pair leaves nothing behind");
+}
+
+fn queues(c: &mut Criterion<ThreadTime>) {
+    for (name, backlog) in [("empty", 0), ("backlog of 10,000", 10_000)] {
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Elements(1));
+        pairs(&mut group, "ours", backlog, Mutex::new(PriorityQueue::new()));
+        let parking = parking_lot::Mutex::new(PriorityQueue::new());
+        pairs(&mut group, "ours in parking_lot", backlog, parking);
+        let heap = parking_lot::Mutex::new((0, BinaryHeap::new()));
+        pairs(&mut group, "BinaryHeap", backlog, heap);
+        let map = parking_lot::Mutex::new(BTreeMap::<_, VecDeque<_>>::new());
+        pairs(&mut group, "BTreeMap", backlog, map);
+        pairs(&mut group, "SegQueue, no priorities", backlog, SegQueue::new());
+        let channel = crossbeam_channel::unbounded();
+        pairs(&mut group, "crossbeam_channel, no priorities", backlog, channel);
+        pairs(&mut group, "mpsc, no priorities", backlog, mpsc::channel());
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = support::criterion();
+    targets = queues
+}
 criterion_main!(benches);

@@ -289,3 +289,97 @@ fn link<T>(parked: &mut Ranked<Parked<T>>, lane: &mut Lane, handle: Handle) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(places: &[(&str, i64, i64)]) -> Keys<i64> {
+        let mut keys = Keys::new();
+        for &(key, rank, position) in places {
+            let key = keys.hash(key);
+            keys.hold(key, Holder::InFlight);
+            keys.park(key, (rank, position), position);
+        }
+        keys
+    }
+
+    fn free(keys: &mut Keys<i64>, key: &str) {
+        keys.free(keys.hash(key));
+    }
+
+    #[test]
+    fn what_is_parked_waits_for_its_key() {
+        let mut keys = parked(&[("a", 5, 1), ("b", 5, 2), ("a", 5, 3)]);
+        assert_eq!(keys.peek(), None);
+        free(&mut keys, "b");
+        assert_eq!(keys.take(), Some((5, 2)));
+        assert_eq!(keys.take(), None, "the key is in flight with it");
+        free(&mut keys, "a");
+        assert_eq!(keys.peek(), Some((5, 1)));
+        assert_eq!(keys.take(), Some((5, 1)));
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn the_first_of_all_free_keys_is_next() {
+        let mut keys = parked(&[("a", 9, 1), ("b", 5, 2), ("c", 5, 3), ("a", 1, 4)]);
+        ["c", "b", "a"].iter().for_each(|key| free(&mut keys, key));
+        let order: Vec<_> = std::iter::from_fn(|| keys.take()).collect();
+        assert_eq!(order, [(1, 4), (5, 2), (5, 3)]);
+    }
+
+    #[test]
+    fn a_key_that_is_taken_elsewhere_is_no_longer_next() {
+        let mut keys = parked(&[("a", 5, 1)]);
+        free(&mut keys, "a");
+        keys.hold(keys.hash("a"), Holder::InFlight);
+        assert_eq!(keys.peek(), None);
+        free(&mut keys, "a");
+        assert_eq!(keys.take(), Some((5, 1)));
+    }
+
+    #[test]
+    fn the_holder_itself_may_pass() {
+        let mut keys = Keys::<()>::new();
+        let key = keys.hash("a");
+        assert!(!keys.blocks(key, 1));
+        keys.hold(key, Holder::Delayed);
+        assert!(keys.blocks(key, 1));
+        keys.hold(key, Holder::Queued(1));
+        assert!(!keys.blocks(key, 1) && keys.blocks(key, 2));
+        keys.removed(key, 2);
+        assert!(keys.blocks(key, 2));
+        keys.removed(key, 1);
+        assert!(!keys.blocks(key, 2));
+    }
+
+    #[test]
+    fn the_oldest_of_the_least_urgent_rank_is_evicted() {
+        let mut keys = parked(&[("a", 9, 2), ("b", 9, 1), ("b", 5, 0), ("a", 9, 3)]);
+        free(&mut keys, "a");
+        let evicted = |keys: &mut Keys<i64>| {
+            let place = keys.peek_evict();
+            assert_eq!(place, keys.evict());
+            place.map(|(_, position)| position)
+        };
+        assert_eq!(evicted(&mut keys), Some(1));
+        assert_eq!(evicted(&mut keys), Some(2));
+        assert_eq!(keys.take(), Some((9, 3)), "the next of a free key is announced");
+        assert_eq!(evicted(&mut keys), Some(0));
+        assert_eq!(evicted(&mut keys), None);
+    }
+
+    #[test]
+    fn one_that_was_given_back_is_before_the_others() {
+        let mut keys = parked(&[("a", 5, 1), ("a", 5, 2), ("a", 5, -1), ("a", 5, -2)]);
+        let mut order = Vec::new();
+        free(&mut keys, "a");
+        while let Some((_, position)) = keys.take() {
+            order.push(position);
+            free(&mut keys, "a");
+        }
+        assert_eq!(order, [-2, -1, 1, 2]);
+        assert!(keys.keys.is_empty(), "a free key that nobody waits for is forgotten");
+    }
+}

@@ -1,7 +1,7 @@
 //! The core of the bus: a bounded priority mailbox, the router in front of it, and the small parts they need.
 //!
 //! Nothing here knows of Python, of tasks or of payloads: a mailbox holds items of any type and answers whom to wake.
-//! No item is dropped and no caller's code runs while a lock is held.
+//! No item is dropped while a lock is held; the few callbacks that run under one say so.
 
 #![deny(unsafe_code)]
 #![deny(missing_docs)]

@@ -143,3 +143,60 @@ impl Workers {
         self.workers.get(id as usize).map_or(Mode::Gone, |worker| worker.mode)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_that_rested_last_is_chosen() {
+        let mut workers = Workers::new();
+        let [a, b] = [workers.join(), workers.join()];
+        workers.set(a, Mode::Idle);
+        assert!(!workers.resting(), "b is active");
+        workers.set(b, Mode::Idle);
+        assert!(workers.resting());
+        assert_eq!(workers.choose(), Some(b));
+        assert!(!workers.resting());
+        assert_eq!(workers.choose_all(), [a]);
+        assert_eq!(workers.choose(), None);
+    }
+
+    #[test]
+    fn one_that_is_away_does_not_count() {
+        let mut workers = Workers::new();
+        let [a, b] = [workers.join(), workers.join()];
+        workers.set(a, Mode::Idle);
+        workers.set(b, Mode::Away);
+        assert!(workers.resting());
+        workers.set(a, Mode::Away);
+        assert!(!workers.resting());
+        assert_eq!(workers.choose(), None);
+    }
+
+    #[test]
+    fn an_id_is_used_again_after_leaving() {
+        let mut workers = Workers::new();
+        let [a, b] = [workers.join(), workers.join()];
+        assert_ne!(a, b);
+        assert!(!workers.leave(a) && !workers.leave(a));
+        assert_eq!((workers.join(), workers.joined()), (a, 2));
+    }
+
+    #[test]
+    fn one_worker_must_stay_free() {
+        let mut workers = Workers::new();
+        let [a, b] = [workers.join(), workers.join()];
+        assert!(workers.block(a) && workers.block(a));
+        assert!(!workers.block(b));
+        workers.unblock(a);
+        assert_eq!(workers.blocked(), 1, "it waits twice");
+        workers.unblock(a);
+        workers.unblock(a);
+        assert_eq!(workers.blocked(), 0);
+        assert!(workers.block(b));
+        assert!(workers.leave(b), "it still waited");
+        assert!(!workers.block(a), "it is alone now");
+        assert!(workers.block(b), "who has left drains nothing");
+    }
+}

@@ -125,9 +125,17 @@ impl<T: Keyed, W> State<T, W> {
         self.back
     }
 
-    /// Queues at the back. What `take` would park at once is parked here, so that it wakes nobody in vain.
     #[inline]
     pub(super) fn queue_at(&mut self, rank: i64, position: i64, item: T) {
+        if self.keys.is_some() && item.key().is_some() {
+            return self.queue_by_key(rank, position, item);
+        }
+        self.queue.push_back(rank, Entry { position, item });
+    }
+
+    /// Parks what `take` would park at once, so that it wakes nobody in vain.
+    #[inline(never)]
+    fn queue_by_key(&mut self, rank: i64, position: i64, item: T) {
         if let (Some(keys), Some(key)) = (&mut self.keys, item.key()) {
             let key = keys.hash(key);
             if self.queue.is_empty_at(rank) && keys.blocks(key, position) {

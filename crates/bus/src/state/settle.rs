@@ -17,19 +17,31 @@ impl<T: Keyed, W> State<T, W> {
 
     #[inline]
     fn next(&mut self) -> Option<(i64, T)> {
+        if self.keys.is_some() {
+            return self.next_by_key();
+        }
+        let (rank, entry) = self.queue.pop()?;
+        if entry.item.key().is_some() {
+            self.keys = Some(Box::new(Keys::new()));
+            self.hold_key(&entry.item, Holder::InFlight);
+        }
+        Some((rank, entry.item))
+    }
+
+    /// Once keys are in use, what is parked may be before what is queued, and what is queued may have to be parked.
+    #[inline(never)]
+    fn next_by_key(&mut self) -> Option<(i64, T)> {
+        let keys = self.keys.as_mut()?;
         loop {
-            if let Some(keys) = &mut self.keys {
-                let queued = self.queue.peek().map(|(rank, entry)| (rank, entry.position));
-                let parked = keys.peek();
-                if parked.is_some_and(|parked| queued.is_none_or(|queued| parked < queued)) {
-                    return keys.take();
-                }
+            let queued = self.queue.peek().map(|(rank, entry)| (rank, entry.position));
+            let parked = keys.peek();
+            if parked.is_some_and(|parked| queued.is_none_or(|queued| parked < queued)) {
+                return keys.take();
             }
             let (rank, entry) = self.queue.pop()?;
             let Some(key) = entry.item.key() else {
                 return Some((rank, entry.item));
             };
-            let keys = self.keys.get_or_insert_with(|| Box::new(Keys::new()));
             let key = keys.hash(key);
             if !keys.blocks(key, entry.position) {
                 keys.hold(key, Holder::InFlight);
