@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neuralcore.fallback.mailbox import Mailbox
-    from neuralcore.fallback.message import Message
-    from neuralcore.fallback.reservation import Reservation
-    from neuralcore.fallback.waker import Waker
 
-__all__ = ["Effects"]
+__all__ = ["After", "Effects", "run"]
+
+After = list[Callable[[], object]]
+"""Steps to take when the lock is free: whatever calls into the application, a loop or another mailbox."""
 
 
 class Effects:
-    """Holds the lock in its body; what was collected there is done after it, without the lock."""
+    """Holds the lock in its body; what was collected there is done after it."""
 
-    __slots__ = ("_mailbox", "_steps")
+    __slots__ = ("_after", "_mailbox")
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._steps: list[Callable[[], None]] = []
+        self._after: After = []
 
-    def __enter__(self) -> Effects:
+    def __enter__(self) -> After:
         self._mailbox._lock.acquire()
-        return self
+        return self._after
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._mailbox._lock.release()
-        if kind is None:
-            for step in self._steps:
-                step()
+        if kind is None and self._after:
+            run(self._after)
 
-    def wake(self, wakers: Iterable[Waker], work: bool = True) -> None:
-        for waker in wakers:
-            self._steps.append(partial(self._mailbox._wake, waker, work))
 
-    def grant(self, reservations: Iterable[Reservation]) -> None:
-        for reservation in reservations:
-            self._steps.append(partial(reservation.granted, self._mailbox))
-
-    def try_again(self, reservations: Iterable[Reservation]) -> None:
-        self._steps += [reservation.again for reservation in reservations]
-
-    def refuse(self, reservations: Iterable[Reservation]) -> None:
-        self._steps += [reservation.closed for reservation in reservations]
-
-    def announce(self, due_ns: int | None) -> None:
-        if due_ns is not None:
-            self._steps.append(partial(self._mailbox.settler.due, self._mailbox, due_ns))
-
-    def expire(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            self._steps.append(partial(self._mailbox.settler.expired, message))
+def run(after: After) -> None:
+    """All of them, whatever one raises: the others wake somebody."""
+    raised: BaseException | None = None
+    for step in after:
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001, PERF203 - raised below
+            raised = raised or error
+    if raised is not None:
+        raise raised

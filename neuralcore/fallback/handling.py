@@ -38,7 +38,9 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
     values = tuple(pump._base.values())
     finished: Message | None = None
     """Handled and settled, but its slot is not given back yet: that is done together with taking the next."""
-    mailbox._active(1)
+    measured = 0
+    """When the handler began, if it is one of those that are measured."""
+    mailbox._goes_on()
     try:
         while not pump._ends():
             message: Message | None = None
@@ -51,11 +53,15 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                     acquire()
                     try:
                         top = queue.top
-                        if top and top[0]._extras is None and not slots.waiters:
+                        if (not top or top[0]._extras is None) and not slots.waiters:
                             if finished is not None:
                                 mailbox._acked += 1
                                 slots.used -= 1
                                 finished = None
+                            if not top:
+                                message = None
+                                left = 0
+                                break
                             message = top.popleft()
                             if not top and queue.order:
                                 queue.advance()
@@ -64,10 +70,8 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                     finally:
                         release()
                     if message is None:
-                        if finished is not None:
-                            mailbox._done(finished)
-                            finished = None
-                        message = mailbox.take()
+                        message = mailbox._next(finished)
+                        finished = None
                         if message is None:
                             left = 0
                             break
@@ -86,12 +90,18 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                         if not await fail(pump, message, error):
                             raise
                     else:
-                        if message._state == IN_FLIGHT and message._extras is None:
+                        if message._state == IN_FLIGHT:
                             message._state = SETTLED
                             finished = message
                         elif message._settle():
                             message._state &= ~IN_FLIGHT
-                            mailbox._done(message)
+                            finished = message
+                        if finished is not None and finished._extras is not None:
+                            mailbox._done(finished)
+                            finished = None
+                    if measured:
+                        mailbox._handle.record(mailbox._clock._monotonic() - measured)
+                        measured = 0
                     if (
                         len(context) != len(values) or not all(map(is_, context.values(), values))
                         if values
@@ -121,6 +131,10 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
             if message is None:
                 if not await _rest(pump):
                     return
+                if mailbox._woken_ns:
+                    measured = mailbox._clock._monotonic()
+                    mailbox._wait.record(measured - mailbox._woken_ns)
+                    mailbox._woken_ns = 0
             elif not pump._ends():
                 await YIELD
     finally:
@@ -135,15 +149,17 @@ async def _handle(pump: Pump, message: Message) -> None:
     began = _begin(pump, message)
     try:
         result = pump._handler(message)
-        if isawaitable(result):
+        if result is not None and isawaitable(result):
             result = await result
-        if message.reply_to is not None:
+        extras = message._extras
+        if extras is not None and extras.reply_to is not None:
             answer: Awaitable[None] | None = pump._replied(message, result)
             if answer is not None:
                 await answer
         if pump._settled is not None and not message._state & SETTLED:
             pump._settled(message, result)
-        disarm(pump)
+        if pump._attention:
+            disarm(pump)
     finally:
         if began:
             pump._mailbox._handle.record(pump._mailbox._clock._monotonic() - began)
@@ -152,17 +168,20 @@ async def _handle(pump: Pump, message: Message) -> None:
 async def handle_batches(pump: Pump) -> None:
     mailbox = pump._mailbox
     values = tuple(pump._base.values())
-    mailbox._active(1)
+    finished: list[Message] = []
+    mailbox._goes_on()
     try:
         while not pump._ends():
             left = pump._budget
             until = monotonic_ns() + pump._slice_ns
             messages: list[Message] = []
             while left > 0 and not pump._ends():
-                messages = mailbox._take_batch(pump._batch)
+                settled = finished
+                finished = []
+                messages = mailbox._next_batch(settled, pump._batch)
                 if not messages:
                     break
-                await _handle_batch(pump, messages)
+                finished = await _handle_batch(pump, messages)
                 pump._current = None
                 context = pump._context
                 if len(context) != len(values) or not all(map(is_, context.values(), values)):
@@ -170,6 +189,8 @@ async def handle_batches(pump: Pump) -> None:
                 left -= len(messages)
                 if pump._slice_ns and monotonic_ns() >= until:
                     break
+            mailbox._next_batch(finished, 0)
+            finished = []
             if pump._ends():
                 return
             if messages:
@@ -177,17 +198,19 @@ async def handle_batches(pump: Pump) -> None:
             elif not await _rest(pump):
                 return
     finally:
+        mailbox._next_batch(finished, 0)
         pump._current = None
         mailbox._leave(pump, active=not pump._away)
 
 
-async def _handle_batch(pump: Pump, messages: list[Message]) -> None:
+async def _handle_batch(pump: Pump, messages: list[Message]) -> list[Message]:
+    """Those that are settled now, and still have their slots."""
     mailbox = pump._mailbox
     pump._current = list(messages)
     began = max([_begin(pump, message) for message in messages])
     try:
         result = pump._handler(pump._current)
-        if isawaitable(result):
+        if result is not None and isawaitable(result):
             result = await result
         if pump._settled is not None:
             for message in messages:
@@ -196,13 +219,20 @@ async def _handle_batch(pump: Pump, messages: list[Message]) -> None:
     except BaseException as error:
         if not await fail(pump, messages, error):
             raise
-    else:
-        disarm(pump)
-        for message in messages:
-            if message._settle():
-                mailbox.ack(message)
-    if began:
-        mailbox._handle.record(mailbox._clock._monotonic() - began)
+        return []
+    finally:
+        if began:
+            mailbox._handle.record(mailbox._clock._monotonic() - began)
+    disarm(pump)
+    finished = []
+    for message in messages:
+        if message._state == IN_FLIGHT:
+            message._state = SETTLED
+            finished.append(message)
+        elif message._settle():
+            message._state &= ~IN_FLIGHT
+            finished.append(message)
+    return finished
 
 
 def _begin(pump: Pump, message: Message) -> int:
@@ -219,19 +249,23 @@ def _begin(pump: Pump, message: Message) -> int:
 async def _rest(pump: Pump) -> bool:
     """Wait for work; False when there will be none."""
     mailbox = pump._mailbox
-    if mailbox._finished():
-        return False
-    waker = pump._waker = Waker(worker=True)
-    try:
-        if not mailbox._rest(waker):
+    waker = pump._waker
+    if waker is None:
+        waker = pump._waker = Waker(worker=True)
+    elif waker.future.done():
+        waker.future = waker.loop.create_future()
+    resting = mailbox._rest(waker)
+    if not resting:
+        if resting is None:
             return True
-        if pump._ends():
-            mailbox._summon(waker)
+        mailbox._finished()
+        return False
+    if pump._ends():
+        mailbox._summon(waker)
+    try:
         await waker.future
     except BaseException:
         mailbox._withdraw(waker)
-        mailbox._active(1)
+        mailbox._goes_on()
         raise
-    finally:
-        pump._waker = None
     return True

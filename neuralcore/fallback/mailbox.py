@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, final
 
 from neuralcore.fallback.awaitables import done
 from neuralcore.fallback.delays import Due
-from neuralcore.fallback.effects import Effects
+from neuralcore.fallback.effects import After, Effects, run
 from neuralcore.fallback.extras import NO_EXTRAS
 from neuralcore.fallback.histogram import Recorder
 from neuralcore.fallback.message import IN_FLIGHT, LOST, SETTLED, Message
-from neuralcore.fallback.slots import Slots
+from neuralcore.fallback.slots import DEADLOCK, DROPPED, FULL, GRANTED, Slots
 from neuralcore.fallback.stats import MailboxStats
 from neuralcore.fallback.store import Store
 from neuralcore.fallback.waker import Waker
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from neuralcore.fallback.pump import Pump
     from neuralcore.fallback.reservation import Reservation
     from neuralcore.fallback.settler import Overflow, Settler
+    from neuralcore.fallback.slots import Waiter
+    from neuralcore.fallback.waiting import Waiting
 
 __all__ = ["Mailbox"]
 
@@ -55,6 +58,7 @@ class Mailbox:
         "_slots",
         "_store",
         "_wait",
+        "_woken_ns",
         "_workers",
     )
 
@@ -72,7 +76,7 @@ class Mailbox:
         Raises ValueError for a capacity below 1 or an unknown overflow policy.
         """
         self._workers = Workers()
-        self._slots = Slots(capacity, overflow, self._workers)
+        self._slots = Slots(capacity, overflow)
         self._store = Store(clock)
         self._queue = self._store.queue
         self._clock = clock
@@ -82,6 +86,8 @@ class Mailbox:
         self._order = next(_order)
         self._lock = RLock()
         self._acked = self._retried = self._released = self._expired = 0
+        self._woken_ns = 0
+        """When a message last woke somebody: from then on it waits."""
         self._wait = Recorder()
         self._handle = Recorder()
 
@@ -103,33 +109,34 @@ class Mailbox:
 
     def configure(self, *, capacity: int | None = None, overflow: Overflow | None = None) -> None:
         """Change it live; publishers that wait for a slot are re-examined."""
-        with Effects(self) as effects:
-            slots = self._slots
+        slots = self._slots
+        with Effects(self) as after:
             slots.configure(
                 slots.capacity if capacity is None else capacity,
                 slots.overflow if overflow is None else overflow,
             )
             if self._closed:
                 slots.close()
-            effects.grant(slots.grant())
+            self._grant(after)
             if slots.overflow != "block":
-                effects.try_again([slots.leave(reservation) for reservation in list(slots.waiters)])
+                for waiter in self._dismiss_all():
+                    waiter.reconsider(self, after)
 
     def offer(self, message: Message) -> None:
         """Enter a message past the capacity: for transports, which bound themselves by demand."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             if self._closed:
                 raise RuntimeError(f"message {message.id} was offered to a closed mailbox")
             if message._mailbox is not None:
                 message = message._copy(message._extras)
             self._slots.used += 1
-            self._push(message, effects)
+            self._put(message, None, after)
 
     def take(self) -> Message | None:
         """The most urgent message that may be handled now, in flight from here on; None when there is none."""
-        with Effects(self) as effects:
-            message = self._pop(effects)
-            self._end_if_empty(effects)
+        message = self._next(None)
+        if self._closed:
+            self._finished()
         return message
 
     def ready(self) -> Awaitable[bool]:
@@ -146,13 +153,13 @@ class Mailbox:
 
     def ack(self, message: Message) -> None:
         """It is done: give its slot and key back."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._land(message, "acked")
-            self._acknowledge(message, effects)
+            self._acknowledge(message, after)
 
     def retry(self, message: Message, delay_ns: int) -> None:
         """Deliver it again with ``attempt + 1``, behind its equals, after the delay; it keeps its slot."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._land(message, "retried")
             self._retried += 1
             again = message._copy((message._extras or NO_EXTRAS).next_attempt())
@@ -160,36 +167,34 @@ class Mailbox:
                 self._store.keys.hold(message.key, again)
             else:
                 self._store.leave_key(message)
-            if delay_ns > 0:
-                due = Due(self._clock._monotonic() + delay_ns, wall=False)
-                effects.announce(self._store.delay(again, due))
-            else:
-                self._push(again, effects)
-            self._hand_over(effects)
+            due = Due(self._clock._monotonic() + delay_ns, wall=False) if delay_ns > 0 else None
+            self._put(again, due, after)
+            self._hand_over(after)
 
     def release(self, message: Message) -> None:
         """Back into the queue before its equals, untouched."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._land(message, "released")
             self._released += 1
             again = message._copy(message._extras) if message._state & (SETTLED | LOST) else message
-            # Its key, if any, still names the old object as its owner; that is all the same to the table.
             self._store.push_front(again)
-            self._hand_over(effects)
+            self._hand_over(after)
 
     def promote(self) -> int | None:
         """Move what is due into the queue; the monotonic time of the next due message, or None."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             next_due = self._store.promote()
-            self._hand_over(effects)
+            self._hand_over(after)
         return next_due
 
     def clear(self) -> list[Message]:
         """Take out and return all that is not in flight, most urgent first; their slots are free."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             taken = self._store.clear()
             for message in taken:
-                self._remove(message, effects)
+                message._mailbox = None
+                self._free(after)
+            self._end_if_empty(after)
         return taken
 
     def close(self) -> None:
@@ -197,11 +202,12 @@ class Mailbox:
 
         Publishers that wait for a slot go on without it, or are refused (``closed``) when the router is closed.
         """
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._closed = True
             self._slots.close()
-            effects.refuse([self._slots.leave(reservation) for reservation in list(self._slots.waiters)])
-            self._end_if_empty(effects)
+            for waiter in self._dismiss_all():
+                waiter.closed(self, after)
+            self._end_if_empty(after)
 
     def depth(self) -> int:
         """Messages not in flight: queued, parked and delayed."""
@@ -220,11 +226,13 @@ class Mailbox:
 
     def take_relaxed(self, rank: int) -> Message | None:
         """Take out the newest queued message of the least urgent rank, if that is above ``rank``; its slot is free."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             message = self._store.pop_newest(rank)
             if message is not None:
-                self._remove(message, effects)
-                self._hand_over(effects)
+                message._mailbox = None
+                self._free(after)
+                self._hand_over(after)
+                self._end_if_empty(after)
         return message
 
     def stats(self) -> MailboxStats:
@@ -259,124 +267,238 @@ class Mailbox:
 
     def _leave(self, pump: Pump, *, active: bool) -> None:
         """What is queued is left to the others."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._workers.leave(pump)
             if active:
-                self._workers.active(-1)
-            self._hand_over(effects)
+                self._workers.goes_away()
+            self._hand_over(after)
+
+    def _next(self, finished: Message | None) -> Message | None:
+        """Acknowledge the last message, which is not marked as in flight any more, and take the next one."""
+        after: After = []
+        self._lock.acquire()
+        try:
+            if finished is not None:
+                self._acked += 1
+                if finished._extras is not None:
+                    self._store.leave_key(finished)
+                self._free(after)
+            message = self._pop(after)
+        finally:
+            self._lock.release()
+        if after:
+            run(after)
+        return message
+
+    def _next_batch(self, finished: list[Message], size: int) -> list[Message]:
+        """As ``_next``, for up to ``size`` messages."""
+        after: After = []
+        messages: list[Message] = []
+        queue = self._queue
+        with self._lock:
+            for message in finished:
+                self._acked += 1
+                if message._extras is not None:
+                    self._store.leave_key(message)
+                self._free(after)
+            while len(messages) < size:
+                top = queue.top
+                if top and top[0]._extras is None:
+                    messages.append(top.popleft())
+                    if not top:
+                        queue.advance()
+                    continue
+                taken = self._pop(after)
+                if taken is None:
+                    break
+                messages.append(taken)
+        if after:
+            run(after)
+        return messages
 
     def _done(self, message: Message) -> None:
         """Acknowledge a message that is not marked as in flight any more."""
-        with Effects(self) as effects:
-            self._acknowledge(message, effects)
+        with Effects(self) as after:
+            self._acknowledge(message, after)
 
-    def _take_batch(self, size: int) -> list[Message]:
-        messages: list[Message] = []
-        with Effects(self) as effects:
-            while len(messages) < size and (message := self._pop(effects)) is not None:
-                messages.append(message)
-        return messages
+    def _goes_on(self) -> None:
+        """A worker is active again."""
+        self._lock.acquire()
+        self._workers.goes_on()
+        self._lock.release()
 
-    def _active(self, change: int) -> None:
-        """A worker goes on (1), or leaves what is queued to the others (-1)."""
-        chosen: list[Waker] = []
-        with self._lock:
-            self._workers.active(change)
+    def _goes_away(self) -> None:
+        """A worker waits for something else: what is queued is left to the others."""
+        chosen = None
+        self._lock.acquire()
+        try:
+            self._workers.goes_away()
             if self._workers.resting and self._queue.top:
                 chosen = self._workers.choose()
-        for waker in chosen:
-            self._wake(waker)
+        finally:
+            self._lock.release()
+        if chosen is not None:
+            self._wake_all(chosen)
 
-    def _wake(self, waker: Waker, work: bool = True) -> None:
-        """One that was chosen; if nobody runs its loop any more, the next one."""
-        if not waker.wake(work):
-            self._withdraw(waker)
-
-    def _rest(self, waker: Waker) -> bool:
-        """A worker waits from now on; False when there is something to do, or nothing ever again."""
+    def _rest(self, waker: Waker) -> bool | None:
+        """A worker waits from now on. None when there is something to do, False when there never will be."""
         with self._lock:
-            if self._queue.top or (self._closed and not self._store):
+            if self._queue.top:
+                return None
+            if self._closed and not self._store:
                 return False
             self._workers.rest(waker)
             return True
 
     def _withdraw(self, waker: Waker) -> None:
         """It stopped waiting: somebody else does what it was woken for."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._workers.withdraw(waker)
-            self._hand_over(effects)
+            self._hand_over(after)
 
     def _summon(self, waker: Waker) -> None:
         with self._lock:
             chosen = self._workers.summon(waker)
         if chosen:
-            self._wake(waker)
+            self._wake_all([waker])
 
-    def _finished(self) -> bool:
-        """Closed and empty; then whoever still waits is told."""
-        if not self._closed:
-            return False
-        with Effects(self) as effects:
-            self._end_if_empty(effects)
-            return not self._store
+    def _finished(self) -> None:
+        """If it is closed and empty, whoever still waits is told."""
+        with Effects(self) as after:
+            self._end_if_empty(after)
+
+    def _wake_all(self, wakers: list[Waker], work: bool = True) -> None:
+        """They were chosen; where nobody runs the loop any more, others are."""
+        for waker in wakers:
+            if not waker.wake(work):
+                self._withdraw(waker)
 
     # For publishers
 
-    def _choose(self, message: Message) -> list[Waker]:
-        """Whom to wake for this message, which has just been queued."""
-        message._extras = message._extras or NO_EXTRAS
-        message._stamp = self._clock._monotonic()
+    def _choose(self) -> list[Waker]:
+        """Whom to wake for what has just been queued."""
+        self._woken_ns = self._clock._monotonic()
         return self._workers.choose()
 
-    def _reserve(self, reservation: Reservation | None) -> int:
+    def _publish(self, message: Message, due: Due | None) -> int:
+        """Enter it if there is a slot by the policy. Answers what came of it."""
+        after: After = []
+        self._lock.acquire()
+        try:
+            outcome = self._take_slot()
+            if outcome == GRANTED:
+                self._put(message, due, after)
+        finally:
+            self._lock.release()
+        if after:
+            run(after)
+        return outcome
+
+    def _enter_many(self, messages: Sequence[Message]) -> int:
+        """As many of these plain messages as there is room for. Answers how many."""
+        chosen = None
         with self._lock:
-            return self._slots.reserve(reservation, self._store.evictable())
+            slots = self._slots
+            count = max(0, min(len(messages), slots.limit - slots.used))
+            slots.used += count
+            queue = self._queue
+            for message in messages if count == len(messages) else messages[:count]:
+                if message._rank == queue.top_rank:
+                    queue.top.append(message)
+                else:
+                    queue.push(message._rank, message)
+            if count and self._workers.resting:
+                chosen = self._choose()
+        if chosen is not None:
+            self._wake_all(chosen)
+        return count
+
+    def _wait_for_room(self, waiter: Waiting) -> bool:
+        """Enter at once after all, or wait. False when it would wait for ever."""
+        with Effects(self) as after:
+            outcome = self._take_slot()
+            if outcome == FULL:
+                return self._queue_up(waiter)
+            if outcome == GRANTED:
+                waiter.granted(self, after)
+            else:
+                waiter.ended(outcome, after)
+            return True
+
+    def _reserve(self, reservation: Reservation | None) -> int:
+        """A slot by the policy, or for a reservation a place among those that wait."""
+        with self._lock:
+            outcome = self._slots.take(self._store.evictable())
+            if outcome == GRANTED:
+                self._slots.reserved += 1
+            elif outcome == FULL and reservation is not None and not self._queue_up(reservation):
+                return DEADLOCK
+            return outcome
 
     def _enter(self, message: Message, due: Due | None) -> bool:
         """Use a reserved slot. False when the mailbox was closed meanwhile."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._slots.reserved -= 1
             if self._closed:
                 self._slots.used -= 1
                 return False
-            if self._slots.owes() and self._store.evict() is not None:
-                self._slots.dropped += 1
-                self._slots.used -= 1
-            if due is None or self._store.delays.passed(due):
-                self._push(message, effects)
-            else:
-                message._mailbox = self
-                effects.announce(self._store.delay(message, due))
+            self._evict_if_owed()
+            self._put(message, due, after)
             return True
 
     def _give_back(self) -> None:
         """A reserved slot is not used."""
-        with Effects(self) as effects:
+        with Effects(self) as after:
             self._slots.reserved -= 1
-            effects.grant(self._slots.free())
+            self._free(after)
 
-    def _unwait(self, reservation: Reservation) -> None:
+    def _count_drop(self) -> None:
         with self._lock:
-            if reservation in self._slots.waiters:
-                self._slots.leave(reservation)
+            self._slots.dropped += 1
+
+    def _unwait(self, waiter: Waiter) -> None:
+        with self._lock:
+            if waiter in self._slots.waiters:
+                self._slots.waiters.remove(waiter)
+                self._dismiss(waiter)
 
     # Under the lock
 
-    def _push(self, message: Message, effects: Effects) -> None:
-        """Queue it in the slot that it has."""
+    def _take_slot(self) -> int:
+        outcome = self._slots.take(self._store.evictable())
+        if outcome == GRANTED:
+            self._evict_if_owed()
+        elif outcome == DROPPED:
+            self._slots.dropped += 1
+        return outcome
+
+    def _evict_if_owed(self) -> None:
+        if self._slots.owed() and self._store.evict() is not None:
+            self._slots.dropped += 1
+            self._slots.used -= 1
+
+    def _put(self, message: Message, due: Due | None, after: After) -> None:
+        """Store it in the slot that it has."""
         message._mailbox = self
+        if due is not None and not self._store.delays.passed(due):
+            earliest = self._store.delay(message, due)
+            if earliest is not None:
+                after.append(partial(self._settler.due, self, earliest))
+            return
         self._store.push(message)
         if self._workers.resting:
-            effects.wake(self._choose(message))
+            after.append(partial(self._wake_all, self._choose()))
+            if message._stamp:
+                # It is measured by itself.
+                self._woken_ns = 0
 
-    def _pop(self, effects: Effects) -> Message | None:
+    def _pop(self, after: After) -> Message | None:
         expired: list[Message] = []
         message = self._store.pop(expired)
-        if expired:
-            self._expired += len(expired)
-            for _ in expired:
-                effects.grant(self._slots.free())
-            effects.expire(expired)
+        for gone in expired:
+            self._expired += 1
+            self._free(after)
+            after.append(partial(self._settler.expired, gone))
         return message
 
     def _land(self, message: Message, verb: str) -> None:
@@ -384,21 +506,46 @@ class Mailbox:
             raise ValueError(f"message {message.id} cannot be {verb}: it is not in flight from this mailbox")
         message._state &= ~IN_FLIGHT
 
-    def _acknowledge(self, message: Message, effects: Effects) -> None:
+    def _acknowledge(self, message: Message, after: After) -> None:
         self._acked += 1
         self._store.leave_key(message)
-        effects.grant(self._slots.free())
-        self._hand_over(effects)
+        self._free(after)
+        self._hand_over(after)
 
-    def _remove(self, message: Message, effects: Effects) -> None:
-        message._mailbox = None
-        effects.grant(self._slots.free())
-        self._end_if_empty(effects)
+    def _free(self, after: After) -> None:
+        self._slots.used -= 1
+        if self._slots.waiters:
+            self._grant(after)
 
-    def _hand_over(self, effects: Effects) -> None:
+    def _grant(self, after: After) -> None:
+        slots = self._slots
+        while slots.waiters and slots.used < slots.limit:
+            slots.used += 1
+            self._dismiss(slots.waiters[0], first=True).granted(self, after)
+
+    def _queue_up(self, waiter: Waiter) -> bool:
+        if waiter.pump is not None and not self._workers.block(waiter.pump, self._slots.used):
+            return False
+        self._slots.waiters.append(waiter)
+        return True
+
+    def _dismiss(self, waiter: Waiter, *, first: bool = False) -> Waiter:
+        """It waits no longer."""
+        if first:
+            self._slots.waiters.popleft()
+        if waiter.pump is not None:
+            self._workers.unblock(waiter.pump)
+        return waiter
+
+    def _dismiss_all(self) -> list[Waiter]:
+        waiters = list(self._slots.waiters)
+        self._slots.waiters.clear()
+        return [self._dismiss(waiter) for waiter in waiters]
+
+    def _hand_over(self, after: After) -> None:
         if self._workers.resting and self._queue.top:
-            effects.wake(self._workers.choose())
+            after.append(partial(self._wake_all, self._workers.choose()))
 
-    def _end_if_empty(self, effects: Effects) -> None:
+    def _end_if_empty(self, after: After) -> None:
         if self._closed and not self._store:
-            effects.wake(self._workers.choose_all(), work=False)
+            after.append(partial(self._wake_all, self._workers.choose_all(), work=False))

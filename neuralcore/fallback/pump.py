@@ -134,7 +134,7 @@ class Pump:
         return self._timed_out
 
     def send(self, value: Any, /) -> Any:
-        return self._step(self._started().send, value)
+        return self._step((self._coroutine or self._started()).send, value)
 
     def throw(
         self,
@@ -230,11 +230,11 @@ class Pump:
             self._attention = True
             self._timer = loop.call_at(self._began + self._timeout, self._expire)
         self._away = True
-        self._mailbox._active(-1)
+        self._mailbox._goes_away()
 
     def _resume(self) -> None:
         self._away = False
-        self._mailbox._active(1)
+        self._mailbox._goes_on()
 
     def _expire(self) -> None:
         self._timed_out = True

@@ -1,18 +1,21 @@
-"""A publish that takes its slots one after the other."""
+"""A publish into several mailboxes that cannot enter all of them at once."""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, current_task, get_running_loop
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from threading import RLock, local
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.fallback.slots import CLOSED, DEADLOCK, DROPPED, FULL, GRANTED, REJECTED
+from neuralcore.fallback.slots import CLOSED, DROPPED, FULL, GRANTED, KINDS
+from neuralcore.fallback.waiting import publishing_pump
 from neuralcore.fallback.waker import resolve
 
 if TYPE_CHECKING:
     from neuralcore.fallback.delays import Due
+    from neuralcore.fallback.effects import After
     from neuralcore.fallback.mailbox import Mailbox
     from neuralcore.fallback.message import Message
     from neuralcore.fallback.pump import Pump
@@ -20,14 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Reservation"]
 
-_KINDS = {FULL: "full", REJECTED: "full", CLOSED: "closed", DEADLOCK: "deadlock"}
-
 
 class Reservation:
-    """Takes its slots in ascending mailbox order, keeps those it has, and enters when it has all."""
+    """Takes its slots in ascending mailbox order, keeps those it has, and enters when it has all.
+
+    Lock order: its own, then a mailbox's. So what a mailbox tells it under its lock is done afterwards.
+    """
 
     __slots__ = (
-        "_dropped",
+        "_dropping",
         "_due",
         "_future",
         "_held",
@@ -38,6 +42,7 @@ class Reservation:
         "_mandatory",
         "_message",
         "_over",
+        "_publisher",
         "_route",
         "pump",
     )
@@ -52,23 +57,26 @@ class Reservation:
         self._mandatory = mandatory
         self._index = 0
         self._held: list[Mailbox] = []
-        self._dropped = False
+        self._dropping: list[Mailbox] = []
         self._lock = RLock()
         self._over = False
         self._loop: AbstractEventLoop | None = None
         self._future: _Waiting | None = None
-        self.pump: Pump | None = None
+        self._publisher: Pump | None = None
         """The one in whose handler this was published."""
+        self.pump: Pump | None = None
 
     def start(self, *, wait: bool) -> str | Future[str | None] | None:
         with self._lock:
             outcome = self._reserve()
             if outcome == FULL and wait:
                 try:
-                    self._prepare()
+                    self._loop = get_running_loop()
                 except RuntimeError:
                     self._give_back()
                     raise
+                self._future = _Waiting(self, self._loop)
+                self._publisher = publishing_pump()
                 outcome = self._reserve()
             if outcome == FULL and self._future is not None:
                 return self._future
@@ -77,21 +85,37 @@ class Reservation:
             return self._enter()
         raise self._refuse(outcome)
 
-    def granted(self, mailbox: Mailbox) -> None:
-        """A slot has come free; it is ours. Going on may free others, whose owners then go on, at any depth."""
-        _turns.granted.append((self, mailbox))
-        if _turns.running:
-            return
-        _turns.running = True
-        try:
-            while _turns.granted:
-                reservation, granted = _turns.granted.popleft()
-                reservation._go_on(granted)
-        finally:
-            _turns.running = False
+    def cancel(self) -> None:
+        """It has not happened, unless the message was handed over already."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        self._mailboxes[self._index]._unwait(self)
+        self._give_back()
 
-    def again(self) -> None:
-        """Nobody waits here any more: what does the policy say now?"""
+    def granted(self, mailbox: Mailbox, after: After, /) -> None:
+        mailbox._slots.reserved += 1
+        after.append(partial(_proceed, self, mailbox))
+
+    def reconsider(self, mailbox: Mailbox, after: After, /) -> None:
+        after.append(self._go_on)
+
+    def closed(self, mailbox: Mailbox, after: After, /) -> None:
+        after.append(self._go_on_without)
+
+    def _has(self, mailbox: Mailbox) -> None:
+        with self._lock:
+            over = self._over
+            if not over:
+                self._held.append(mailbox)
+                self._index += 1
+        if over:
+            mailbox._give_back()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         with self._lock:
             if self._over:
                 return
@@ -104,8 +128,8 @@ class Reservation:
         else:
             self._resolve(self._refuse(outcome), error=True)
 
-    def closed(self) -> None:
-        """The mailbox it waited for was closed: it goes on without that one, unless the whole router is closed."""
+    def _go_on_without(self) -> None:
+        """A mailbox takes nothing more; that ends the publish only where everything ends."""
         with self._lock:
             if self._over:
                 return
@@ -113,48 +137,22 @@ class Reservation:
         if self._over:
             self._resolve(self._refuse(CLOSED), error=True)
         else:
-            self.again()
-
-    def _go_on(self, mailbox: Mailbox) -> None:
-        with self._lock:
-            over = self._over
-            if not over:
-                self._held.append(mailbox)
-                self._index += 1
-        if over:
-            mailbox._give_back()
-        else:
-            self.again()
+            self._go_on()
 
     def _reserve(self) -> int:
         while self._index < len(self._mailboxes):
             mailbox = self._mailboxes[self._index]
+            publisher = self._publisher
+            self.pump = publisher if publisher is not None and publisher._mailbox is mailbox else None
             outcome = mailbox._reserve(self if self._future is not None else None)
             if outcome == GRANTED:
                 self._held.append(mailbox)
             elif outcome == DROPPED:
-                self._dropped = True
+                self._dropping.append(mailbox)
             elif outcome != CLOSED:
                 return outcome
             self._index += 1
         return GRANTED
-
-    def _prepare(self) -> None:
-        self._loop = get_running_loop()
-        self._future = _Waiting(self, self._loop)
-        task = current_task(self._loop)
-        coroutine = None if task is None else task.get_coro()
-        if getattr(coroutine, "_mailbox", None) is not None and getattr(coroutine, "current", None) is not None:
-            self.pump = coroutine  # type: ignore[assignment]
-
-    def cancel(self) -> None:
-        """It has not happened, unless the message was handed over already."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-        self._mailboxes[self._index]._unwait(self)
-        self._give_back()
 
     def _give_back(self) -> None:
         for mailbox in self._held:
@@ -163,12 +161,14 @@ class Reservation:
     def _enter(self) -> str | None:
         message = self._message
         entered = False
+        for mailbox in self._dropping:
+            mailbox._count_drop()
         for mailbox in self._held:
             delivery = message if message._mailbox is None else message._copy(message._extras)
             entered = mailbox._enter(delivery, self._due) or entered
         if entered:
             return self._route._took(message)
-        return self._route._left_out(message, dropped=self._dropped, mandatory=self._mandatory)
+        return self._route._left_out(message, dropped=bool(self._dropping), mandatory=self._mandatory)
 
     def _finish(self) -> None:
         try:
@@ -180,7 +180,7 @@ class Reservation:
 
     def _refuse(self, outcome: int) -> BaseException:
         self._give_back()
-        return self._route._refused(_KINDS[outcome], self._message)
+        return self._route._refused(KINDS[outcome], self._message)
 
     def _resolve(self, value: object, *, error: bool = False) -> None:
         assert self._loop is not None
@@ -205,8 +205,22 @@ class _Waiting(Future["str | None"]):
 
 class _Turns(local):
     def __init__(self) -> None:
-        self.granted: deque[tuple[Reservation, Mailbox]] = deque()
+        self.waiting: deque[tuple[Reservation, Mailbox]] = deque()
         self.running = False
 
 
 _turns = _Turns()
+
+
+def _proceed(reservation: Reservation, mailbox: Mailbox) -> None:
+    """A slot has come free for it. Going on may free others, whose owners then go on, at any depth."""
+    _turns.waiting.append((reservation, mailbox))
+    if _turns.running:
+        return
+    _turns.running = True
+    try:
+        while _turns.waiting:
+            following, granted = _turns.waiting.popleft()
+            following._has(granted)
+    finally:
+        _turns.running = False

@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, final
 
+from neuralcore.fallback.awaitables import done
 from neuralcore.fallback.delays import Due
-from neuralcore.fallback.effects import Effects
 from neuralcore.fallback.extras import NO_EXTRAS, Extras
+from neuralcore.fallback.fanout import enter_everywhere
 from neuralcore.fallback.histogram import Recorder
 from neuralcore.fallback.message import QUEUED, Published
 from neuralcore.fallback.reservation import Reservation
+from neuralcore.fallback.slots import CLOSED, DROPPED, FULL, GRANTED, KINDS
 from neuralcore.fallback.stats import RouteStats
+from neuralcore.fallback.waiting import wait_for_room
 
 if TYPE_CHECKING:
     from neuralcore.fallback.mailbox import Mailbox
@@ -177,6 +180,10 @@ class Route:
             self._latency.record(clock._monotonic() - started)
         return answer
 
+    def _publish_message(self, message: Message) -> Awaitable[str | None]:
+        answer = self._hand_over(message, None, False, True)
+        return answer if isinstance(answer, Future) else done(answer)
+
     def _hand_over(
         self, message: Message, due: Due | None, mandatory: bool, wait: bool
     ) -> str | Future[str | None] | None:
@@ -185,16 +192,23 @@ class Route:
             mailboxes = self._router._compile(self)
         if not mailboxes:
             return self._left_out(message, dropped=False, mandatory=mandatory)
-        if len(mailboxes) == 1 and due is None:
-            mailbox = mailboxes[0]
-            with Effects(mailbox) as effects:
-                entered = mailbox._slots.used < mailbox._slots.limit
-                if entered:
-                    mailbox._slots.used += 1
-                    mailbox._push(message, effects)
-            if entered:
-                return self._took(message)
+        if len(mailboxes) == 1:
+            return self._hand_over_to(mailboxes[0], message, due, mandatory, wait)
+        if due is None and enter_everywhere(message, mailboxes):
+            return self._took(message)
         return Reservation(self, message, mailboxes, due, mandatory=mandatory).start(wait=wait)
+
+    def _hand_over_to(
+        self, mailbox: Mailbox, message: Message, due: Due | None, mandatory: bool, wait: bool
+    ) -> str | Future[str | None] | None:
+        outcome = mailbox._publish(message, due)
+        if outcome == GRANTED:
+            return self._took(message)
+        if outcome in {DROPPED, CLOSED}:
+            return self._left_out(message, dropped=outcome == DROPPED, mandatory=mandatory)
+        if outcome == FULL and wait:
+            return wait_for_room(self, message, mailbox, due, mandatory=mandatory)
+        raise self._refused(KINDS[outcome], message)
 
     def _rank(self, priority: int) -> int:
         try:

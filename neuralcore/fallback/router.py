@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from inspect import Parameter, Signature, signature
 from operator import index
 from threading import RLock
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.fallback.awaitables import done, done_after_yield
 from neuralcore.fallback.extras import NO_EXTRAS
+from neuralcore.fallback.fanout import enter_everywhere
 from neuralcore.fallback.ids import IdSource
-from neuralcore.fallback.message import IN_FLIGHT, Published
+from neuralcore.fallback.many import publish_many
+from neuralcore.fallback.message import IN_FLIGHT, QUEUED, Published
 from neuralcore.fallback.patterns import Patterns, is_exact
-from neuralcore.fallback.reservation import Reservation
 from neuralcore.fallback.route import Route
 
 if TYPE_CHECKING:
     from neuralcore.fallback.clock import Clock
     from neuralcore.fallback.mailbox import Mailbox
+    from neuralcore.fallback.message import Message
 
 __all__ = ["Router"]
 
@@ -85,8 +87,8 @@ class Router:
         self._lock = RLock()
         self._patterns = Patterns()
         self._routes: dict[str, Route] = {}
-        self._direct: dict[str, tuple[Route, Mailbox]] = {}
-        """Routes with one mailbox and nothing else to do: all that the fast path knows."""
+        self._direct: dict[str, tuple[Route, Mailbox | None]] = {}
+        """Routes where a publish has nothing to do but to enter, and the mailbox if it is one."""
         self._source = IdSource()
         self._ids: Iterator[str] = iter(())
         _routers.add(self)
@@ -128,6 +130,8 @@ class Router:
         message._timestamp_ns = self._wall()
         message._extras = None
         message._mailbox = mailbox
+        if mailbox is None:
+            return self._fan_out(route, message)
         # Nobody can see it before it is.
         message._state = IN_FLIGHT
         chosen = None
@@ -145,23 +149,18 @@ class Router:
                     queue.push(priority, message)
                 route._published += 1
                 if mailbox._workers.resting:
-                    chosen = mailbox._choose(message)
+                    chosen = mailbox._choose()
         finally:
             lock.release()
+        if not room:
+            return self._crowded(route, message)
         if chosen is not None:
-            for waker in chosen:
-                mailbox._wake(waker)
-        if room:
-            self._turns -= 1
-            if self._turns > 0:
-                return done(identity)
-            self._turns = self._budget
-            return done_after_yield(identity)
-        message._mailbox = None
-        message._extras = NO_EXTRAS
-        message._stamp = 0
-        answer = Reservation(route, message, (mailbox,), None, mandatory=False).start(wait=True)
-        return answer if isinstance(answer, Future) else self._answer(answer)
+            mailbox._wake_all(chosen)
+        self._turns -= 1
+        if self._turns > 0:
+            return done(identity)
+        self._turns = self._budget
+        return done_after_yield(identity)
 
     def publish_nowait(self, channel: str, payload: Any, **options: Any) -> str | None:
         """Publish without waiting: a mailbox that would block refuses (``full``). Goes past the route's path."""
@@ -175,18 +174,7 @@ class Router:
         An item that is refused does not stop the others; the error then raised has ``add_note``-free fields set by
         ``error("many", "", (results, {index: exception}))``.
         """
-        results: list[str | None] = []
-        errors: dict[int, Exception] = {}
-        for number, item in enumerate(items):
-            result = None
-            try:
-                result = await self._publish_item(*item)
-            except Exception as error:  # noqa: BLE001 - reported for its item, whatever it is
-                errors[number] = error
-            results.append(result)
-        if errors:
-            raise self._error("many", "", (results, errors))
-        return results
+        return await publish_many(self, items)
 
     def attach(self, pattern: str, mailbox: Mailbox, *, group: str | None = None) -> None:
         """Route a pattern into a mailbox.
@@ -241,15 +229,21 @@ class Router:
             given["priority"] = priority
         return route._path(payload, **given)
 
-    def _publish_item(
-        self,
-        channel: str,
-        payload: Any,
-        priority: int | None = None,
-        options: Mapping[str, Any] | None = None,
-        /,
-    ) -> Awaitable[str | None]:
-        return self.publish(channel, payload, priority=priority, **(options or {}))
+    def _fan_out(self, route: Route, message: Message) -> Awaitable[str | None]:
+        """A plain message for more than one mailbox."""
+        mailboxes = route._mailboxes
+        if mailboxes is not None and enter_everywhere(message, mailboxes):
+            return self._answer(route._took(message))
+        return self._crowded(route, message)
+
+    def _crowded(self, route: Route, message: Message) -> Awaitable[str | None]:
+        """A plain message that found no room at once."""
+        message._extras = NO_EXTRAS
+        message._mailbox = None
+        message._state = QUEUED
+        message._stamp = 0
+        answer = route._hand_over(message, None, False, True)
+        return answer if isinstance(answer, Future) else self._answer(answer)
 
     def _route(self, channel: str) -> Route:
         if self._closed:
@@ -265,8 +259,8 @@ class Router:
         with self._lock:
             mailboxes = route._mailboxes = tuple(self._patterns.match(route.channel))
             plain = route._path is None and route._ttl_ns is None and not self._closed
-            if len(mailboxes) == 1 and plain and self._routes.get(route.channel) is route:
-                self._direct[route.channel] = (route, mailboxes[0])
+            if mailboxes and plain and self._routes.get(route.channel) is route:
+                self._direct[route.channel] = (route, mailboxes[0] if len(mailboxes) == 1 else None)
             return mailboxes
 
     def _forget(self, pattern: str) -> None:
@@ -291,13 +285,17 @@ class Router:
         self._ids = self._source.block()
         return next(self._ids)
 
+    def _spend(self, publishes: int) -> bool:
+        """Count them; True when it is time to let the loop run."""
+        self._turns -= publishes
+        if self._turns > 0:
+            return False
+        self._turns = self._budget
+        return True
+
     def _answer(self, value: str | None) -> Awaitable[str | None]:
         """Already done; every budget-th lets the loop run."""
-        self._turns -= 1
-        if self._turns > 0:
-            return done(value)
-        self._turns = self._budget
-        return done_after_yield(value)
+        return done_after_yield(value) if self._spend(1) else done(value)
 
 
 _routers: weakref.WeakSet[Router] = weakref.WeakSet()

@@ -1,17 +1,18 @@
-"""How many messages a mailbox takes, and who waits for room."""
+"""How many messages a mailbox takes, and what it does when it is full."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Protocol, get_args
 
 from neuralcore.fallback.settler import Overflow
 
 if TYPE_CHECKING:
-    from neuralcore.fallback.reservation import Reservation
-    from neuralcore.fallback.workers import Workers
+    from neuralcore.fallback.effects import After
+    from neuralcore.fallback.mailbox import Mailbox
+    from neuralcore.fallback.pump import Pump
 
-__all__ = ["CLOSED", "DEADLOCK", "DROPPED", "FULL", "GRANTED", "REJECTED", "Slots"]
+__all__ = ["CLOSED", "DEADLOCK", "DROPPED", "FULL", "GRANTED", "KINDS", "REJECTED", "Slots", "Waiter"]
 
 GRANTED: Final = 0
 DROPPED: Final = 1
@@ -20,19 +21,37 @@ REJECTED: Final = 3
 CLOSED: Final = 4
 DEADLOCK: Final = 5
 
+KINDS: Final = {FULL: "full", REJECTED: "full", CLOSED: "closed", DEADLOCK: "deadlock"}
+"""What the router's errors are called."""
+
+
+class Waiter(Protocol):
+    """A publish that waits for a slot. Its methods are called under the mailbox's lock."""
+
+    pump: Pump | None
+    """The worker of this same mailbox in whose handler it was published."""
+
+    def granted(self, mailbox: Mailbox, after: After, /) -> None:
+        """A slot is its own now."""
+
+    def reconsider(self, mailbox: Mailbox, after: After, /) -> None:
+        """The policy has changed, and it does not wait any more."""
+
+    def closed(self, mailbox: Mailbox, after: After, /) -> None:
+        """The mailbox takes nothing more."""
+
 
 class Slots:
     """A slot is taken on entry and given back at the end; while publishers wait, none is free."""
 
-    __slots__ = ("_workers", "capacity", "dropped", "limit", "overflow", "reserved", "used", "waiters")
+    __slots__ = ("capacity", "dropped", "limit", "overflow", "reserved", "used", "waiters")
 
-    def __init__(self, capacity: int, overflow: Overflow, workers: Workers) -> None:
+    def __init__(self, capacity: int, overflow: Overflow) -> None:
         self.used = 0
         self.reserved = 0
         """Of those, how many belong to publishes that have not entered yet."""
         self.dropped = 0
-        self.waiters: deque[Reservation] = deque()
-        self._workers = workers
+        self.waiters: deque[Waiter] = deque()
         self.configure(capacity, overflow)
 
     def configure(self, capacity: int, overflow: Overflow) -> None:
@@ -48,46 +67,16 @@ class Slots:
     def close(self) -> None:
         self.limit = -1
 
-    def reserve(self, reservation: Reservation | None, evictable: int) -> int:
-        """A slot by the policy, or for a reservation a place among those that wait."""
+    def take(self, evictable: int) -> int:
+        """A slot by the policy. One past the capacity is owed: something has to be evicted for it."""
         if self.limit < 0:
             return CLOSED
         if self.used < self.limit or (self.overflow == "drop_old" and evictable > self.reserved):
             self.used += 1
-            self.reserved += 1
             return GRANTED
         if self.overflow == "reject":
             return REJECTED
-        if self.overflow != "block":
-            self.dropped += 1
-            return DROPPED
-        if reservation is None:
-            return FULL
-        if reservation.pump is not None and not self._workers.block(reservation.pump, self.used):
-            return DEADLOCK
-        self.waiters.append(reservation)
-        return FULL
+        return FULL if self.overflow == "block" else DROPPED
 
-    def owes(self) -> bool:
-        """A slot past the capacity was granted, for which an older message has to go."""
+    def owed(self) -> bool:
         return self.overflow == "drop_old" and self.used > self.limit
-
-    def free(self) -> list[Reservation]:
-        """Give one back. Answers whose it is now."""
-        self.used -= 1
-        return self.grant() if self.waiters else []
-
-    def grant(self) -> list[Reservation]:
-        granted = []
-        while self.waiters and self.used < self.limit:
-            self.used += 1
-            self.reserved += 1
-            granted.append(self.leave(self.waiters[0]))
-        return granted
-
-    def leave(self, reservation: Reservation) -> Reservation:
-        """It waits no longer."""
-        self.waiters.remove(reservation)
-        if reservation.pump is not None:
-            self._workers.unblock(reservation.pump)
-        return reservation

@@ -9,7 +9,7 @@ __all__ = ["Waker", "resolve"]
 
 
 class Waker:
-    """A future and the loop it belongs to."""
+    """A loop and the future that somebody awaits there."""
 
     __slots__ = ("future", "loop", "worker")
 
@@ -21,7 +21,12 @@ class Waker:
 
     def wake(self, value: bool) -> bool:
         """False when the loop has been closed, so that nobody is left to wake."""
-        return resolve(self.loop, self.future, value)
+        future = self.future
+        if _get_running_loop() is self.loop:
+            if not future.done():
+                future.set_result(value)
+            return True
+        return resolve(self.loop, future, value)
 
 
 def resolve(loop: AbstractEventLoop, future: Future[Any], value: object, *, error: bool = False) -> bool:

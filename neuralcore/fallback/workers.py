@@ -38,9 +38,14 @@ class Workers:
         self._pumps.discard(pump)
         self._blocked.pop(pump, None)
 
-    def active(self, change: int) -> None:
-        self._active += change
-        self._update()
+    def goes_on(self) -> None:
+        self._active += 1
+        self.resting = False
+
+    def goes_away(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._update()
 
     def rest(self, waker: Waker) -> None:
         if waker.worker:
@@ -60,14 +65,14 @@ class Workers:
         self._update()
 
     def choose(self) -> list[Waker]:
-        """Whom to wake for new work."""
-        if not self.resting:
-            return []
-        chosen, self._watchers = self._watchers, []
+        """Whom to wake for new work, when somebody rests."""
+        chosen = self._watchers
+        if chosen:
+            self._watchers = []
         if self._idle:
-            chosen.append(self._idle.pop())
+            chosen = [*chosen, self._idle.pop()]
             self._active += 1
-        self._update()
+        self.resting = False
         return chosen
 
     def choose_all(self) -> list[Waker]:
@@ -75,7 +80,7 @@ class Workers:
         self._active += len(self._idle)
         self._watchers = []
         self._idle = []
-        self._update()
+        self.resting = False
         return chosen
 
     def summon(self, waker: Waker) -> bool:
@@ -83,18 +88,14 @@ class Workers:
         if waker not in self._idle:
             return False
         self._idle.remove(waker)
-        self._active += 1
-        self._update()
+        self.goes_on()
         return True
 
     def block(self, pump: Pump, used: int) -> bool:
         """The handler of this pump is about to wait for a slot; False when no slot could ever come free.
 
-        That is so when every worker waits like this, or when their own messages hold all slots. Pumps of other
-        mailboxes do not count.
+        That is so when every worker waits like this, or when their own messages hold all slots.
         """
-        if pump not in self._pumps:
-            return True
         blocked = {pump, *self._blocked}
         if len(blocked) >= len(self._pumps) or sum(each._held() for each in blocked) >= used:
             return False
