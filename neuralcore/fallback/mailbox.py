@@ -130,6 +130,7 @@ class Mailbox:
             if message._mailbox is not None:
                 message = message._copy(message._extras)
             self._slots.used += 1
+            message._extras = message._extras or NO_EXTRAS
             self._put(message, None, after)
 
     def take(self) -> Message | None:
@@ -415,7 +416,9 @@ class Mailbox:
 
     def _wait_for_room(self, waiter: Waiting) -> bool:
         """Enter at once after all, or wait. False when it would wait for ever."""
-        with Effects(self) as after:
+        after: After = []
+        self._lock.acquire()
+        try:
             outcome = self._take_slot()
             if outcome == FULL:
                 return self._queue_up(waiter)
@@ -423,12 +426,15 @@ class Mailbox:
                 waiter.granted(self, after)
             else:
                 waiter.ended(outcome, after)
-            return True
+        finally:
+            self._lock.release()
+        run(after)
+        return True
 
     def _reserve(self, reservation: Reservation | None) -> int:
         """A slot by the policy, or for a reservation a place among those that wait."""
         with self._lock:
-            outcome = self._slots.take(self._store.evictable())
+            outcome = self._slots.take(self._store)
             if outcome == GRANTED:
                 self._slots.reserved += 1
             elif outcome == FULL and reservation is not None and not self._queue_up(reservation):
@@ -465,7 +471,7 @@ class Mailbox:
     # Under the lock
 
     def _take_slot(self) -> int:
-        outcome = self._slots.take(self._store.evictable())
+        outcome = self._slots.take(self._store)
         if outcome == GRANTED:
             self._evict_if_owed()
         elif outcome == DROPPED:
@@ -488,7 +494,7 @@ class Mailbox:
         self._store.push(message)
         if self._workers.resting:
             after.append(partial(self._wake_all, self._choose()))
-            if message._stamp:
+            if message._extras is not None and message._stamp:
                 # It is measured by itself.
                 self._woken_ns = 0
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.fallback.extras import NO_EXTRAS
-from neuralcore.fallback.message import IN_FLIGHT, QUEUED, Published
+from neuralcore.fallback.message import IN_FLIGHT, Published
 from neuralcore.fallback.steps import YIELD
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class _Run:
             route._published += entered
             self.results += [message._id for message in messages[:entered]]
             for message in messages[entered:]:
-                message._extras, message._mailbox, message._state, message._stamp = NO_EXTRAS, None, QUEUED, 0
+                message._mailbox = None
                 await self._settle(route._publish_message(message))
             if self._router._spend(len(messages)):
                 await YIELD

@@ -66,7 +66,7 @@ class Message:
         self._rank = priority
         self._timestamp_ns = timestamp_ns
         self._extras: Extras | None = NO_EXTRAS
-        """None only between a plain publish and its handler: the hot path."""
+        """None only for a plain publish, as the hot paths make it; then it has no stamp either."""
         self._mailbox: Mailbox | None = None
         self._state = QUEUED
         self._stamp = 0

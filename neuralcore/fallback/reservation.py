@@ -76,7 +76,7 @@ class Reservation:
                     self._give_back()
                     raise
                 self._future = _Waiting(self, self._loop)
-                self._publisher = publishing_pump()
+                self._publisher = publishing_pump(self._loop)
                 outcome = self._reserve()
             if outcome == FULL and self._future is not None:
                 return self._future

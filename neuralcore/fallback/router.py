@@ -12,13 +12,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.fallback.awaitables import done, done_after_yield
-from neuralcore.fallback.extras import NO_EXTRAS
 from neuralcore.fallback.fanout import enter_everywhere
 from neuralcore.fallback.ids import IdSource
 from neuralcore.fallback.many import publish_many
-from neuralcore.fallback.message import IN_FLIGHT, QUEUED, Published
+from neuralcore.fallback.message import IN_FLIGHT, Published
 from neuralcore.fallback.patterns import Patterns, is_exact
 from neuralcore.fallback.route import Route
+from neuralcore.fallback.waiting import wait_for_room
 
 if TYPE_CHECKING:
     from neuralcore.fallback.clock import Clock
@@ -238,10 +238,10 @@ class Router:
 
     def _crowded(self, route: Route, message: Message) -> Awaitable[str | None]:
         """A plain message that found no room at once."""
-        message._extras = NO_EXTRAS
+        mailbox = message._mailbox
         message._mailbox = None
-        message._state = QUEUED
-        message._stamp = 0
+        if mailbox is not None and mailbox._slots.overflow == "block":
+            return wait_for_room(route, message, mailbox, None, mandatory=False)
         answer = route._hand_over(message, None, False, True)
         return answer if isinstance(answer, Future) else self._answer(answer)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from neuralcore.fallback.effects import After
     from neuralcore.fallback.mailbox import Mailbox
     from neuralcore.fallback.pump import Pump
+    from neuralcore.fallback.store import Store
 
 __all__ = ["CLOSED", "DEADLOCK", "DROPPED", "FULL", "GRANTED", "KINDS", "REJECTED", "Slots", "Waiter"]
 
@@ -67,16 +68,21 @@ class Slots:
     def close(self) -> None:
         self.limit = -1
 
-    def take(self, evictable: int) -> int:
+    def take(self, store: Store) -> int:
         """A slot by the policy. One past the capacity is owed: something has to be evicted for it."""
-        if self.limit < 0:
-            return CLOSED
-        if self.used < self.limit or (self.overflow == "drop_old" and evictable > self.reserved):
+        if self.used < self.limit:
             self.used += 1
             return GRANTED
+        if self.limit < 0:
+            return CLOSED
+        if self.overflow == "block":
+            return FULL
         if self.overflow == "reject":
             return REJECTED
-        return FULL if self.overflow == "block" else DROPPED
+        if self.overflow == "drop_old" and store.evictable() > self.reserved:
+            self.used += 1
+            return GRANTED
+        return DROPPED
 
     def owed(self) -> bool:
         return self.overflow == "drop_old" and self.used > self.limit

@@ -37,16 +37,17 @@ class Store:
 
     def push(self, message: Message, stamp: int = 0) -> None:
         """Behind its equals. ``stamp``: the monotonic time from which its wait is measured."""
-        message._state &= LOST
         extras = message._extras
         if extras is None:
-            message._extras = NO_EXTRAS
-            message._stamp = stamp
-        elif stamp:
-            message._stamp = stamp
-        if extras is not None and extras.key is not None:
-            self._back += 1
-            message._sequence = self._back
+            # Nobody can see a plain message before it is in flight.
+            message._state = IN_FLIGHT
+        else:
+            message._state &= LOST
+            if stamp:
+                message._stamp = stamp
+            if extras.key is not None:
+                self._back += 1
+                message._sequence = self._back
         self.queue.push(message._rank, message)
 
     def push_front(self, message: Message) -> None:
@@ -62,9 +63,6 @@ class Store:
 
     def delay(self, message: Message, due: Due) -> int | None:
         """Until its time. Answers the earliest time of all when it changed."""
-        if message._extras is None:
-            message._extras = NO_EXTRAS
-            message._stamp = 0
         message._sequence = 0
         return self.delays.add(due, message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import Future, current_task, get_running_loop
+from asyncio import Future, _get_running_loop, current_task, get_running_loop
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ __all__ = ["Waiting", "publishing_pump", "wait_for_room"]
 
 class Waiting(Future["str | None"]):
     """What its publisher awaits. Whether it waits still is decided under the mailbox's lock."""
+
+    __slots__ = ("due", "loop", "mailbox", "mandatory", "message", "pump", "route")
 
     loop: AbstractEventLoop
     route: Route
@@ -60,8 +62,12 @@ class Waiting(Future["str | None"]):
         return cancelled
 
     def _finish(self) -> None:
-        # Where its loop has been closed, nobody waits for the answer any more.
-        resolve(self.loop, self, self.message._id)
+        if _get_running_loop() is self.loop:
+            if not self.done():
+                self.set_result(self.message._id)
+        else:
+            # Where its loop has been closed, nobody waits for the answer any more.
+            resolve(self.loop, self, self.message._id)
 
     def _end(self, outcome: int) -> None:
         route = self.route
@@ -85,16 +91,16 @@ def wait_for_room(route: Route, message: Message, mailbox: Mailbox, due: Due | N
     waiting.mailbox = mailbox
     waiting.due = due
     waiting.mandatory = mandatory
-    pump = publishing_pump()
+    pump = publishing_pump(loop)
     waiting.pump = pump if pump is not None and pump._mailbox is mailbox else None
     if not mailbox._wait_for_room(waiting):
         raise route._refused(KINDS[DEADLOCK], message)
     return waiting
 
 
-def publishing_pump() -> Pump | None:
+def publishing_pump(loop: AbstractEventLoop) -> Pump | None:
     """The worker in whose handler we are, if so."""
-    task = current_task()
+    task = current_task(loop)
     coroutine: Any = None if task is None else task.get_coro()
     if getattr(coroutine, "_mailbox", None) is not None and coroutine.current is not None:
         return coroutine  # type: ignore[no-any-return]
