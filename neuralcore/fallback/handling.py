@@ -49,7 +49,7 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
             last = monotonic_ns()
             until = last + pump._slice_ns
             while left > 0:
-                for _ in repeat(None, min(stride, left)):
+                for _ in repeat(None, stride):
                     acquire()
                     try:
                         top = queue.top
@@ -124,6 +124,7 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                     if now >= until:
                         break
                     stride = STRIDE if now - last < pump._slice_ns >> 4 else 1
+                stride = min(stride, left)
                 last = now
             if finished is not None:
                 mailbox._done(finished)
