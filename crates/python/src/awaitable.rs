@@ -128,7 +128,7 @@ pub(crate) unsafe fn as_next(status: ffi::PySendResult, result: Object) -> Objec
 
 #[cfg(all(Py_3_12, not(Py_3_14)))]
 fn set_stop_iteration(value: Ref) {
-    if let Ok(exception) = recycled_stop_iteration(value) {
+    if let Ok(exception) = recycled::stop_iteration(value) {
         raise_object(exception);
     }
 }
@@ -144,35 +144,55 @@ fn set_stop_iteration(value: Ref) {
 /// On 3.12 and 3.13 `await` asks `tp_iternext`, and the value travels in an exception that the interpreter drops at
 /// once: the same one serves again as long as nobody kept it.
 #[cfg(all(Py_3_12, not(Py_3_14)))]
-fn recycled_stop_iteration(value: Ref) -> R<Ref> {
+mod recycled {
+    use super::*;
     use crate::obj::GilCell;
+
     static CACHE: GilCell<Option<Ref>> = GilCell::new(None);
 
-    // SAFETY: only this cache refers to the exception, so its value may be replaced; the old one is dropped last.
-    unsafe {
-        if let Some(exception) = CACHE.get()
-            && exception.refcount() == 1
-        {
+    /// The cached exception, if only the cache refers to it and nothing was attached to it.
+    fn unshared() -> Option<*mut ffi::PyStopIterationObject> {
+        // SAFETY: reading the fields of a live exception.
+        unsafe {
+            let exception = CACHE.get().as_ref().filter(|exception| exception.refcount() == 1)?;
             let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
             let clean = (*fields).traceback.is_null()
                 && (*fields).context.is_null()
                 && (*fields).cause.is_null()
                 && (*fields).dict.is_null()
                 && (*fields).notes.is_null();
-            if clean {
-                let exception = exception.clone();
-                let old = std::mem::replace(&mut (*fields).value, value.into_ptr());
+            clean.then_some(fields)
+        }
+    }
+
+    /// Lets go of the last value, so that its string can be recycled too.
+    pub(super) fn forget() {
+        if let Some(fields) = unshared() {
+            // SAFETY: nobody else sees the exception; the value is dropped after it is replaced.
+            unsafe {
+                let old = std::mem::replace(&mut (*fields).value, ptr::null_mut());
                 ffi::Py_XDECREF(old);
-                return Ok(exception);
             }
         }
-        let exception = globals().stop_iteration.call(&[])?;
-        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
-        let old = std::mem::replace(&mut (*fields).value, value.into_ptr());
-        ffi::Py_XDECREF(old);
-        let before = CACHE.get().replace(exception.clone());
-        drop(before);
-        Ok(exception)
+    }
+
+    pub(super) fn stop_iteration(value: Ref) -> R<Ref> {
+        // SAFETY: nobody else sees the exception; what was there before is dropped last.
+        unsafe {
+            let (exception, fields) = match unshared() {
+                Some(fields) => (Ref::borrow(fields.cast()), fields),
+                None => {
+                    let exception = globals().stop_iteration.call(&[])?;
+                    let before = CACHE.get().replace(exception.clone());
+                    drop(before);
+                    let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
+                    (exception, fields)
+                }
+            };
+            let old = std::mem::replace(&mut (*fields).value, value.into_ptr());
+            ffi::Py_XDECREF(old);
+            Ok(exception)
+        }
     }
 }
 
@@ -192,6 +212,8 @@ unsafe extern "C" fn am_send(object: Object, _: Object, result: *mut Object) -> 
 }
 
 unsafe extern "C" fn next(object: Object) -> Object {
+    #[cfg(all(Py_3_12, not(Py_3_14)))]
+    recycled::forget();
     let mut result = ptr::null_mut();
     // SAFETY: as `am_send`.
     unsafe {
