@@ -1,33 +1,16 @@
 //! What does a lock cost, alone and when two or four threads want it?
 
+#[path = "support/together.rs"]
+mod together;
+
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use neuralcore_bus::PriorityQueue;
 use neuralcore_bus::lock::Mutex as ShortMutex;
+use together::together;
 
 type Queue = PriorityQueue<u64>;
-
-/// The wall time in which `threads` threads do `rounds` rounds together.
-fn together(threads: u64, rounds: u64, round: impl Fn() + Sync) -> Duration {
-    let barrier = Barrier::new(threads as usize + 1);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                barrier.wait();
-                (0..rounds / threads).for_each(|_| round());
-                barrier.wait();
-            });
-        }
-        barrier.wait();
-        let start = Instant::now();
-        barrier.wait();
-        start.elapsed()
-    })
-}
 
 fn contended(c: &mut Criterion) {
     let mut group = c.benchmark_group("lock");

@@ -1,35 +1,40 @@
 //! What does one message cost in a mailbox: entered, taken, acknowledged?
 
-mod support;
+#[path = "support/thread_time.rs"]
+mod thread_time;
 
 use std::hint::black_box;
 use std::sync::mpsc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use neuralcore_bus::mailbox::*;
-use support::ThreadTime;
+use thread_time::ThreadTime;
 
 /// As large as a message of the bus.
 struct Item {
-    key: Option<Box<str>>,
+    key: Option<&'static str>,
     _rest: [u64; 3],
 }
 
 impl Keyed for Item {
     fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+        self.key
     }
 }
 
-fn item(key: Option<&str>) -> Item {
-    Item { key: key.map(Into::into), _rest: black_box([1; 3]) }
+type Ticket = Box<u64>;
+
+const KEY: Option<&str> = Some("customer-4711");
+
+fn item(key: Option<&'static str>) -> Item {
+    Item { key, _rest: [black_box(1); 3] }
 }
 
-fn mailbox(capacity: usize, overflow: Overflow) -> Mailbox<Item, ()> {
+fn mailbox(capacity: usize, overflow: Overflow) -> Mailbox<Item, Ticket> {
     Mailbox::new(MailboxConfig { capacity, overflow, hold_keys: true })
 }
 
-fn push(mailbox: &Mailbox<Item, ()>, rank: i64, key: Option<&str>) {
+fn push(mailbox: &Mailbox<Item, Ticket>, rank: i64, key: Option<&'static str>) {
     assert!(matches!(mailbox.push(black_box(rank), item(key)), Push::Queued(_)));
 }
 
@@ -72,21 +77,21 @@ fn messages(c: &mut Criterion<ThreadTime>) {
     let keyed = mailbox(1000, Overflow::Block);
     group.bench_function("with a key", |b| {
         b.iter(|| {
-            push(&keyed, 50, Some("customer-4711"));
+            push(&keyed, 50, KEY);
             let item = keyed.take();
-            let _ = black_box(keyed.ack(Some("customer-4711")));
+            let _ = black_box(keyed.ack(KEY));
             item
         });
     });
 
     let parking = mailbox(1000, Overflow::Block);
-    push(&parking, 50, Some("customer-4711"));
+    push(&parking, 50, KEY);
     parking.take();
-    push(&parking, 50, Some("customer-4711"));
+    push(&parking, 50, KEY);
     group.bench_function("with a key that is busy", |b| {
         b.iter(|| {
-            push(&parking, 50, Some("customer-4711"));
-            parking.settle_and_take(Some("customer-4711"))
+            push(&parking, 50, KEY);
+            parking.settle_and_take(KEY)
         });
     });
 
@@ -127,7 +132,7 @@ fn messages(c: &mut Criterion<ThreadTime>) {
 
 criterion_group! {
     name = benches;
-    config = support::criterion();
+    config = thread_time::criterion();
     targets = messages
 }
 criterion_main!(benches);

@@ -3,7 +3,8 @@
 //! The peers that keep priorities are a `BinaryHeap` with a counter for the order and a `BTreeMap` of rings; the
 //! channels keep none and are here as a measure.
 
-mod support;
+#[path = "support/thread_time.rs"]
+mod thread_time;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -14,7 +15,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use crossbeam_queue::SegQueue;
 use neuralcore_bus::PriorityQueue;
 use neuralcore_bus::lock::Mutex;
-use support::ThreadTime;
+use thread_time::ThreadTime;
 
 /// What the peers have in common. All can be shared between threads.
 trait Queue {
@@ -150,7 +151,7 @@ fn queues(c: &mut Criterion<ThreadTime>) {
 
 criterion_group! {
     name = benches;
-    config = support::criterion();
+    config = thread_time::criterion();
     targets = queues
 }
 criterion_main!(benches);

@@ -114,6 +114,11 @@ impl<T> Keys<T> {
         self.parked.items().map(|parked| &parked.item)
     }
 
+    /// Whether no key is held or waited for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     pub(crate) fn hash(&self, key: &str) -> KeyHash {
         KeyHash(self.seed.hash_one(key))
     }

@@ -15,10 +15,14 @@ use crate::queue::PriorityQueue;
 use crate::workers::{WorkerId, Workers};
 
 /// An item and where it stands among its equals.
+///
+/// The item comes first in memory, so that to copy it out of a copied entry reads what was written whole: a load that
+/// spans two stores waits for both.
 #[derive(Debug)]
+#[repr(C)]
 struct Entry<T> {
-    position: i64,
     item: T,
+    position: i64,
 }
 
 /// A publisher that waits for a slot; `worker` if it does so inside a handler of this same mailbox.

@@ -17,6 +17,7 @@ enum Step {
     ReserveFrom(usize),
     Enter(i64, Option<&'static str>),
     Delay(i64, Option<&'static str>, u64),
+    DelayUntil(i64, Option<&'static str>, u64),
     Unreserve,
     Cancel(usize),
     Take,
@@ -26,6 +27,7 @@ enum Step {
     Retry(usize, u64),
     Release(usize),
     Promote(u64),
+    PromoteUntil(u64),
     Configure(Option<usize>, Option<Overflow>),
     TakeRelaxed(i64),
     Clear,
@@ -59,6 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any.clone().prop_map(Step::ReserveFrom),
         4 => (rank(), key()).prop_map(|(rank, key)| Step::Enter(rank, key)),
         2 => (rank(), key(), delay.clone()).prop_map(|(rank, key, d)| Step::Delay(rank, key, d)),
+        1 => (rank(), key(), delay.clone())
+            .prop_map(|(rank, key, wall)| Step::DelayUntil(rank, key, wall)),
         1 => Just(Step::Unreserve),
         1 => any.clone().prop_map(Step::Cancel),
         14 => Just(Step::Take),
@@ -67,7 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any.clone().prop_map(Step::Expire),
         4 => (any.clone(), delay.clone()).prop_map(|(at, delay)| Step::Retry(at, delay)),
         3 => any.clone().prop_map(Step::Release),
-        3 => delay.prop_map(Step::Promote),
+        3 => delay.clone().prop_map(Step::Promote),
+        1 => delay.prop_map(Step::PromoteUntil),
         1 => (prop::option::of(1..9usize), prop::option::of(overflow()))
             .prop_map(|(capacity, overflow)| Step::Configure(capacity, overflow)),
         2 => rank().prop_map(Step::TakeRelaxed),
@@ -199,10 +204,19 @@ impl Run {
                     self.gone += usize::from(evicted.is_some());
                 }
             }
+            // This wall clock jumps about.
+            Step::DelayUntil(rank, key, wall_ns) if self.naive.reserved > 0 => {
+                let item = self.item(key);
+                let held = same!(self.delay_until(rank, item.clone(), wall_ns, 1));
+                if let Delayed::Held { evicted, .. } = held {
+                    self.entered += 1;
+                    self.gone += usize::from(evicted.is_some());
+                }
+            }
             Step::Unreserve if self.naive.reserved > 0 => {
                 same!(self.unreserve());
             }
-            Step::Enter(..) | Step::Delay(..) | Step::Unreserve => {}
+            Step::Enter(..) | Step::Delay(..) | Step::DelayUntil(..) | Step::Unreserve => {}
             Step::Cancel(n) => {
                 let ticket = self.tickets.saturating_sub(n as Ticket);
                 let _ = same!(self.cancel(|&waiting| waiting == ticket), ticket);
@@ -215,6 +229,9 @@ impl Run {
                 self.now_ns += elapsed;
                 let now_ns = self.now_ns;
                 let _ = same!(self.promote(now_ns));
+            }
+            Step::PromoteUntil(wall_ns) => {
+                let _ = same!(self.promote_until(wall_ns));
             }
             Step::Configure(capacity, overflow) => {
                 same!(self.configure(capacity, overflow));

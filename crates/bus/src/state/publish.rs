@@ -137,9 +137,11 @@ impl<T: Keyed, W> State<T, W> {
     #[inline(never)]
     fn queue_by_key(&mut self, rank: i64, position: i64, item: T) {
         if let (Some(keys), Some(key)) = (&mut self.keys, item.key()) {
-            let key = keys.hash(key);
-            if self.queue.is_empty_at(rank) && keys.blocks(key, position) {
-                return keys.park(key, (rank, position), item);
+            if !keys.is_empty() && self.queue.is_empty_at(rank) {
+                let key = keys.hash(key);
+                if keys.blocks(key, position) {
+                    return keys.park(key, (rank, position), item);
+                }
             }
         }
         self.queue.push_back(rank, Entry { position, item });

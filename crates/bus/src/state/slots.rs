@@ -71,7 +71,8 @@ impl<T: Keyed, W> State<T, W> {
         if self.used < self.capacity {
             return true;
         }
-        let owed = self.used - self.capacity;
+        // What was offered past the capacity is owed by nobody.
+        let owed = self.reserved.min(self.used - self.capacity);
         self.overflow == Overflow::DropOld && self.queued() + self.parked() > owed
     }
 

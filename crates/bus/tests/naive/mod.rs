@@ -59,6 +59,8 @@ pub(crate) struct Naive {
     front: i64,
     queued: Vec<Queued>,
     delayed: Vec<Late>,
+    /// By the wall clock.
+    held: Vec<Late>,
     waiters: VecDeque<(Ticket, Option<WorkerId>)>,
     holders: BTreeMap<&'static str, Holder>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -77,6 +79,7 @@ impl Naive {
             front: 0,
             queued: Vec::new(),
             delayed: Vec::new(),
+            held: Vec::new(),
             waiters: VecDeque::new(),
             holders: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -89,7 +92,7 @@ impl Naive {
         MailboxStats {
             queued: self.queued.len() - parked,
             parked,
-            delayed: self.delayed.len(),
+            delayed: self.delayed.len() + self.held.len(),
             waiting: self.waiters.len(),
             ..self.stats
         }
@@ -100,16 +103,17 @@ impl Naive {
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.queued.len() + self.delayed.len()
+        self.queued.len() + self.delayed.len() + self.held.len()
     }
 
     fn is_full(&self) -> bool {
         self.used() >= self.stats.capacity
     }
 
+    /// A reservation past the capacity owes an eviction, for which there must be an item.
     fn may_reserve(&self) -> bool {
-        let over = self.used().saturating_sub(self.stats.capacity);
-        !self.is_full() || (self.overflow == Overflow::DropOld && self.queued.len() > over)
+        let owed = self.used().saturating_sub(self.stats.capacity).min(self.reserved);
+        !self.is_full() || (self.overflow == Overflow::DropOld && self.queued.len() > owed)
     }
 
     pub(crate) fn push(&mut self, rank: i64, item: Item) -> Push<Item> {
@@ -184,6 +188,24 @@ impl Naive {
         }
         let earliest_changed = self.put_off(due_ns, rank, item, false);
         Delayed::Held { evicted, earliest_changed, wake: None }
+    }
+
+    pub(crate) fn delay_until(
+        &mut self,
+        rank: i64,
+        item: Item,
+        wall_ns: u64,
+        now_wall_ns: u64,
+    ) -> Delayed<Item> {
+        let Ok(evicted) = self.use_reserved() else { return Delayed::Closed(item) };
+        let mut wake = None;
+        if wall_ns <= now_wall_ns {
+            wake = self.queue(rank, item);
+        } else {
+            self.held.push(Late { due_ns: wall_ns, rank, holds_key: false, item });
+            self.held.sort_by_key(|late| late.due_ns);
+        }
+        Delayed::Held { evicted, earliest_changed: None, wake }
     }
 
     fn use_reserved(&mut self) -> Result<Option<Item>, ()> {
@@ -320,14 +342,25 @@ impl Naive {
     }
 
     pub(crate) fn promote(&mut self, now_ns: u64) -> Promoted {
-        while self.delayed.first().is_some_and(|late| late.due_ns <= now_ns) {
-            let Late { rank, holds_key, item, .. } = self.delayed.remove(0);
-            self.hold(&item, holds_key);
-            self.back += 1;
-            self.insert(rank, self.back, item);
-        }
+        let due = self.delayed.iter().take_while(|late| late.due_ns <= now_ns).count();
+        let due: Vec<_> = self.delayed.drain(..due).collect();
+        due.into_iter().for_each(|late| self.come_back(late));
         let next_due = self.delayed.first().map(|late| late.due_ns);
         Promoted { next_due, wake: self.wake() }
+    }
+
+    pub(crate) fn promote_until(&mut self, now_wall_ns: u64) -> Promoted {
+        let due = self.held.iter().take_while(|late| late.due_ns <= now_wall_ns).count();
+        let due: Vec<_> = self.held.drain(..due).collect();
+        due.into_iter().for_each(|late| self.come_back(late));
+        let next_due = self.held.first().map(|late| late.due_ns);
+        Promoted { next_due, wake: self.wake() }
+    }
+
+    fn come_back(&mut self, Late { rank, holds_key, item, .. }: Late) {
+        self.hold(&item, holds_key);
+        self.back += 1;
+        self.insert(rank, self.back, item);
     }
 
     fn grant(&mut self) -> Option<Ticket> {
@@ -363,7 +396,8 @@ impl Naive {
     pub(crate) fn clear(&mut self) -> Cleared<Item, Ticket> {
         let mut items: Vec<_> =
             self.queued.drain(..).map(|queued| (queued.rank, queued.item)).collect();
-        items.extend(self.delayed.drain(..).map(|late| (late.rank, late.item)));
+        let delayed = self.delayed.drain(..).chain(self.held.drain(..));
+        items.extend(delayed.map(|late| (late.rank, late.item)));
         items.sort_by_key(|&(rank, _)| rank);
         self.holders.retain(|_, holder| *holder == Holder::InFlight);
         let granted = std::iter::from_fn(|| self.grant()).collect();
