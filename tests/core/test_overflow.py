@@ -315,3 +315,13 @@ async def test_drop_old_keeps_to_one_for_one_where_offers_went_past_the_capacity
     assert await rig.publish("jobs", "new")
     assert mailbox.stats().dropped == 1
     assert drain(mailbox) == [1, 2, "new"]
+
+
+@pytest.mark.parametrize("delay", [None, 60.0])
+async def test_drop_old_owes_nothing_for_what_was_offered_past_the_capacity(rig, delay):
+    mailbox = rig.mailbox("jobs", capacity=1, overflow="drop_old")
+    mailbox.offer(rig.message("first"))
+    mailbox.offer(rig.message("second"))
+    assert mailbox.take().payload == "first"
+    assert rig.publish_nowait("jobs", "third", delay=delay) is not None
+    assert mailbox.stats().dropped == 1
