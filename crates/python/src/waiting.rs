@@ -22,6 +22,8 @@ use crate::waker::Waker;
 
 pub(crate) enum Status {
     Pending(Parcel),
+    /// Somebody is handing it over, or building its error, and may let other threads run meanwhile.
+    Busy,
     Done(Outcome),
     Failed(Ref),
     /// Cancelled, or its error was raised.
@@ -148,7 +150,7 @@ pub(crate) fn advance(object: &Ref) {
         }
         waiting.begun.next += 1;
     }
-    if let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) {
+    if let Some(parcel) = begin_end(waiting) {
         let reserved = std::mem::take(&mut waiting.begun.reserved);
         let route = Route::of(&waiting.route);
         let outcome =
@@ -194,9 +196,20 @@ pub(crate) fn given_up(object: &Ref) -> bool {
     })
 }
 
+/// Takes the parcel of a pending publish, whose end is now the caller's to bring about.
+fn begin_end(waiting: &mut Waiting) -> Option<Parcel> {
+    match std::mem::replace(&mut waiting.status, Status::Busy) {
+        Status::Pending(parcel) => Some(parcel),
+        other => {
+            waiting.status = other;
+            None
+        }
+    }
+}
+
 pub(crate) fn fail(object: &Ref, kind: &str) {
     let waiting = of(object);
-    if let Status::Pending(parcel) = std::mem::replace(&mut waiting.status, Status::Over) {
+    if let Some(parcel) = begin_end(waiting) {
         let reserved = std::mem::take(&mut waiting.begun.reserved);
         parcel::give_back(&waiting.targets, &reserved);
         let raised = parcel::refused(Route::of(&waiting.route), kind, parcel);
@@ -231,10 +244,20 @@ pub(crate) fn grant(object: Ref) {
         if std::mem::replace(GRANTING.get(), true) {
             return;
         }
+        let _granting = Granting;
         while let Some(object) = GRANTED.get().pop_front() {
             proceed(&object);
         }
-        *GRANTING.get() = false;
+    }
+}
+
+/// Ends the granting, even by a panic.
+struct Granting;
+
+impl Drop for Granting {
+    fn drop(&mut self) {
+        // SAFETY: no Python code runs.
+        unsafe { *GRANTING.get() = false };
     }
 }
 

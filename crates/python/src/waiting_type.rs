@@ -44,28 +44,36 @@ pub(crate) unsafe extern "C" fn am_send(
     })
 }
 
+/// Answers the outcome, or the future to wait on. Making that lets other threads run, so the outcome may be there
+/// before anybody could be told: it is looked for again.
 pub(crate) fn step(object: &Ref) -> R<(ffi::PySendResult, Ref)> {
-    let waiting = of(object);
-    waiting.awaited = true;
-    match std::mem::replace(&mut waiting.status, Status::Over) {
-        Status::Done(outcome) => {
-            let value = outcome.value();
-            waiting.status = Status::Done(outcome);
-            Ok((ffi::PySendResult::PYGEN_RETURN, value?))
-        }
-        Status::Failed(exception) => Err(raise_object(exception)),
-        Status::Over => Err(crate::obj::raise(
-            &globals().runtime_error,
-            "this publish was cancelled or has already failed",
-        )),
-        pending => {
-            waiting.status = pending;
-            let waker = Waker::new()?;
-            let future = waker.yielded()?;
-            let old = of(object).waker.replace(waker);
-            drop(old);
-            Ok((ffi::PySendResult::PYGEN_NEXT, future))
-        }
+    of(object).awaited = true;
+    if let Some(outcome) = outcome(object) {
+        return outcome.map(|value| (ffi::PySendResult::PYGEN_RETURN, value));
+    }
+    let waker = Waker::new()?;
+    let future = waker.yielded()?;
+    let old = of(object).waker.replace(waker);
+    drop(old);
+    match outcome(object) {
+        Some(outcome) => outcome.map(|value| (ffi::PySendResult::PYGEN_RETURN, value)),
+        None => Ok((ffi::PySendResult::PYGEN_NEXT, future)),
+    }
+}
+
+/// None while it is not decided.
+fn outcome(object: &Ref) -> Option<R<Ref>> {
+    let status = &mut of(object).status;
+    match status {
+        Status::Pending(_) | Status::Busy => None,
+        Status::Done(outcome) => Some(outcome.value()),
+        Status::Failed(_) | Status::Over => match std::mem::replace(status, Status::Over) {
+            Status::Failed(exception) => Some(Err(raise_object(exception))),
+            _ => Some(Err(crate::obj::raise(
+                &globals().runtime_error,
+                "this publish was cancelled or has already failed",
+            ))),
+        },
     }
 }
 
@@ -124,7 +132,7 @@ pub(crate) unsafe extern "C" fn traverse(
             && match &waiting.status {
                 Status::Pending(parcel) => parcel.entry.traverse(&mut see),
                 Status::Failed(exception) => see(exception),
-                Status::Done(_) | Status::Over => true,
+                Status::Busy | Status::Done(_) | Status::Over => true,
             };
         answer
     }
