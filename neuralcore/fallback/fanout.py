@@ -25,14 +25,14 @@ def enter_everywhere(message: Message, mailboxes: Sequence[Mailbox]) -> bool:
         for mailbox in mailboxes:
             mailbox._lock.acquire()
             locked += 1
-            if mailbox._slots.used >= mailbox._slots.limit:
+            if mailbox._slots.taken >= mailbox._slots.ceiling:
                 return False
         delivery = message
         for mailbox in mailboxes:
             if delivery._mailbox is not None:
                 delivery = message._copy(extras)
             delivery._mailbox = mailbox
-            mailbox._slots.used += 1
+            mailbox._slots.taken += 1
             if extras is None:
                 delivery._state = IN_FLIGHT
                 mailbox._queue.push(rank, delivery)

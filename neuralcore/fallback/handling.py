@@ -36,10 +36,9 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
     queue = mailbox._queue
     context = pump._context
     values = tuple(pump._base.values())
+    single = next(iter(pump._base)) if len(values) == 1 else None
     finished: Message | None = None
     """Handled and settled, but its slot is not given back yet: that is done together with taking the next."""
-    measured = 0
-    """When the handler began, if it is one of those that are measured."""
     mailbox._goes_on()
     try:
         while not pump._ends():
@@ -55,8 +54,7 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                         top = queue.top
                         if (not top or top[0]._extras is None) and not slots.waiters:
                             if finished is not None:
-                                mailbox._acked += 1
-                                slots.used -= 1
+                                slots.ceiling += 1
                                 finished = None
                             if not top:
                                 message = None
@@ -76,44 +74,41 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
                             left = 0
                             break
                     pump._current = message
-                    try:
-                        if plain and message._extras is None:
+                    if plain and message._extras is None:
+                        try:
                             if is_async:
                                 await handler(message)
                             else:
                                 result = handler(message)
                                 if result is not None and isawaitable(result):
                                     await result
+                        except BaseException as error:
+                            if not await fail(pump, message, error):
+                                raise
                         else:
-                            await _handle(pump, message)
-                    except BaseException as error:
-                        if not await fail(pump, message, error):
-                            raise
+                            if message._state == IN_FLIGHT:
+                                message._state = SETTLED
+                                finished = message
+                            else:
+                                _settle(pump, message)
                     else:
-                        if message._state == IN_FLIGHT:
-                            message._state = SETTLED
-                            finished = message
-                        elif message._settle():
-                            message._state &= ~IN_FLIGHT
-                            finished = message
-                        if finished is not None and finished._extras is not None:
-                            mailbox._done(finished)
-                            finished = None
-                    if measured:
-                        mailbox._handle.record(mailbox._clock._monotonic() - measured)
-                        measured = 0
-                    if (
-                        len(context) != len(values) or not all(map(is_, context.values(), values))
-                        if values
-                        else context
-                    ):
+                        await _handle(pump, message)
+                    if values:
                         # By identity: an equal value is another value.
+                        if single is None:
+                            changed = len(context) != len(values) or not all(map(is_, context.values(), values))
+                        else:
+                            changed = len(context) != 1 or context.get(single) is not values[0]
+                        if changed:
+                            pump._current = None
+                            await FRESH_CONTEXT
+                            context = pump._context
+                    elif context:
                         pump._current = None
                         await FRESH_CONTEXT
                         context = pump._context
                     if pump._attention:
-                        disarm(pump)
-                        pump._attention = pump._ends()
+                        _attend(pump)
                         if pump._attention:
                             left = 0
                             break
@@ -132,10 +127,6 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
             if message is None:
                 if not await _rest(pump):
                     return
-                if mailbox._woken_ns:
-                    measured = mailbox._clock._monotonic()
-                    mailbox._wait.record(measured - mailbox._woken_ns)
-                    mailbox._woken_ns = 0
             elif not pump._ends():
                 await YIELD
     finally:
@@ -145,8 +136,25 @@ async def handle_messages(pump: Pump) -> None:  # noqa: C901, PLR0915 - a call i
         mailbox._leave(pump, active=not pump._away)
 
 
+def _attend(pump: Pump) -> None:
+    """After a message during which something happened to the pump."""
+    disarm(pump)
+    if pump._measured:
+        clock = pump._mailbox._clock
+        pump._mailbox._handle.record(clock._monotonic() - pump._measured)
+        pump._measured = 0
+    pump._attention = pump._stopping
+
+
+def _settle(pump: Pump, message: Message) -> None:
+    """It was handled; its slot is given back unless its handler has settled it."""
+    if message._settle():
+        message._state &= ~IN_FLIGHT
+        pump._mailbox._done(message)
+
+
 async def _handle(pump: Pump, message: Message) -> None:
-    """One that is timed, measured, answered, or settled elsewhere."""
+    """One that is timed, measured, keyed, answered, or settled elsewhere."""
     began = _begin(pump, message)
     try:
         result = pump._handler(message)
@@ -159,8 +167,13 @@ async def _handle(pump: Pump, message: Message) -> None:
                 await answer
         if pump._settled is not None and not message._state & SETTLED:
             pump._settled(message, result)
+    except BaseException as error:
+        if not await fail(pump, message, error):
+            raise
+    else:
         if pump._attention:
             disarm(pump)
+        _settle(pump, message)
     finally:
         if began:
             pump._mailbox._handle.record(pump._mailbox._clock._monotonic() - began)
@@ -250,6 +263,7 @@ def _begin(pump: Pump, message: Message) -> int:
 async def _rest(pump: Pump) -> bool:
     """Wait for work; False when there will be none."""
     mailbox = pump._mailbox
+    pump._measured = 0
     waker = pump._waker
     if waker is None:
         waker = pump._waker = Waker(worker=True)
@@ -269,4 +283,9 @@ async def _rest(pump: Pump) -> bool:
         mailbox._withdraw(waker)
         mailbox._goes_on()
         raise
+    if mailbox._woken_ns:
+        pump._measured = mailbox._clock._monotonic()
+        pump._attention = True
+        mailbox._wait.record(pump._measured - mailbox._woken_ns)
+        mailbox._woken_ns = 0
     return True

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
-from itertools import count
 from threading import RLock
 from typing import Final
 
-__all__ = ["IdSource"]
+__all__ = ["PAGE", "IdSource"]
 
-BLOCK: Final = 256
-_TEMPLATE: Final = " ".join(f"#{n:02x}" for n in range(BLOCK))
+PAGE: Final = 256
+_TEMPLATE: Final = " ".join(f"#{n:02x}" for n in range(PAGE))
 
 
 class IdSource:
-    """Hands out ids in blocks, written by C code all at once, so that a single one costs little more than ``next``."""
+    """Writes ids by the page, all of it by C code, so that a single one costs little."""
 
-    __slots__ = ("__weakref__", "_blocks", "_lock", "prefix")
+    __slots__ = ("__weakref__", "_lock", "_page", "_pages", "prefix")
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -27,11 +25,21 @@ class IdSource:
 
     def reseed(self) -> None:
         self.prefix = os.urandom(8).hex()
-        self._blocks = count()
+        self._pages = 0
+        self._page: list[str] = []
+        """What is left of the current one, the next id last."""
 
-    def block(self) -> Iterator[str]:
+    def take(self, count: int) -> list[str]:
+        """The next ids, at least one and at most as many."""
         with self._lock:
-            return iter(_TEMPLATE.replace("#", f"{self.prefix}{next(self._blocks):014x}").split())
+            if not self._page:
+                self._page = _TEMPLATE.replace("#", f"{self.prefix}{self._pages:014x}").split(" ")
+                self._page.reverse()
+                self._pages += 1
+            taken = self._page[-count:]
+            del self._page[-count:]
+        taken.reverse()
+        return taken
 
 
 _sources: weakref.WeakSet[IdSource] = weakref.WeakSet()

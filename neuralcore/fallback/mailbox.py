@@ -46,7 +46,6 @@ class Mailbox:
 
     __slots__ = (
         "__weakref__",
-        "_acked",
         "_clock",
         "_closed",
         "_expired",
@@ -89,7 +88,7 @@ class Mailbox:
         self._closed = False
         self._order = next(_order)
         self._lock = RLock()
-        self._acked = self._retried = self._released = self._expired = 0
+        self._retried = self._released = self._expired = 0
         self._wakes = -1
         self._woken_ns = 0
         """When a message woke somebody, if its wait is one of those that are measured."""
@@ -120,8 +119,6 @@ class Mailbox:
                 slots.capacity if capacity is None else capacity,
                 slots.overflow if overflow is None else overflow,
             )
-            if self._closed:
-                slots.close()
             self._grant(after)
             if slots.overflow != "block":
                 for waiter in self._dismiss_all():
@@ -134,7 +131,7 @@ class Mailbox:
                 raise RuntimeError(f"message {message.id} was offered to a closed mailbox")
             if message._mailbox is not None:
                 message = message._copy(message._extras)
-            self._slots.used += 1
+            self._slots.taken += 1
             message._extras = message._extras or NO_EXTRAS
             self._put(message, None, after)
 
@@ -252,8 +249,8 @@ class Mailbox:
                 delayed=len(self._store.delays),
                 in_flight=in_flight,
                 waiting=len(self._slots.waiters),
-                delivered=in_flight + self._acked + self._retried + self._released,
-                acked=self._acked,
+                delivered=in_flight + self._slots.acked + self._retried + self._released,
+                acked=self._slots.acked,
                 retried=self._retried,
                 released=self._released,
                 dropped=self._slots.dropped,
@@ -285,10 +282,7 @@ class Mailbox:
         self._lock.acquire()
         try:
             if finished is not None:
-                self._acked += 1
-                if finished._extras is not None:
-                    self._store.leave_key(finished)
-                self._free(after)
+                self._ack(finished, after)
             message = self._pop(after)
         finally:
             self._lock.release()
@@ -303,10 +297,7 @@ class Mailbox:
         queue = self._queue
         with self._lock:
             for message in finished:
-                self._acked += 1
-                if message._extras is not None:
-                    self._store.leave_key(message)
-                self._free(after)
+                self._ack(message, after)
             while len(messages) < size:
                 top = queue.top
                 if top and top[0]._extras is None:
@@ -362,6 +353,15 @@ class Mailbox:
             self._workers.withdraw(waker)
             self._hand_over(after)
 
+    def _rouse(self) -> None:
+        """Somebody may have to be woken for what was queued just now."""
+        chosen = None
+        with self._lock:
+            if self._workers.resting and self._queue.top:
+                chosen = self._choose()
+        if chosen is not None:
+            self._wake_all(chosen)
+
     def _summon(self, waker: Waker) -> None:
         with self._lock:
             chosen = self._workers.summon(waker)
@@ -406,8 +406,8 @@ class Mailbox:
         chosen = None
         with self._lock:
             slots = self._slots
-            count = max(0, min(len(messages), slots.limit - slots.used))
-            slots.used += count
+            count = max(0, min(len(messages), slots.ceiling - slots.taken))
+            slots.taken += count
             queue = self._queue
             for message in messages if count == len(messages) else messages[:count]:
                 if message._rank == queue.top_rank:
@@ -452,7 +452,7 @@ class Mailbox:
         with Effects(self) as after:
             self._slots.reserved -= 1
             if self._closed:
-                self._slots.used -= 1
+                self._slots.free()
                 return False
             self._evict_if_owed()
             self._put(message, due, after)
@@ -487,7 +487,7 @@ class Mailbox:
     def _evict_if_owed(self) -> None:
         if self._slots.owed() and self._store.evict() is not None:
             self._slots.dropped += 1
-            self._slots.used -= 1
+            self._slots.free()
 
     def _put(self, message: Message, due: Due | None, after: After) -> None:
         """Store it in the slot that it has."""
@@ -519,20 +519,26 @@ class Mailbox:
         message._state &= ~IN_FLIGHT
 
     def _acknowledge(self, message: Message, after: After) -> None:
-        self._acked += 1
-        self._store.leave_key(message)
-        self._free(after)
+        self._ack(message, after)
         self._hand_over(after)
 
+    def _ack(self, message: Message, after: After) -> None:
+        if message._extras is not None:
+            self._store.leave_key(message)
+        self._slots.ceiling += 1
+        if self._slots.waiters:
+            self._grant(after)
+
     def _free(self, after: After) -> None:
-        self._slots.used -= 1
+        """A slot that is not acknowledged."""
+        self._slots.free()
         if self._slots.waiters:
             self._grant(after)
 
     def _grant(self, after: After) -> None:
         slots = self._slots
-        while slots.waiters and slots.used < slots.limit:
-            slots.used += 1
+        while slots.waiters and slots.taken < slots.ceiling:
+            slots.taken += 1
             self._dismiss(slots.waiters[0], first=True).granted(self, after)
 
     def _queue_up(self, waiter: Waiter) -> bool:

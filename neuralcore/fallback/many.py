@@ -11,10 +11,8 @@ from neuralcore.fallback.steps import YIELD
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from neuralcore.fallback.mailbox import Mailbox
     from neuralcore.fallback.message import Message
-    from neuralcore.fallback.route import Route
-    from neuralcore.fallback.router import Router
+    from neuralcore.fallback.router import Direct, Router
 
 __all__ = ["publish_many"]
 
@@ -35,11 +33,13 @@ async def publish_many(router: Router, items: Iterable[tuple[Any, ...]]) -> Sequ
 class _Run:
     """Messages on one channel that have not entered yet, and what became of those before them."""
 
-    __slots__ = ("_direct", "_messages", "_router", "channel", "errors", "results")
+    __slots__ = ("_direct", "_entered", "_messages", "_router", "channel", "errors", "results")
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._direct: tuple[Route, Mailbox | None] | None = None
+        self._direct: Direct | None = None
+        self._entered = 0
+        """Since the loop ran last."""
         self._messages: list[Message] = []
         self.channel: str | None = None
         self.results: list[str | None] = []
@@ -56,7 +56,7 @@ class _Run:
                 return False
             self._direct = router._direct.get(item[0])
             self.channel = item[0]
-        if self._direct is None or self._direct[1] is None:
+        if self._direct is None:
             return False
         rank = self._direct[0]._priority if size == 2 or item[2] is None else item[2]
         if type(rank) is not int or not router._low <= rank <= router._high:
@@ -78,15 +78,16 @@ class _Run:
         if messages:
             self._messages = []
             assert self._direct is not None
-            route, mailbox = self._direct
-            assert mailbox is not None
+            route, mailbox, *_ = self._direct
             entered = mailbox._enter_many(messages)
             route._published += entered
             self.results += [message._id for message in messages[:entered]]
             for message in messages[entered:]:
                 message._mailbox = None
                 await self._settle(route._publish_message(message))
-            if self._router._spend(len(messages)):
+            self._entered += len(messages)
+            if self._entered >= self._router._budget:
+                self._entered = 0
                 await YIELD
         self.channel = None
 

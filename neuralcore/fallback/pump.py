@@ -45,6 +45,7 @@ class Pump:
         "_failed",
         "_handler",
         "_mailbox",
+        "_measured",
         "_releasing",
         "_replied",
         "_settled",
@@ -101,6 +102,8 @@ class Pump:
         """Suspended inside the handler, or what decides after it."""
         self._attention = False
         """Something is to be seen to after this message: the one flag that is looked at after each."""
+        self._measured = 0
+        """When the current handler began, if it was woken for and is measured."""
         self._waker: Waker | None = None
         self._stopping = False
         self._releasing = False

@@ -147,14 +147,13 @@ class Route:
             self._refusals += 1
             raise router._error("idempotency", self._channel, idempotency_key)
         started = 0
-        if message_id is None:
-            message_id = next(router._ids, None)
-            if message_id is None:
-                message_id = router._refill()
-                started = clock._monotonic()
+        identity = next(router._ids, None)
+        if identity is None:
+            identity = router._refill()
+            started = clock._monotonic()
         now = clock._wall()
         message = Published()
-        message._id = message_id
+        message._id = identity if message_id is None else message_id
         message._channel = self._channel
         message._payload = payload
         message._rank = self._priority if priority is None else self._rank(priority)

@@ -12,7 +12,6 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.fallback.awaitables import done, done_after_yield
-from neuralcore.fallback.fanout import enter_everywhere
 from neuralcore.fallback.ids import IdSource
 from neuralcore.fallback.many import publish_many
 from neuralcore.fallback.message import IN_FLIGHT, Published
@@ -24,8 +23,14 @@ if TYPE_CHECKING:
     from neuralcore.fallback.clock import Clock
     from neuralcore.fallback.mailbox import Mailbox
     from neuralcore.fallback.message import Message
+    from neuralcore.fallback.ranks import RankQueue
+    from neuralcore.fallback.slots import Slots
+    from neuralcore.fallback.workers import Workers
 
-__all__ = ["Router"]
+__all__ = ["Direct", "Router"]
+
+Direct = tuple["Route", "Mailbox", "Slots", "RankQueue", "Workers", Callable[[], bool], Callable[[], None]]
+"""The route, its only mailbox, and the parts of that which a publish touches."""
 
 
 @final
@@ -39,20 +44,22 @@ class Router:
     __slots__ = (
         "__weakref__",
         "_any_rank",
+        "_block",
         "_budget",
         "_clock",
         "_closed",
         "_direct",
+        "_due",
         "_error",
         "_high",
         "_ids",
+        "_left",
         "_lock",
         "_low",
         "_missing",
         "_patterns",
         "_routes",
         "_source",
-        "_turns",
         "_wall",
     )
 
@@ -82,13 +89,16 @@ class Router:
         self._error = error
         self._any_rank = any_rank
         self._low, self._high = (-(2**63), 2**63 - 1) if any_rank else (0, 255)
-        self._budget = self._turns = budget
+        self._budget = self._left = budget
+        self._block = 1
+        self._due = False
+        """The next publish that is awaited yields."""
         self._closed = False
         self._lock = RLock()
         self._patterns = Patterns()
         self._routes: dict[str, Route] = {}
-        self._direct: dict[str, tuple[Route, Mailbox | None]] = {}
-        """Routes where a publish has nothing to do but to enter, and the mailbox if it is one."""
+        self._direct: dict[str, Direct] = {}
+        """Channels where a publish has nothing to do but to enter one mailbox."""
         self._source = IdSource()
         self._ids: Iterator[str] = iter(())
         _routers.add(self)
@@ -113,14 +123,14 @@ class Router:
         direct = self._direct.get(channel)
         if direct is None or options:
             return self._publish(channel, payload, priority, options)
-        route, mailbox = direct
+        route, mailbox, slots, queue, workers, acquire, release = direct
         if priority is None:
             priority = route._priority
         elif type(priority) is not int or not self._low <= priority <= self._high:
             priority = route._rank(priority)
         identity = next(self._ids, None)
         if identity is None:
-            # The first of a block: one of those whose latencies are measured.
+            # The first of a block: its latencies are measured, and it may be its turn to yield.
             return route.publish(payload, priority=priority)
         message = Published()
         message._id = identity
@@ -130,37 +140,27 @@ class Router:
         message._timestamp_ns = self._wall()
         message._extras = None
         message._mailbox = mailbox
-        if mailbox is None:
-            return self._fan_out(route, message)
         # Nobody can see it before it is.
         message._state = IN_FLIGHT
-        chosen = None
-        slots = mailbox._slots
-        lock = mailbox._lock
-        lock.acquire()
+        entered = False
+        acquire()
         try:
-            room = slots.used < slots.limit
-            if room:
-                slots.used += 1
-                queue = mailbox._queue
+            if slots.taken < slots.ceiling:
+                slots.taken += 1
                 if priority == queue.top_rank:
                     queue.top.append(message)
                 else:
                     queue.push(priority, message)
                 route._published += 1
-                if mailbox._workers.resting:
-                    chosen = mailbox._choose()
+                if not workers.resting:
+                    return done(identity)
+                entered = True
         finally:
-            lock.release()
-        if not room:
-            return self._crowded(route, message)
-        if chosen is not None:
-            mailbox._wake_all(chosen)
-        self._turns -= 1
-        if self._turns > 0:
+            release()
+        if entered:
+            mailbox._rouse()
             return done(identity)
-        self._turns = self._budget
-        return done_after_yield(identity)
+        return self._crowded(route, message)
 
     def publish_nowait(self, channel: str, payload: Any, **options: Any) -> str | None:
         """Publish without waiting: a mailbox that would block refuses (``full``). Goes past the route's path."""
@@ -229,13 +229,6 @@ class Router:
             given["priority"] = priority
         return route._path(payload, **given)
 
-    def _fan_out(self, route: Route, message: Message) -> Awaitable[str | None]:
-        """A plain message for more than one mailbox."""
-        mailboxes = route._mailboxes
-        if mailboxes is not None and enter_everywhere(message, mailboxes):
-            return self._answer(route._took(message))
-        return self._crowded(route, message)
-
     def _crowded(self, route: Route, message: Message) -> Awaitable[str | None]:
         """A plain message that found no room at once."""
         mailbox = message._mailbox
@@ -259,8 +252,18 @@ class Router:
         with self._lock:
             mailboxes = route._mailboxes = tuple(self._patterns.match(route.channel))
             plain = route._path is None and route._ttl_ns is None and not self._closed
-            if mailboxes and plain and self._routes.get(route.channel) is route:
-                self._direct[route.channel] = (route, mailboxes[0] if len(mailboxes) == 1 else None)
+            if len(mailboxes) == 1 and plain and self._routes.get(route.channel) is route:
+                mailbox = mailboxes[0]
+                acquire, release = mailbox._lock.acquire, mailbox._lock.release
+                self._direct[route.channel] = (
+                    route,
+                    mailbox,
+                    mailbox._slots,
+                    mailbox._queue,
+                    mailbox._workers,
+                    acquire,
+                    release,
+                )
             return mailboxes
 
     def _forget(self, pattern: str) -> None:
@@ -282,20 +285,26 @@ class Router:
         return rank
 
     def _refill(self) -> str:
-        self._ids = self._source.block()
-        return next(self._ids)
+        """The first of a new block of ids.
 
-    def _spend(self, publishes: int) -> bool:
-        """Count them; True when it is time to let the loop run."""
-        self._turns -= publishes
-        if self._turns > 0:
-            return False
-        self._turns = self._budget
-        return True
+        Blocks count the awaited publishes, since each takes an id: with the last of its budget a block ends, and the
+        publish that finds it empty yields. If it was not an awaited one, a block of one id lets the next one see.
+        """
+        self._left -= self._block
+        if self._left <= 0:
+            self._left = self._budget
+            self._due = True
+        ids = self._source.take(1 if self._due and self._block != 1 else self._left)
+        self._block = len(ids)
+        self._ids = iter(ids)
+        return next(self._ids)
 
     def _answer(self, value: str | None) -> Awaitable[str | None]:
         """Already done; every budget-th lets the loop run."""
-        return done_after_yield(value) if self._spend(1) else done(value)
+        if self._due:
+            self._due = False
+            return done_after_yield(value)
+        return done(value)
 
 
 _routers: weakref.WeakSet[Router] = weakref.WeakSet()

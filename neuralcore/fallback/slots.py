@@ -25,6 +25,9 @@ DEADLOCK: Final = 5
 KINDS: Final = {FULL: "full", REJECTED: "full", CLOSED: "closed", DEADLOCK: "deadlock"}
 """What the router's errors are called."""
 
+_SHUT: Final = 2**62
+"""By how much the ceiling of a closed mailbox is lowered."""
+
 
 class Waiter(Protocol):
     """A publish that waits for a slot. Its methods are called under the mailbox's lock."""
@@ -43,46 +46,69 @@ class Waiter(Protocol):
 
 
 class Slots:
-    """A slot is taken on entry and given back at the end; while publishers wait, none is free."""
+    """A slot is taken on entry and given back at the end; while publishers wait, none is free.
 
-    __slots__ = ("capacity", "dropped", "limit", "overflow", "reserved", "used", "waiters")
+    Both directions are counted by numbers that only grow, so that hot paths change one each: a publish ``taken``, an
+    acknowledgement ``ceiling``. There is room while ``taken < ceiling``.
+    """
+
+    __slots__ = ("capacity", "ceiling", "closed", "dropped", "freed", "overflow", "reserved", "taken", "waiters")
 
     def __init__(self, capacity: int, overflow: Overflow) -> None:
-        self.used = 0
+        self.taken = 0
+        self.ceiling = 0
+        self.freed = 0
+        """Slots given back by other ways than an acknowledgement."""
         self.reserved = 0
-        """Of those, how many belong to publishes that have not entered yet."""
+        """Slots of publishes that have not entered yet."""
         self.dropped = 0
+        self.closed = False
+        self.capacity = 0
         self.waiters: deque[Waiter] = deque()
         self.configure(capacity, overflow)
+
+    @property
+    def used(self) -> int:
+        return self.taken - self.acked - self.freed
+
+    @property
+    def acked(self) -> int:
+        return self.ceiling - self.capacity - self.freed + (_SHUT if self.closed else 0)
 
     def configure(self, capacity: int, overflow: Overflow) -> None:
         if capacity < 1:
             raise ValueError(f"a mailbox has a capacity of 1 or more, not {capacity}")
         if overflow not in get_args(Overflow):
             raise ValueError(f"{overflow!r} is no overflow policy; choose one of {', '.join(get_args(Overflow))}")
+        self.ceiling += capacity - self.capacity
         self.capacity = capacity
         self.overflow: Overflow = overflow
-        self.limit = capacity
-        """What hot paths compare with: below zero once the mailbox is closed."""
 
     def close(self) -> None:
-        self.limit = -1
+        if not self.closed:
+            self.closed = True
+            self.ceiling -= _SHUT
 
     def take(self, store: Store) -> int:
         """A slot by the policy. One past the capacity is owed: something has to be evicted for it."""
-        if self.used < self.limit:
-            self.used += 1
+        if self.taken < self.ceiling:
+            self.taken += 1
             return GRANTED
-        if self.limit < 0:
+        if self.closed:
             return CLOSED
         if self.overflow == "block":
             return FULL
         if self.overflow == "reject":
             return REJECTED
         if self.overflow == "drop_old" and store.evictable() > self.reserved:
-            self.used += 1
+            self.taken += 1
             return GRANTED
         return DROPPED
 
     def owed(self) -> bool:
-        return self.overflow == "drop_old" and self.used > self.limit
+        return self.overflow == "drop_old" and self.taken > self.ceiling
+
+    def free(self) -> None:
+        """Give one back that is not acknowledged."""
+        self.ceiling += 1
+        self.freed += 1
