@@ -333,3 +333,70 @@ def test_outside_of_a_loop_a_publish_that_has_room_enters(rig, drain):
     mailbox = rig.mailbox("jobs")
     rig.publish("jobs", 1)
     assert drain(mailbox) == [1]
+
+
+@pytest.mark.parametrize("moment", range(20, 260, 8))
+def test_a_second_thread_may_come_at_any_time(rig, moment):
+    mailbox = rig.mailbox("jobs", capacity=10**6)
+    begun = threading.Event()
+    taken = []
+
+    def take():
+        message = mailbox.take()
+        if message is not None:
+            mailbox.ack(message)
+            taken.append(message.payload)
+        return message
+
+    def second():
+        begun.wait()
+        for number in range(300):
+            rig.publish_nowait("jobs", ("second", number))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    for number in range(300):
+        if number == moment:
+            begun.set()
+        rig.publish("jobs", ("first", number))
+        if number % 3 == 0:
+            take()
+    thread.join()
+    while take() is not None:
+        pass
+    for name in ("first", "second"):
+        assert [number for each, number in taken if each == name] == list(range(300))
+    assert mailbox.stats().acked == 600
+
+
+def test_a_worker_s_loop_may_move_to_another_thread(rig):
+    mailbox = rig.mailbox("jobs")
+    handled = []
+    loop = asyncio.new_event_loop()
+
+    async def handler(message):
+        await asyncio.sleep(0)
+        handled.append((message.payload, threading.get_ident()))
+
+    async def begin():
+        return rig.start(mailbox, handler)
+
+    async def until(count):
+        while len(handled) < count:
+            await asyncio.sleep(0)
+
+    task = loop.run_until_complete(begin())
+    rig.publish_nowait("jobs", 0)
+    loop.run_until_complete(asyncio.wait_for(until(1), 5))
+
+    def elsewhere():
+        for number in (1, 2):
+            rig.publish_nowait("jobs", number)
+        loop.run_until_complete(asyncio.wait_for(until(3), 5))
+        mailbox.close()
+        loop.run_until_complete(asyncio.wait_for(task, 5))
+
+    in_threads(elsewhere)
+    loop.close()
+    assert [payload for payload, _ in handled] == [0, 1, 2]
+    assert handled[0][1] != handled[1][1] == handled[2][1]
