@@ -163,7 +163,7 @@ class Route:
         message._stamp = started
         expires = self._expiry(now, ttl)
         if (headers, key, correlation_id, reply_to, content_type, expires) == _PLAIN:
-            message._extras = NO_EXTRAS
+            message._extras = NO_EXTRAS if started else None
         else:
             message._extras = Extras(
                 headers=headers,

@@ -63,6 +63,9 @@ class Store:
 
     def delay(self, message: Message, due: Due) -> int | None:
         """Until its time. Answers the earliest time of all when it changed."""
+        if message._extras is None:
+            message._extras = NO_EXTRAS
+            message._stamp = 0
         message._sequence = 0
         return self.delays.add(due, message)
 
