@@ -111,18 +111,21 @@ impl Queue for (mpsc::Sender<u64>, mpsc::Receiver<u64>) {
     }
 }
 
-const RANKS: [i64; 5] = [0, 25, 50, 75, 100];
-
-fn pairs<Q: Queue>(group: &mut BenchmarkGroup<'_, ThreadTime>, name: &str, backlog: u64, queue: Q) {
+fn pairs<Q: Queue>(
+    group: &mut BenchmarkGroup<'_, ThreadTime>,
+    name: &str,
+    (ranks, backlog): ([i64; 4], u64),
+    queue: Q,
+) {
     let mut turn = 0;
     let mut rank = move || {
-        turn = (turn + 1) % RANKS.len();
-        RANKS[turn]
+        turn = (turn + 1) % ranks.len();
+        ranks[turn]
     };
     (0..backlog).for_each(|item| queue.push(rank(), item));
     group.bench_function(name, |b| {
         b.iter(|| {
-            queue.push(black_box(rank()), black_box(1));
+            queue.push(rank(), black_box(1));
             queue.pop()
         });
     });
@@ -131,20 +134,24 @@ fn pairs<Q: Queue>(group: &mut BenchmarkGroup<'_, ThreadTime>, name: &str, backl
 }
 
 fn queues(c: &mut Criterion<ThreadTime>) {
-    for (name, backlog) in [("empty", 0), ("backlog of 10,000", 10_000)] {
+    for (name, load) in [
+        ("one rank", ([50; 4], 0)),
+        ("four ranks", ([0, 25, 50, 75], 0)),
+        ("four ranks, backlog of 10,000", ([0, 25, 50, 75], 10_000)),
+    ] {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Elements(1));
-        pairs(&mut group, "ours", backlog, Mutex::new(PriorityQueue::new()));
+        pairs(&mut group, "ours", load, Mutex::new(PriorityQueue::new()));
         let parking = parking_lot::Mutex::new(PriorityQueue::new());
-        pairs(&mut group, "ours in parking_lot", backlog, parking);
+        pairs(&mut group, "ours in parking_lot", load, parking);
         let heap = parking_lot::Mutex::new((0, BinaryHeap::new()));
-        pairs(&mut group, "BinaryHeap", backlog, heap);
+        pairs(&mut group, "BinaryHeap", load, heap);
         let map = parking_lot::Mutex::new(BTreeMap::<_, VecDeque<_>>::new());
-        pairs(&mut group, "BTreeMap", backlog, map);
-        pairs(&mut group, "SegQueue, no priorities", backlog, SegQueue::new());
+        pairs(&mut group, "BTreeMap", load, map);
+        pairs(&mut group, "SegQueue, no priorities", load, SegQueue::new());
         let channel = crossbeam_channel::unbounded();
-        pairs(&mut group, "crossbeam_channel, no priorities", backlog, channel);
-        pairs(&mut group, "mpsc, no priorities", backlog, mpsc::channel());
+        pairs(&mut group, "crossbeam_channel, no priorities", load, channel);
+        pairs(&mut group, "mpsc, no priorities", load, mpsc::channel());
         group.finish();
     }
 }
