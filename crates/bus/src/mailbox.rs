@@ -261,18 +261,6 @@ impl<T: Keyed, W> Mailbox<T, W> {
     pub fn blocked_workers(&self) -> usize {
         self.lock().workers().blocked() as usize
     }
-
-    /// Counts a worker as blocked by a publish into this mailbox; false if it is the last one that is not.
-    ///
-    /// [`reserve_from`](Self::reserve_from) does this, and its end, in one step with the reservation.
-    pub fn block_worker(&self, worker: WorkerId) -> bool {
-        self.lock().workers().block(worker)
-    }
-
-    /// Ends what [`block_worker`](Self::block_worker) began.
-    pub fn unblock_worker(&self, worker: WorkerId) {
-        self.lock().workers().unblock(worker);
-    }
 }
 
 /// Inspection and control.

@@ -91,16 +91,6 @@ fn the_last_free_worker_must_not_wait_for_itself() {
 }
 
 #[test]
-fn a_worker_is_counted_as_blocked_by_hand_too() {
-    let mailbox = mailbox(1, Overflow::Block);
-    let (a, b) = (mailbox.join(), mailbox.join());
-    assert!(mailbox.block_worker(a));
-    assert!(!mailbox.block_worker(b));
-    mailbox.unblock_worker(a);
-    assert!(mailbox.block_worker(b));
-}
-
-#[test]
 #[should_panic(expected = "has not joined")]
 fn a_stranger_cannot_rest() {
     mailbox(1, Overflow::Block).idle(3);
