@@ -9,7 +9,7 @@ from neuralcore.fallback.message import IN_FLIGHT, Published
 from neuralcore.fallback.steps import YIELD
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from neuralcore.fallback.message import Message
     from neuralcore.fallback.router import Direct, Router
@@ -84,7 +84,7 @@ class _Run:
             self.results += [message._id for message in messages[:entered]]
             for message in messages[entered:]:
                 message._mailbox = None
-                await self._settle(route._publish_message(message))
+                await self._settle(route._publish_message, message)
             self._entered += len(messages)
             if self._entered >= self._router._budget:
                 self._entered = 0
@@ -92,17 +92,11 @@ class _Run:
         self.channel = None
 
     async def publish(self, item: tuple[Any, ...]) -> None:
-        try:
-            answer = _publish(self._router, *item)
-        except Exception as error:  # noqa: BLE001 - reported for its item, whatever it is
-            self.errors[len(self.results)] = error
-            self.results.append(None)
-        else:
-            await self._settle(answer)
+        await self._settle(_publish, self._router, *item)
 
-    async def _settle(self, answer: Awaitable[str | None]) -> None:
+    async def _settle(self, publish: Callable[..., Awaitable[str | None]], *arguments: Any) -> None:
         try:
-            self.results.append(await answer)
+            self.results.append(await publish(*arguments))
         except Exception as error:  # noqa: BLE001 - reported for its item, whatever it is
             self.errors[len(self.results)] = error
             self.results.append(None)
