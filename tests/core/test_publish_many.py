@@ -114,3 +114,79 @@ async def test_the_loop_runs_while_very_many_are_published(rig):
     await rig.router.publish_many([("jobs", None)] * 5000)
     ticker.cancel()
     assert ticks >= 3
+
+
+async def test_a_list_of_several_channels_keeps_every_order(rig):
+    everything, some = rig.mailbox(">", capacity=1_000), rig.mailbox("b", capacity=1_000)
+    items = [(channel, number) for number, channel in enumerate("aaabbabcccccb" * 20)]
+    identities = list(await rig.router.publish_many(items))
+    taken = [everything.take() for _ in items]
+    assert [(message.channel, message.payload) for message in taken] == items
+    assert [message.id for message in taken] == identities
+    assert len(set(identities)) == len(items)
+    assert [some.take().payload for _ in range(some.depth())] == [number for channel, number in items if channel == "b"]
+    assert {channel: route.stats().published for channel, route in rig.router.routes().items()} == {
+        channel: sum(channel == other for other, _ in items) for channel in "abc"
+    }
+
+
+async def test_plain_items_and_others_take_turns(rig, drain):
+    mailbox = rig.mailbox("jobs")
+    plain = [("jobs", number) for number in range(4)]
+    items = [*plain, ("jobs", "urgent", 0), *plain, ["jobs", "a list"], *plain, ("jobs", "empty", None, None)]
+    assert len(await rig.router.publish_many(items)) == len(items)
+    assert drain(mailbox) == ["urgent", *range(4), *range(4), "a list", *range(4), "empty"]
+
+
+async def test_a_list_that_is_emptied_meanwhile_is_no_harm(rig, turns, drain, soon):
+    mailbox = rig.mailbox("jobs", capacity=3)
+    items = [("jobs", object()) for _ in range(9)]
+    publishing = asyncio.ensure_future(rig.router.publish_many(items))
+    await turns()
+    items.clear()
+    handled = []
+    while not publishing.done():
+        handled += drain(mailbox)
+        await turns()
+    assert 4 <= len(await soon(publishing)) == len(handled + drain(mailbox)) <= 9
+
+
+async def test_a_channel_that_expires_its_messages_does_so_for_each(rig):
+    mailbox = rig.mailbox("jobs")
+    rig.router.add(rig.core.Route(rig.router, "jobs", ttl_ns=5))
+    await rig.router.publish_many([("jobs", number) for number in range(4)])
+    rig.clock.advance(6)
+    assert mailbox.take() is None
+    assert [message.payload for message in mailbox.settler.expired_messages] == [0, 1, 2, 3]
+
+
+async def test_every_kind_of_full_mailbox_has_its_policy_for_each_item(rig, refused, drain):
+    policies = ("drop_old", "drop_new", "reject")
+    mailboxes = {policy: rig.mailbox(policy, capacity=3, overflow=policy) for policy in policies}
+    published = {}
+    for policy in ("drop_old", "drop_new"):
+        results = await rig.router.publish_many([(policy, number) for number in range(5)])
+        published[policy] = [result is not None for result in results]
+    with pytest.raises(refused) as caught:
+        await rig.router.publish_many([("reject", number) for number in range(5)])
+    assert published == {"drop_old": [True] * 5, "drop_new": [True] * 3 + [False] * 2}
+    assert {index: error.kind for index, error in caught.value.detail[1].items()} == {3: "full", 4: "full"}
+    assert [drain(mailboxes[policy]) for policy in policies] == [[2, 3, 4], [0, 1, 2], [0, 1, 2]]
+
+
+async def test_many_wake_one_worker_and_batches_take_them(rig, turns):
+    mailbox = rig.mailbox("jobs", capacity=1_000)
+    batches = []
+
+    async def handler(messages):
+        batches.append([message.payload for message in messages])
+
+    worker = rig.start(mailbox, handler, batch=40)
+    await turns()
+    for _ in range(2):
+        await rig.router.publish_many([("jobs", number) for number in range(100)])
+        await turns()
+    assert batches == 2 * [list(range(40)), list(range(40, 80)), list(range(80, 100))]
+    stats = mailbox.stats()
+    assert (stats.delivered, stats.acked, stats.in_flight) == (200, 200, 0)
+    worker.cancel()

@@ -104,7 +104,13 @@ impl IdSource {
     /// The next id; the first counts 1.
     #[inline]
     pub fn next(&self) -> Id {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        self.block(1)
+    }
+
+    /// The first of so many ids in a row; none of them need be used.
+    #[inline]
+    pub fn block(&self, ids: u64) -> Id {
+        let count = self.count.fetch_add(ids, Ordering::Relaxed) + 1;
         Id { prefix: self.prefix.load(Ordering::Relaxed), count }
     }
 
@@ -135,6 +141,7 @@ mod tests {
         assert_eq!((first.prefix, first.count), (source.prefix(), 1));
         assert!(first < second);
         assert!(first.hex().as_str() < second.hex().as_str());
+        assert_eq!((source.block(5).count, source.next().count), (3, 8));
     }
 
     #[test]

@@ -103,6 +103,17 @@ impl<T: Keyed, W> Mailbox<T, W> {
         self.lock().push(rank, item)
     }
 
+    /// Queues items of one rank for as long as there is room, in one step; answers how many, and the worker to wake.
+    ///
+    /// The iterator is asked under the lock, and only for what there is room for: what it still has did not happen.
+    pub fn push_many(
+        &self,
+        rank: i64,
+        items: impl Iterator<Item = T>,
+    ) -> (usize, Option<WorkerId>) {
+        self.lock().push_many(rank, items)
+    }
+
     /// Reserves a slot, or a place in the line of those who wait for one.
     ///
     /// What is granted must be used by [`enter`](Self::enter) or [`delay`](Self::delay), or given back by
@@ -163,10 +174,9 @@ impl<T: Keyed, W> Mailbox<T, W> {
         self.lock().take()
     }
 
-    /// Takes up to `limit` items as [`take`](Self::take) does, in one step.
-    pub fn take_many(&self, limit: usize) -> Vec<(i64, T)> {
-        let mut state = self.lock();
-        std::iter::from_fn(|| state.take()).take(limit).collect()
+    /// Takes up to `limit` items as [`take`](Self::take) does, in one step, and appends them to `into`.
+    pub fn take_many(&self, limit: usize, into: &mut Vec<(i64, T)>) {
+        self.lock().take_many(limit, into);
     }
 
     /// [`ack`](Self::ack) and [`take`](Self::take) in one step, for a worker that goes on.
@@ -189,7 +199,7 @@ impl<T: Keyed, W> Mailbox<T, W> {
         keys: impl Iterator<Item = Option<&'k str>>,
     ) -> (Vec<W>, Option<WorkerId>) {
         let mut state = self.lock();
-        (keys.filter_map(|key| state.ack(key)).collect(), state.wake())
+        (state.ack_many(keys), state.wake())
     }
 
     /// An item was taken after its expiry: like [`ack`](Self::ack), but it counts as expired and not as delivered.

@@ -62,6 +62,22 @@ impl<T> PriorityQueue<T> {
         self.ring_to_fill(rank).push_back(item);
     }
 
+    /// Enters items behind their equals.
+    #[inline]
+    pub fn extend(&mut self, rank: i64, items: impl Iterator<Item = T>) {
+        let Some(level) = level(rank) else {
+            return items.for_each(|item| self.push_back(rank, item));
+        };
+        if level >= self.levels.len() {
+            self.grow(level);
+        }
+        let ring = &mut self.levels[level];
+        ring.extend(items);
+        if !ring.is_empty() {
+            self.occupied[level / 64] |= 1 << (level % 64);
+        }
+    }
+
     /// Enters an item before its equals.
     #[inline]
     pub fn push_front(&mut self, rank: i64, item: T) {
@@ -76,6 +92,29 @@ impl<T> PriorityQueue<T> {
         }
         let level = self.first_level()?;
         Some((level as i64, self.take_level(level, VecDeque::pop_front)?))
+    }
+
+    /// Takes up to `limit` of the oldest items of the most urgent rank and hands them to `each`, up to the first that is
+    /// not `wanted`. Answers how many.
+    pub(crate) fn pop_while(
+        &mut self,
+        limit: usize,
+        wanted: impl Fn(&T) -> bool,
+        mut each: impl FnMut(i64, T),
+    ) -> usize {
+        if !self.others.is_empty() {
+            return 0;
+        }
+        let Some(level) = self.first_level() else { return 0 };
+        let ring = &mut self.levels[level];
+        let limit = limit.min(ring.len());
+        let count = ring.iter().take(limit).position(|item| !wanted(item)).unwrap_or(limit);
+        ring.drain(..count).for_each(|item| each(level as i64, item));
+        if ring.is_empty() {
+            self.occupied[level / 64] &= !(1 << (level % 64));
+            rewind(ring);
+        }
+        count
     }
 
     /// Takes the newest item of the least urgent rank.

@@ -12,6 +12,7 @@ use proptest::sample::select;
 #[derive(Clone, Debug)]
 enum Step {
     Push(i64, Option<&'static str>),
+    PushMany(i64, Vec<Option<&'static str>>),
     Offer(i64, Option<&'static str>),
     Reserve,
     ReserveFrom(usize),
@@ -21,7 +22,9 @@ enum Step {
     Unreserve,
     Cancel(usize),
     Take,
+    TakeMany(usize),
     Ack(usize),
+    AckMany(usize),
     AckAndTake(usize),
     Expire(usize),
     Retry(usize, u64),
@@ -56,6 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
     let delay = 0..4u64;
     prop_oneof![
         12 => (rank(), key()).prop_map(|(rank, key)| Step::Push(rank, key)),
+        4 => (rank(), prop::collection::vec(key(), 0..5))
+            .prop_map(|(rank, keys)| Step::PushMany(rank, keys)),
         2 => (rank(), key()).prop_map(|(rank, key)| Step::Offer(rank, key)),
         5 => Just(Step::Reserve),
         2 => any.clone().prop_map(Step::ReserveFrom),
@@ -66,7 +71,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Unreserve),
         1 => any.clone().prop_map(Step::Cancel),
         14 => Just(Step::Take),
+        4 => (0..5usize).prop_map(Step::TakeMany),
         6 => any.clone().prop_map(Step::Ack),
+        2 => (0..5usize).prop_map(Step::AckMany),
         4 => any.clone().prop_map(Step::AckAndTake),
         1 => any.clone().prop_map(Step::Expire),
         4 => (any.clone(), delay.clone()).prop_map(|(at, delay)| Step::Retry(at, delay)),
@@ -174,6 +181,11 @@ impl Run {
                     Push::Dropped(_) | Push::Rejected(_) | Push::Full(_) | Push::Closed(_) => {}
                 }
             }
+            Step::PushMany(rank, ref keys) => {
+                let items: Vec<_> = keys.iter().map(|key| self.item(*key)).collect();
+                self.entered +=
+                    same!(self.push_many(rank, items.clone().into_iter()), rank, items).0;
+            }
             Step::Offer(rank, key) => {
                 let item = self.item(key);
                 self.entered += usize::from(same!(self.offer(rank, item.clone())).is_ok());
@@ -222,6 +234,20 @@ impl Run {
                 let _ = same!(self.cancel(|&waiting| waiting == ticket), ticket);
             }
             Step::Take => self.in_flight.extend(same!(self.take())),
+            Step::TakeMany(limit) => {
+                let mut taken = Vec::new();
+                self.real.take_many(limit, &mut taken);
+                let naive: Vec<_> = std::iter::from_fn(|| self.naive.take()).take(limit).collect();
+                prop_assert_eq!(&taken, &naive);
+                self.in_flight.append(&mut taken);
+            }
+            Step::AckMany(count) => {
+                let at = self.in_flight.len().saturating_sub(count);
+                let items: Vec<_> = self.in_flight.drain(at..).map(|(_, item)| item).collect();
+                self.gone += items.len();
+                let keys = items.iter().map(|item| item.key);
+                let _ = same!(self.ack_many(keys), &items);
+            }
             Step::TakeRelaxed(rank) => {
                 self.gone += usize::from(same!(self.take_relaxed(rank)).item.is_some());
             }

@@ -176,6 +176,7 @@ pub(crate) fn finished(pump: &Pump) -> Handled {
     let (granted, wake) = pump.mailbox().core.ack_many(keys);
     granted.into_iter().for_each(|ticket| waiting::granted(Some(ticket)));
     pump.mailbox().wake_some(wake);
+    pump.forget(messages);
     Handled::Settled
 }
 

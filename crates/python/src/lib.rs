@@ -34,6 +34,7 @@ mod results;
 mod route;
 mod router;
 mod router_type;
+mod run;
 mod stats;
 mod step;
 mod ticket;

@@ -6,7 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
-use crate::args::{OPTION_COUNT, Object, Signature, occurred};
+use crate::args::{OPTION_COUNT, Object, Signature};
 use crate::awaitable::Outcome;
 use crate::globals::globals;
 use crate::obj::{R, Raised, Ref, attached, is_exception, raise, raise_object, taken};
@@ -14,13 +14,17 @@ use crate::publish::{self, Patience, Progress};
 use crate::results::Results;
 use crate::route::Route;
 use crate::router::Router;
+use crate::run::{self, Items};
 
 /// A call with room for all may go on this long before it lets the loop run.
 const STRIDE: u32 = 1024;
 
+/// As many enter a mailbox in one step at most: others want its lock.
+const RUN: usize = 256;
+
 pub(crate) struct Many {
     pub(crate) router: Ref,
-    pub(crate) items: Ref,
+    pub(crate) items: Items,
     pub(crate) results: Results,
     pub(crate) errors: Vec<(usize, Ref)>,
     /// The last channel, its route, and the router's table it was found in.
@@ -43,10 +47,11 @@ pub(crate) struct ManyObject {
 pub(crate) fn start(router: &Ref, items: &Bound<'_, PyAny>) -> R<Ref> {
     // SAFETY: the fresh object's only field is written before the collector may see it.
     unsafe {
+        let items = Items::new(items.as_ptr())?;
         let many = Many {
             router: router.clone(),
-            items: Ref::steal(ffi::PyObject_GetIter(items.as_ptr()))?,
-            results: Results::new(Router::of(router).ids.prefix()),
+            results: Results::new(Router::of(router).ids.prefix(), items.left()),
+            items,
             errors: Vec::new(),
             last: None,
             current: None,
@@ -88,26 +93,37 @@ impl Many {
             if self.must_yield && self.since_yield >= STRIDE {
                 return Ok(self.pause());
             }
-            // SAFETY: the iterator is live; null without an exception is its end.
-            let item = unsafe { Ref::steal(ffi::PyIter_Next(self.items.as_ptr())) };
-            let Ok(item) = item else {
-                if occurred() {
-                    return Err(Raised);
-                }
+            if self.run() {
+                continue;
+            }
+            let Some(item) = self.items.next()? else {
                 return if self.must_yield {
                     Ok(self.pause())
                 } else {
                     self.answer().map(Step::Return)
                 };
             };
-            self.must_yield |= Router::of(&self.router).tick();
-            self.since_yield += 1;
+            self.count(1);
             match self.publish(item) {
                 Ok(Progress::Done(outcome)) => self.results.push(outcome),
                 Ok(Progress::Waiting(awaitable)) => self.current = Some(awaitable),
                 Err(raised) => self.refused(raised)?,
             }
         }
+    }
+
+    /// Many at once, if they are such.
+    fn run(&mut self) -> bool {
+        let entered = run::enter(self, RUN);
+        if entered > 0 {
+            self.count(entered as u32);
+        }
+        entered > 0
+    }
+
+    fn count(&mut self, publishes: u32) {
+        self.must_yield |= Router::of(&self.router).tick(publishes);
+        self.since_yield += publishes;
     }
 
     pub(crate) fn pause(&mut self) -> Step {
@@ -153,21 +169,37 @@ impl Many {
         }
     }
 
-    /// The route of a channel; most calls name one channel throughout, by the same object.
+    /// The route of a channel.
     #[inline]
     unsafe fn route(&mut self, channel: Object) -> R<Ref> {
+        // SAFETY: the item keeps the channel alive.
+        unsafe {
+            match self.known(channel) {
+                Some(route) => Ok(route),
+                None => Router::of(&self.router).route(channel),
+            }
+        }
+    }
+
+    /// The route of a channel that has one; most calls name one channel throughout, by the same object. Runs no Python
+    /// code.
+    ///
+    /// # Safety
+    /// `channel` is live.
+    #[inline]
+    pub(crate) unsafe fn known(&mut self, channel: Object) -> Option<Ref> {
         let router = Router::of(&self.router);
         if let Some((last, route, version)) = &self.last
             && last.as_ptr() == channel
             && *version == router.version()
         {
-            return Ok(route.clone());
+            return Some(route.clone());
         }
-        // SAFETY: the item keeps the channel alive.
+        // SAFETY: by contract.
         unsafe {
-            let route = router.route(channel)?;
+            let route = router.known(channel)?;
             self.last = Some((Ref::borrow(channel), route.clone(), router.version()));
-            Ok(route)
+            Some(route)
         }
     }
 
@@ -185,7 +217,7 @@ impl Many {
 
     pub(crate) fn answer(&mut self) -> R<Ref> {
         let py = attached();
-        let results = std::mem::replace(&mut self.results, Results::new(0));
+        let results = std::mem::replace(&mut self.results, Results::new(0, 0));
         let results = Bound::new(py, results)?;
         if self.errors.is_empty() {
             return Ok(Ref::from(results.into_any()));

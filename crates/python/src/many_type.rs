@@ -116,7 +116,7 @@ unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c
         let Some(many) = &(*object.cast::<ManyObject>()).many else { return 0 };
         let errors = many.errors.iter().map(|(_, exception)| exception);
         let last = many.last.iter().flat_map(|(channel, route, _)| [channel, route]);
-        let fixed = [&many.router, &many.items].into_iter();
+        let fixed = [&many.router, &many.items.source].into_iter();
         for reference in fixed.chain(&many.current).chain(last).chain(errors) {
             let answer = visit(reference.as_ptr(), arg);
             if answer != 0 {

@@ -37,7 +37,7 @@ pub(crate) fn awaited(
     payload: Object,
     options: Option<&[Object; OPTION_COUNT]>,
 ) -> R<Ref> {
-    let yields = Route::of(route).router().tick();
+    let yields = Route::of(route).router().tick(1);
     match enter(route, payload, options, Patience::Wait)? {
         Progress::Done(outcome) => done(outcome, yields),
         Progress::Waiting(waiting) => Ok(waiting),
@@ -71,6 +71,13 @@ pub(crate) fn enter(
         return timed(route_ref, payload, options, patience);
     }
     dispatch(route_ref, payload, options, patience)
+}
+
+/// Whether one of the next `count` messages of a route is one that is timed.
+pub(crate) fn sampled_among(route: &Route, count: usize) -> bool {
+    let mut published = 0;
+    route.count(|counters| published = counters.published);
+    published.next_multiple_of(SAMPLE) - published < count as u64
 }
 
 #[cold]

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use neuralcore_bus::WorkerId;
 use pyo3::ffi;
 
+use crate::entry::Entry;
 use crate::globals::globals;
 use crate::mailbox::Mailbox;
 use crate::message::MessageObject;
@@ -66,6 +67,8 @@ pub(crate) struct Pump {
     pub(crate) current: Slot,
     /// The messages of a batch; handlers may change their list.
     pub(crate) messages: Cell<Vec<Ref>>,
+    /// Empty but for its memory, which the next batch is taken into.
+    pub(crate) taken: Cell<Vec<(i64, Entry)>>,
     pub(crate) context: Slot,
     /// What is driven, while suspended.
     pub(crate) iterator: Slot,
@@ -282,6 +285,16 @@ impl Pump {
         {
             give_back(mailbox, &message);
         }
+    }
+
+    /// The batch is over; its memory serves the next one.
+    pub(crate) fn forget_messages(&self) {
+        self.forget(self.messages.take());
+    }
+
+    pub(crate) fn forget(&self, mut messages: Vec<Ref>) {
+        messages.clear();
+        self.messages.set(messages);
     }
 
     /// The end: others take over what is left.

@@ -133,6 +133,7 @@ fn configured(slots: &[Object; PARAMETERS.len()]) -> R<Pump> {
         waker: Cell::new(None),
         current: Slot::default(),
         messages: Cell::new(Vec::new()),
+        taken: Cell::new(Vec::new()),
         context: Slot::default(),
         iterator: Slot::default(),
         result: Slot::default(),

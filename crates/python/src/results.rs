@@ -1,7 +1,6 @@
 //! The ids of many publishes, formatted one by one when somebody looks.
 
-use std::collections::HashMap;
-
+use neuralcore_bus::Id;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice};
@@ -18,12 +17,13 @@ const GIVEN: u64 = u64::MAX;
 pub(crate) struct Results {
     prefix: u64,
     counts: Vec<u64>,
-    given: HashMap<usize, Ref>,
+    /// By ascending index.
+    given: Vec<(usize, Ref)>,
 }
 
 impl Results {
-    pub(crate) fn new(prefix: u64) -> Results {
-        Results { prefix, counts: Vec::new(), given: HashMap::new() }
+    pub(crate) fn new(prefix: u64, expected: usize) -> Results {
+        Results { prefix, counts: Vec::with_capacity(expected), given: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -38,6 +38,15 @@ impl Results {
         }
     }
 
+    /// So many ids in a row.
+    pub(crate) fn push_block(&mut self, first: Id, count: usize) {
+        let counts = first.count..first.count + count as u64;
+        if first.prefix == self.prefix {
+            return self.counts.extend(counts);
+        }
+        counts.for_each(|seq| self.push_given(Outcome::Id { prefix: first.prefix, seq }));
+    }
+
     #[cold]
     fn push_given(&mut self, outcome: Outcome) {
         let value = match outcome {
@@ -46,13 +55,16 @@ impl Results {
             }
             Outcome::Object(value) => value,
         };
-        self.given.insert(self.counts.len(), value);
+        self.given.push((self.counts.len(), value));
         self.counts.push(GIVEN);
     }
 
     fn at(&self, index: usize) -> R<Ref> {
         match self.counts[index] {
-            GIVEN => Ok(self.given.get(&index).cloned().unwrap_or_else(Ref::none)),
+            GIVEN => Ok(match self.given.binary_search_by_key(&index, |(place, _)| *place) {
+                Ok(found) => self.given[found].1.clone(),
+                Err(_) => Ref::none(),
+            }),
             seq => ids::formatted(self.prefix, seq),
         }
     }

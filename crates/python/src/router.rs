@@ -78,17 +78,14 @@ impl Router {
         self.version.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an awaited publish; true when it has to yield.
+    /// Counts awaited publishes; true when they have to yield.
     #[inline]
-    pub(crate) fn tick(&self) -> bool {
+    pub(crate) fn tick(&self, publishes: u32) -> bool {
         // SAFETY: no Python code runs.
         let left = unsafe { self.left.get() };
-        *left -= 1;
-        if *left == 0 {
-            *left = self.budget;
-            return true;
-        }
-        false
+        let over = *left <= publishes;
+        *left = if over { self.budget } else { *left - publishes };
+        over
     }
 
     /// The wall clock for a new message; precise where its latency will be measured.
@@ -97,6 +94,16 @@ impl Router {
     #[inline]
     pub(crate) fn stamp(&self, seq: u64) -> i64 {
         let now = if sampled(seq) { self.clock.time_ns() } else { self.clock.stamp_ns() };
+        self.stamped(now)
+    }
+
+    /// As [`stamp`](Self::stamp), for messages some of which will be measured.
+    pub(crate) fn stamp_now(&self) -> i64 {
+        self.stamped(self.clock.time_ns())
+    }
+
+    #[inline]
+    fn stamped(&self, now: i64) -> i64 {
         // SAFETY: no Python code runs.
         let last = unsafe { self.stamped_ns.get() };
         if now > *last || now < *last - LAG_NS {
@@ -160,6 +167,21 @@ impl Router {
             }
             let found = ffi::PyDict_GetItemWithError(self.routes.as_ptr(), channel);
             if found.is_null() { self.make_route(channel) } else { Ok(Ref::borrow(found)) }
+        }
+    }
+
+    /// The route of a channel of an open router, if it has one already. Runs no Python code.
+    ///
+    /// # Safety
+    /// `channel` is a live object.
+    pub(crate) unsafe fn known(&self, channel: Object) -> Option<Ref> {
+        // SAFETY: by contract; a str is compared without Python code.
+        unsafe {
+            if self.is_closed() || ffi::PyUnicode_CheckExact(channel) == 0 {
+                return None;
+            }
+            let found = ffi::PyDict_GetItemWithError(self.routes.as_ptr(), channel);
+            (!found.is_null()).then(|| Ref::borrow(found))
         }
     }
 

@@ -132,8 +132,7 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
         let mailbox = Ref::borrow(target);
         let router = route.router();
         let limit = many.items.left().min(limit);
-        let begun_ns =
-            publish::sampled_among(route, limit).then(|| router.clock.monotonic_ns());
+        let begun_ns = publish::sampled_among(route, limit).then(|| router.clock.monotonic_ns());
         let first = router.ids.block(limit as u64);
         let mut seq = first.count;
         let stamp_ns = router.stamp_now();

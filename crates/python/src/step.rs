@@ -169,7 +169,7 @@ pub(crate) fn batches(pump: &Pump, this: Object, mut handled: Handled) -> R<Outp
         match handled {
             Handled::Done | Handled::Settled => {
                 pump.current.take();
-                drop(pump.messages.take());
+                pump.forget_messages();
             }
             Handled::Suspended(yielded) => return Ok(Output::Yield(yielded)),
             Handled::Ended(raised) => return Err(raised),
@@ -179,6 +179,7 @@ pub(crate) fn batches(pump: &Pump, this: Object, mut handled: Handled) -> R<Outp
         }
         let (messages, sampled) = collect(pump)?;
         if messages.is_empty() {
+            pump.messages.set(messages);
             match rest(pump)? {
                 Rest::Wait(future) => return Ok(Output::Yield(future)),
                 Rest::Over => return Ok(Output::Return),
@@ -206,10 +207,13 @@ pub(crate) fn batches(pump: &Pump, this: Object, mut handled: Handled) -> R<Outp
 /// Up to a batch of messages, and whether their handling is to be measured.
 pub(crate) fn collect(pump: &Pump) -> R<(Vec<Ref>, bool)> {
     let mailbox = pump.mailbox();
-    let mut taken = mailbox.core.take_many(pump.batch).into_iter();
-    let mut messages = Vec::with_capacity(taken.len());
+    let mut taken = pump.taken.take();
+    mailbox.core.take_many(pump.batch, &mut taken);
+    let mut messages = pump.messages.take();
+    messages.reserve(taken.len());
     let mut sampled = false;
-    while let Some(entry) = taken.next() {
+    let mut entries = taken.drain(..);
+    while let Some(entry) = entries.next() {
         match mailbox.deliver(&pump.mailbox, entry) {
             Ok(None) => {}
             Ok(Some((message, measured))) => {
@@ -217,11 +221,13 @@ pub(crate) fn collect(pump: &Pump) -> R<(Vec<Ref>, bool)> {
                 messages.push(message);
             }
             Err(raised) => {
-                let exception = taken_back(pump, messages, taken, raised);
+                let exception = taken_back(pump, messages, entries, raised);
                 return Err(raise_object(exception));
             }
         }
     }
+    drop(entries);
+    pump.taken.set(taken);
     Ok((messages, sampled))
 }
 

@@ -74,11 +74,44 @@ fn many_are_taken_and_acknowledged_in_one_step() {
     let mailbox = mailbox(3, Overflow::Block);
     put(&mailbox, &[(1, "b:k"), (0, "a"), (2, "c:k")]);
     assert_eq!(mailbox.reserve("p"), Reserve::Waiting);
-    let items = mailbox.take_many(9);
+    let mut items = Vec::new();
+    mailbox.take_many(9, &mut items);
     assert_eq!(items, [(0, Item("a")), (1, Item("b:k"))]);
     let (granted, wake) = mailbox.ack_many(items.iter().map(|(_, item)| item.key()));
     assert_eq!((granted, wake), (vec!["p"], None));
-    assert_eq!(mailbox.take_many(1), [(2, Item("c:k"))]);
-    assert_eq!(mailbox.take_many(1), []);
+    mailbox.take_many(1, &mut items);
+    mailbox.take_many(1, &mut items);
+    assert_eq!(items[2..], [(2, Item("c:k"))]);
     assert_eq!((mailbox.stats().acked, mailbox.stats().in_flight), (2, 1));
+}
+
+#[test]
+fn many_enter_in_one_step_for_as_long_as_there_is_room() {
+    let mailbox = mailbox(3, Overflow::DropOld);
+    let worker = mailbox.join();
+    assert!(mailbox.idle(worker));
+    let mut items = ["a", "b:k", "c", "d"].into_iter().map(Item);
+    assert_eq!(mailbox.push_many(5, &mut items), (3, Some(worker)));
+    assert_eq!(mailbox.push_many(0, &mut items), (0, None), "a policy is for single items");
+    assert_eq!(items.next(), Some(Item("d")), "it is asked only when there is room");
+    assert_eq!(take_all(&mailbox), ["a", "b:k", "c"]);
+    for rank in [5, 300] {
+        assert_eq!(mailbox.push_many(rank, std::iter::empty()), (0, None));
+        assert_eq!(take(&mailbox), None);
+    }
+    drop(mailbox.close());
+    assert_eq!(mailbox.push_many(0, std::iter::once(Item("e"))), (0, None));
+}
+
+#[test]
+fn many_of_a_key_in_flight_enter_and_wait_their_turn() {
+    let mailbox = mailbox(9, Overflow::Block);
+    put(&mailbox, &[(5, "a:k")]);
+    assert_eq!(take(&mailbox), Some("a:k"));
+    let items = || ["b:k", "c", "d:k"].into_iter().map(Item);
+    assert_eq!(mailbox.push_many(5, items()), (3, None));
+    assert_eq!(mailbox.push_many(300, items()), (3, None));
+    assert_eq!(take_all(&mailbox), ["c", "c"]);
+    let _ = mailbox.ack(Some("k"));
+    assert_eq!(take_all(&mailbox), ["b:k"]);
 }

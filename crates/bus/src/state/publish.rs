@@ -19,6 +19,32 @@ impl<T: Keyed, W> State<T, W> {
         self.push_full(rank, item)
     }
 
+    #[inline]
+    pub(crate) fn push_many(
+        &mut self,
+        rank: i64,
+        items: impl Iterator<Item = T>,
+    ) -> (usize, Option<WorkerId>) {
+        let room = if self.closed { 0 } else { self.capacity.saturating_sub(self.used) };
+        let (before, items) = (self.back, items.take(room));
+        if self.keys.is_some() {
+            for item in items {
+                let position = self.next_position();
+                self.queue_at(rank, position, item);
+            }
+        } else {
+            let back = &mut self.back;
+            let entries = items.map(|item| {
+                *back += 1;
+                Entry { position: *back, item }
+            });
+            self.queue.extend(rank, entries);
+        }
+        let entered = (self.back - before) as usize;
+        self.used += entered;
+        (entered, self.wake())
+    }
+
     #[cold]
     fn push_full(&mut self, rank: i64, item: T) -> Push<T> {
         match self.overflow {

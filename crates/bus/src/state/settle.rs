@@ -15,6 +15,32 @@ impl<T: Keyed, W> State<T, W> {
         Some((rank, item))
     }
 
+    pub(crate) fn take_many(&mut self, limit: usize, into: &mut Vec<(i64, T)>) {
+        let limit = into.len() + limit;
+        while into.len() < limit {
+            if self.take_plain(limit - into.len(), into) > 0 {
+                continue;
+            }
+            match self.take() {
+                Some(taken) => into.push(taken),
+                None => break,
+            }
+        }
+    }
+
+    /// The front of the queue, as long as it has no keys to look after.
+    fn take_plain(&mut self, limit: usize, into: &mut Vec<(i64, T)>) -> usize {
+        if self.keys.is_some() {
+            return 0;
+        }
+        let keyless = |entry: &Entry<T>| entry.item.key().is_none();
+        let each = |rank, entry: Entry<T>| into.push((rank, entry.item));
+        let count = self.queue.pop_while(limit, keyless, each);
+        self.in_flight += count;
+        self.counts.delivered += count as u64;
+        count
+    }
+
     #[inline]
     fn next(&mut self) -> Option<(i64, T)> {
         if self.keys.is_some() {
@@ -56,6 +82,14 @@ impl<T: Keyed, W> State<T, W> {
         self.settle(key);
         self.counts.acked += 1;
         self.give_slot()
+    }
+
+    #[inline]
+    pub(crate) fn ack_many<'k>(&mut self, keys: impl Iterator<Item = Option<&'k str>>) -> Vec<W> {
+        let count = keys.map(|key| self.settle(key)).count();
+        self.counts.acked += count as u64;
+        self.used -= count;
+        self.grant_all()
     }
 
     pub(crate) fn expire(&mut self, key: Option<&str>) -> Option<W> {

@@ -139,6 +139,18 @@ impl Naive {
         }
     }
 
+    pub(crate) fn push_many(&mut self, rank: i64, items: Vec<Item>) -> (usize, Option<WorkerId>) {
+        let (mut entered, mut wake) = (0, None);
+        for item in items {
+            if self.closed || self.is_full() {
+                break;
+            }
+            wake = wake.or(self.queue(rank, item));
+            entered += 1;
+        }
+        (entered, wake.or_else(|| self.wake()))
+    }
+
     pub(crate) fn reserve(&mut self, ticket: Ticket, worker: Option<WorkerId>) -> Reserve<Ticket> {
         if self.closed {
             return Reserve::Closed(ticket);
@@ -293,6 +305,16 @@ impl Naive {
         self.stats.acked += 1;
         self.settle(item);
         Acked { granted: self.grant(), wake: self.wake() }
+    }
+
+    pub(crate) fn ack_many(&mut self, items: &[Item]) -> (Vec<Ticket>, Option<WorkerId>) {
+        let mut granted = Vec::new();
+        for item in items {
+            self.stats.acked += 1;
+            self.settle(item);
+            granted.extend(self.grant());
+        }
+        (granted, self.wake())
     }
 
     pub(crate) fn settle_and_take(&mut self, item: &Item) -> (Option<Ticket>, Option<(i64, Item)>) {
