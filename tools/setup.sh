@@ -3,7 +3,7 @@
 # With a Rust toolchain the native core is built; without one the same tree runs on the pure-Python fallback.
 set -eu
 venv=${1:?usage: tools/setup.sh VENV}
-rust_needed=1.85
+rust_needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 find_python() {
   for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
@@ -32,7 +32,7 @@ fi
 if has_rust; then
   core=.
 else
-  echo "No Rust toolchain (cargo $rust_needed or newer): running on the pure-Python fallback."
+  echo "No Rust toolchain (Rust $rust_needed or newer, with cargo): running on the pure-Python fallback."
   core=$venv/pure
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'tomli; python_version < "3.11"'
   "$venv/bin/python" tools/pure.py "$core"
