@@ -116,6 +116,7 @@ class MessageBus:
         if self._state in ("closing", "closed"):
             raise Closed
         if self._state == "running":
+            self._context.check_loop()
             return
         self._context.bind(asyncio.get_running_loop())
         await self._link.open()
@@ -167,6 +168,7 @@ class MessageBus:
         config = name if isinstance(name, ChannelConfig) else ChannelConfig(name, **fields)
         if isinstance(name, ChannelConfig) and fields:
             raise TypeError("give either a ChannelConfig or a name with fields, not both")
+        self._check_usable()
         validate_channel(config.name)
         self._link.declare(config)
         self._intakes.reconfigure(config.name)
@@ -181,10 +183,12 @@ class MessageBus:
 
     def queue_size(self, channel: str) -> int:
         """Messages that wait, in this process, in the mailboxes that this channel's messages enter."""
+        self._context.check_loop()
         return self._link.queue_size(channel)
 
     def use(self, middleware: Middleware) -> None:
         """Put code around every publish and every handler call from now on. The first one given is the outermost."""
+        self._check_usable()
         self._context.middleware = (*self._context.middleware, middleware)
         self._link.reshape()
         self._expose()
@@ -331,8 +335,7 @@ class MessageBus:
         name: str | None = None,
     ) -> Stream:
         """Pull messages instead of being called, and settle each: ``async for message in bus.stream("jobs")``."""
-        if self._state != "running":
-            self._refuse()
+        self._check_running()
         terms = self._terms(
             pattern,
             group=group,
@@ -353,8 +356,7 @@ class MessageBus:
         return stream
 
     def _terms(self, pattern: str, **wanted: Any) -> Terms:
-        if self._state in ("closing", "closed"):
-            raise Closed
+        self._check_usable()
         validate_pattern(pattern)
         terms = Terms(pattern=pattern, **wanted)
         self._link.check(terms)
@@ -377,8 +379,7 @@ class MessageBus:
 
         Raises RequestTimeout, RequestFailed (the responder raised, and will not retry), NoSubscribers (in process).
         """
-        if self._state not in ("running", "closing"):
-            self._refuse()
+        self._check_publishing()
         replies = self._replies
         correlation_id, reply, deadlines = replies.expect(channel, timeout)
         try:
@@ -408,9 +409,7 @@ class MessageBus:
 
         Waiting for that future on the bus's own loop would wait for itself.
         """
-        if self._state not in ("running", "closing"):
-            self._refuse()
-
+        self._check_publishing()
         home = self._context.loop
 
         async def publish() -> str | None:
@@ -422,8 +421,7 @@ class MessageBus:
 
     def dead_letters(self, channel: str) -> DeadLetters:
         """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""
-        if self._state != "running":
-            self._refuse()
+        self._check_running()
         return self._link.dead_letters(channel)
 
     def metrics(self) -> BusMetrics:
@@ -461,6 +459,22 @@ class MessageBus:
             raise Closed
         return getattr(self._link, method)(*args, **options)
 
+    def _check_usable(self) -> None:
+        """It is new or runs."""
+        if self._state in ("closing", "closed"):
+            raise Closed
+        self._context.check_loop()
+
+    def _check_running(self) -> None:
+        if self._state != "running":
+            self._refuse()
+        self._context.check_loop()
+
+    def _check_publishing(self) -> None:
+        if self._state not in ("running", "closing"):
+            self._refuse()
+        self._context.check_loop()
+
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise NotStarted if self._state == "new" else Closed
 
@@ -495,6 +509,7 @@ class MessageBus:
     async def _ready(self, subscription: Subscription) -> None:
         if subscription.intake is None:
             self._refuse()
+        self._context.check_loop()
         await self._link.attached(subscription.intake)
 
     async def _unsubscribe(self, subscription: Subscription, *, drain: bool, timeout: float) -> None:
@@ -524,7 +539,7 @@ class MessageBus:
             self._context.count("orphaned_streams")
 
     async def _run_blocking(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        run = partial(copy_context().run, function, *args)
+        run = partial(copy_context().run, _without_stop_iteration, function, args)
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
     def _refuse_inside_handler(self) -> None:
@@ -545,6 +560,14 @@ class MessageBus:
         self._become("closed")
         self._executor.shutdown(wait=False)
         return report
+
+
+def _without_stop_iteration(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call it; a StopIteration becomes a RuntimeError, as in a coroutine: no future can carry one."""
+    try:
+        return function(*args)
+    except StopIteration as error:
+        raise RuntimeError(f"a plain function raised {error!r}") from error
 
 
 def _check_counts(concurrency: int, batch: int, timeout: float | None, capacity: int | None) -> None:

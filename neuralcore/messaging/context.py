@@ -53,9 +53,13 @@ class BusContext:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop the bus was started on. Raises LoopClosed when it has ended without closing the bus."""
         assert self._loop is not None, "the bus binds its loop before anything asks for it"
-        if self._loop.is_closed():
-            raise LoopClosed
+        self.check_loop()
         return self._loop
+
+    def check_loop(self) -> None:
+        """Raises LoopClosed when the bus was started on a loop that has ended without closing it."""
+        if self._loop is not None and self._loop.is_closed():
+            raise LoopClosed
 
     def config(self, channel: str) -> ChannelConfig:
         return self.configs.get(channel) or ChannelConfig(channel)

@@ -1,11 +1,14 @@
 """Starting, using too early or too late, and closing a bus."""
 
 import asyncio
+import inspect
+from collections.abc import Callable
 
 import pytest
 
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import BusError, Closed, LoopClosed, NotStarted
+from neuralcore.messaging.middleware import Middleware
 
 
 @pytest.mark.parametrize("method", ["publish", "publish_nowait", "publish_threadsafe"])
@@ -73,7 +76,9 @@ async def test_subscriptions_made_before_the_start_begin_with_it() -> None:
     assert seen == [1]
 
 
-def test_a_bus_left_behind_by_its_loop_says_so() -> None:
+@pytest.fixture
+def left_behind() -> MessageBus:
+    """A bus whose loop has ended without closing it."""
     bus = MessageBus()
 
     async def begin() -> None:
@@ -83,14 +88,40 @@ def test_a_bus_left_behind_by_its_loop_says_so() -> None:
     async def collect(message: object) -> None:
         pass
 
-    async def again() -> None:
-        with pytest.raises(LoopClosed):
-            await bus.close()
-        with pytest.raises(LoopClosed):
-            bus.publish_threadsafe("a", 1)
-
     asyncio.run(begin())
-    asyncio.run(again())
+    return bus
+
+
+USES: dict[str, Callable[[MessageBus], object]] = {
+    "start": lambda bus: bus.start(),
+    "close": lambda bus: bus.close(),
+    "subscribe": lambda bus: bus.subscribe("b", print),
+    "stream": lambda bus: bus.stream("b"),
+    "create_channel": lambda bus: bus.create_channel("b"),
+    "use": lambda bus: bus.use(Middleware()),
+    "request": lambda bus: bus.request("a", 1),
+    "publish": lambda bus: bus.publish("a", 1),
+    "publish_nowait": lambda bus: bus.publish_nowait("a", 1),
+    "publish_threadsafe": lambda bus: bus.publish_threadsafe("a", 1),
+    "queue_size": lambda bus: bus.queue_size("a"),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+async def test_a_bus_left_behind_by_its_loop_says_so(
+    left_behind: MessageBus, use: Callable[[MessageBus], object]
+) -> None:
+    with pytest.raises(LoopClosed, match="make a new one"):
+        await driven(use(left_behind))
+
+
+async def test_what_a_bus_left_behind_has_counted_can_still_be_read(left_behind: MessageBus) -> None:
+    assert left_behind.metrics().acked == 0
+    assert set(left_behind.channels()) == set()
+
+
+async def driven(result: object) -> object:
+    return await result if inspect.isawaitable(result) else result
 
 
 async def test_close_drains_what_is_queued() -> None:

@@ -83,6 +83,39 @@ async def test_plain_functions_run_in_threads_with_the_messages_context() -> Non
     assert sorted(got) == [(False, "of the subscriber"), (True, "of the subscriber")]
 
 
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, KeyError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_whatever_a_plain_function_raises_is_a_failed_attempt(error: type[Exception], blocking: bool) -> None:
+    attempts: list[int] = []
+    letters: list[str] = []
+
+    def fails(message: Message) -> None:
+        attempts.append(message.attempt)
+        raise error("nothing left")
+
+    async with MessageBus(retry=RetryPolicy(max_attempts=2, base=0)) as bus:
+        bus.subscribe("a", fails, blocking=blocking)
+        bus.subscribe("_dlq.a", lambda letter: letters.append(letter.headers["nc-dlq-error"]), blocking=False)
+        await bus.publish("a", None)
+        assert (await bus.close()).drained
+    assert attempts == [1, 2]
+    assert "nothing left" in letters[0]
+
+
+async def test_a_filter_that_stops_an_iteration_fails_the_attempt() -> None:
+    letters: list[int] = []
+
+    def accepts(message: Message) -> bool:
+        return next(iter(()))
+
+    async with MessageBus(retry=RetryPolicy(max_attempts=2, base=0)) as bus:
+        bus.subscribe("a", print, filter=accepts)
+        bus.subscribe("_dlq.a", lambda letter: letters.append(letter.payload), blocking=False)
+        await bus.publish("a", 1)
+        assert (await bus.close()).drained
+    assert letters == [1]
+
+
 async def test_the_decorated_name_stays_the_function() -> None:
     async with MessageBus() as bus:
 
