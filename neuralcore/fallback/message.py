@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, final
 
+from neuralcore._options import check_integers, check_required, check_texts
 from neuralcore.fallback.extras import NO_EXTRAS, Extras
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class Message:
         attempt: int = 1,
         delivery: object = None,
     ) -> None:
+        check_required(id=id, channel=channel)
+        check_texts(
+            key=key,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            content_type=content_type,
+        )
+        check_integers(priority=priority, timestamp_ns=timestamp_ns, expires_at_ns=expires_at_ns, attempt=attempt)
         self._id = id
         self._channel = channel
         self._payload = payload

@@ -170,8 +170,9 @@ class Feeder:
                 self._release(delivery)
                 continue
             settlement = settlement_of(intake)
-            settlement.accept(delivery)
-            self._relax(intake, settlement, delivery.envelope.priority)
+            message = settlement.accept(delivery)
+            if message is not None:
+                self._relax(intake, settlement, message.priority)
 
     def _relax(self, intake: Intake, settlement: RemoteSettlement, rank: int) -> None:
         """Past its window, a mailbox gives back what is least urgent, if that is less urgent than what came."""

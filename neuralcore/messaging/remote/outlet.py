@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import index
 from typing import Any
 
 from neuralcore._core import Clock, Message
+from neuralcore._options import MAX_NS, check_headers, check_texts, nanoseconds
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.context import BusContext
@@ -101,7 +102,16 @@ class Outlet:
         idempotency_key: str | None = None,
         mandatory: bool = False,
     ) -> Envelope:
-        """Raises PublishError, Unsupported."""
+        """Raises PublishError, Unsupported, TypeError, ValueError."""
+        check_texts(
+            key=key,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            content_type=content_type,
+            message_id=message_id,
+            idempotency_key=idempotency_key,
+        )
+        check_headers(headers)
         publisher, channel = self._publisher, self.config.name
         now = publisher.clock.time_ns()
         ttl = self.config.ttl if ttl is None else ttl
@@ -113,15 +123,15 @@ class Outlet:
             channel=channel,
             body=body,
             content_type=content_type,
-            priority=self.config.priority if priority is None else check_priority(priority),
+            priority=self.config.priority if priority is None else _rank(priority),
             timestamp_ns=now,
             headers=given,
             key=key,
             correlation_id=correlation_id,
             reply_to=reply_to,
-            expires_at_ns=None if ttl is None else now + _ns("ttl", ttl),
-            delay_ns=0 if delay is None else _ns("delay", delay),
-            not_before_ns=None if not_before is None else _ns("not_before", not_before),
+            expires_at_ns=None if ttl is None else min(now + nanoseconds("ttl", ttl), MAX_NS),
+            delay_ns=0 if delay is None else nanoseconds("delay", delay),
+            not_before_ns=None if not_before is None else nanoseconds("not_before", not_before),
             dedup_key=idempotency_key,
             replay=replay_number(given),
         )
@@ -193,7 +203,5 @@ def _refused(envelope: Envelope, payload: Any) -> Message:
     )
 
 
-def _ns(name: str, seconds: float) -> int:
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{name} must be a finite number of seconds, not negative; got {seconds!r}")
-    return round(seconds * 1e9)
+def _rank(priority: object) -> int:
+    return check_priority(priority if isinstance(priority, bool) else index(priority))  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ from neuralcore.messaging.errors import DecodeError, LeaseLost, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.remote.holding import Holding
-from neuralcore.messaging.remote.wire import decode, letter_envelope, to_message
+from neuralcore.messaging.remote.wire import decode, letter_envelope, repaired, to_message
 from neuralcore.messaging.remote.work import Done, Work, answer_on
 from neuralcore.messaging.settle import DeadLetter, Settlement
-from neuralcore.messaging.transport import Delivery, Outcome, PublishStatus, SettleStatus
+from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, SettleStatus
 from neuralcore.messaging.transport import Settlement as Verdict
 
 if TYPE_CHECKING:
@@ -39,13 +39,21 @@ class RemoteSettlement(Settlement):
 
     # Deliveries come in
 
-    def accept(self, delivery: Delivery) -> None:
-        """On the home loop."""
+    def accept(self, delivery: Delivery) -> Message | None:
+        """On the home loop. Its message, if there is one to be handled."""
         if delivery.lost:
-            return
-        message = to_message(delivery)
+            return None
+        try:
+            message = to_message(delivery)
+        except Exception as error:  # noqa: BLE001 - who has written the envelope may have written anything
+            self._refuse_malformed(delivery, error)
+            return None
         self.holding.begin(delivery, message)
-        if delivery.envelope.headers.get(headers.REPLAY_GROUP, self.terms.group) != self.terms.group:
+        self._admit(delivery, message)
+        return message
+
+    def _admit(self, delivery: Delivery, message: Message) -> None:
+        if message.headers.get(headers.REPLAY_GROUP, self.terms.group) != self.terms.group:
             self._tell(message, Outcome.ACK)
         elif not delivery.suspect:
             self.offer(message)
@@ -60,11 +68,36 @@ class RemoteSettlement(Settlement):
         log.error("message %s on %s killed every process that handled it", message.id, message.channel)
         if message.reply_to is not None:
             self._link.send_reply(message, None, RequestFailed("Poison", "it killed every process that handled it"))
-        letter = self.letter(message, "poison", None)
+        self._bury(message, "poison")
+
+    def _refuse_malformed(self, delivery: Delivery, error: Exception) -> None:
+        """What came is no message, and stays none."""
+        self.context.count("malformed")
+        log.error("what came for %r is no message (%s): %r", self.terms.pattern, error, delivery.envelope)
+        try:
+            self._bury_malformed(delivery, error)
+        except Exception:  # noqa: BLE001 - as above
+            log.exception("no dead letter can be made of it: the transport has it back, for later")
+            delay_ns = round(self.terms.retry.cap * 1e9)
+            verdict = Verdict(delivery, Outcome.NACK, delay_ns)
+            self._link.committer.submit(Work(_ignore, settlement=verdict, persistent=True))
+
+    def _bury_malformed(self, delivery: Delivery, error: Exception) -> None:
+        """What there is of it becomes a dead letter."""
+        envelope = repaired(delivery.envelope, self.terms.pattern)
+        message = to_message(delivery, envelope)
+        message._settle()
+        self.holding.begin(delivery, message)
+        self._bury(message, "undecodable", error, envelope)
+
+    def _bury(
+        self, message: Message, reason: str, error: Exception | None = None, original: Envelope | None = None
+    ) -> None:
+        letter = self.letter(message, reason, error)
         if letter is None:
             self._tell(message, Outcome.ACK)
         else:
-            self._send_letter(message, letter)
+            self._send_letter(message, letter, original=original)
 
     def withdraw(self, deliveries: Sequence[Delivery]) -> list[Message]:
         """Take these out of the mailbox, as far as no handler has them."""
@@ -284,7 +317,12 @@ class RemoteSettlement(Settlement):
             self._lose(message)
 
     def _send_letter(
-        self, message: Message, letter: DeadLetter, stored: Callable[[bool], object] = lambda refused: None
+        self,
+        message: Message,
+        letter: DeadLetter,
+        stored: Callable[[bool], object] = lambda refused: None,
+        *,
+        original: Envelope | None = None,
     ) -> None:
         """The letter is stored and the original acked, in one commit; the message is held until then."""
         delivery = _delivery(message)
@@ -297,7 +335,7 @@ class RemoteSettlement(Settlement):
             elif self._end(delivery, Outcome.ACK):
                 self._confirm(message, result)
 
-        envelope = letter_envelope(letter, delivery.envelope, self.context.clock.time_ns())
+        envelope = letter_envelope(letter, original or delivery.envelope, self.context.clock.time_ns())
         verdict = Verdict(delivery, Outcome.ACK)
         self._link.committer.submit(Work(done, publish=envelope, settlement=verdict, persistent=True))
 
@@ -333,6 +371,10 @@ def _delivery(message: Message) -> Delivery:
     delivery = message.delivery
     assert isinstance(delivery, Delivery), "a remote intake's messages come from its transport"
     return delivery
+
+
+def _ignore(done: Done) -> None:
+    """Whatever became of it."""
 
 
 async def _in_time(message: Message, work: Awaitable[None]) -> None:

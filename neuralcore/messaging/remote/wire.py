@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from neuralcore._core import Message
+from neuralcore._options import MAX_NS
 from neuralcore.messaging import headers
 from neuralcore.messaging.codec import Codec
+from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.settle import DeadLetter
 from neuralcore.messaging.transport import Delivery, Envelope
 
-__all__ = ["decode", "letter_envelope", "replay_number", "to_message"]
+__all__ = ["decode", "letter_envelope", "repaired", "replay_number", "to_message"]
 
 
-def to_message(delivery: Delivery) -> Message:
-    """The message of a delivery; its payload is the body until ``decode``."""
-    envelope = delivery.envelope
+def to_message(delivery: Delivery, envelope: Envelope | None = None) -> Message:
+    """The message of a delivery; its payload is the body until ``decode``.
+
+    Raises whatever an envelope brings about that is none: one that somebody else has written.
+    """
+    envelope = delivery.envelope if envelope is None else envelope
     return Message(
         envelope.channel,
         envelope.body,
@@ -31,6 +37,32 @@ def to_message(delivery: Delivery) -> Message:
         attempt=delivery.attempt,
         delivery=delivery,
     )
+
+
+def repaired(envelope: Any, channel: str) -> Envelope:
+    """An envelope made of what can be used of one that is none. ``channel``: where it came from, if it does not say."""
+    body = envelope.body
+    given = envelope.headers
+    return Envelope(
+        id=_text(envelope.id) or "",
+        channel=envelope.channel if isinstance(envelope.channel, str) else channel,
+        body=body if isinstance(body, bytes) else repr(body).encode(),
+        content_type=_text(envelope.content_type) or "application/octet-stream",
+        priority=envelope.priority if _between(envelope.priority, 0, 255) else Priority.NORMAL,
+        timestamp_ns=envelope.timestamp_ns if _between(envelope.timestamp_ns, 0, MAX_NS) else 0,
+        headers={str(name): str(value) for name, value in given.items()} if isinstance(given, Mapping) else {},
+        key=_text(envelope.key),
+        correlation_id=_text(envelope.correlation_id),
+        reply_to=_text(envelope.reply_to),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else repr(value)
+
+
+def _between(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and least <= value <= most
 
 
 def decode(codec: Codec, message: Message, delivery: Delivery) -> None:
