@@ -77,10 +77,10 @@ impl<K: Hash + Eq + Clone> DedupWindow<K> {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, entered, key)) = self.order.pop_front() {
-            if self.seen.get(&key) == Some(&entered) {
-                self.seen.remove(&key);
-            }
+        if let Some((_, entered, key)) = self.order.pop_front()
+            && self.seen.get(&key) == Some(&entered)
+        {
+            self.seen.remove(&key);
         }
     }
 }

@@ -9,6 +9,9 @@ use std::fmt;
 const ONE: &str = "*";
 const REST: &str = ">";
 
+/// Tokens of a pattern at most: matching descends one level for each.
+const DEPTH: usize = 256;
+
 /// Why a pattern cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternError {
@@ -18,6 +21,8 @@ pub enum PatternError {
     PartialWildcard,
     /// `>` stands for all that follows, so nothing may follow it.
     RestNotLast,
+    /// It has too many tokens.
+    TooDeep,
 }
 
 impl fmt::Display for PatternError {
@@ -26,6 +31,7 @@ impl fmt::Display for PatternError {
             Self::EmptyToken => "a pattern has no empty tokens: remove the extra dot",
             Self::PartialWildcard => "`*` and `>` stand for whole tokens: put dots around them",
             Self::RestNotLast => "`>` matches all that follows: it must be the last token",
+            Self::TooDeep => "a pattern has 256 tokens at most",
         })
     }
 }
@@ -47,7 +53,7 @@ pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
         }
         rest_seen = token == REST;
     }
-    Ok(())
+    if pattern.split('.').count() > DEPTH { Err(PatternError::TooDeep) } else { Ok(()) }
 }
 
 #[derive(Debug)]
@@ -217,6 +223,7 @@ impl<M> Router<M> {
 
     /// Undoes an insertion; answers what it led to.
     pub fn remove(&mut self, pattern: &str, id: u64) -> Option<M> {
+        check_pattern(pattern).ok()?;
         if !is_exact(pattern) {
             return self.patterns.remove(pattern.split('.'), id);
         }
@@ -369,5 +376,16 @@ mod tests {
         for (pattern, error) in cases {
             assert_eq!(Router::new().insert(pattern, None, 1, ()), Err(error), "{pattern}");
         }
+        let deep = ["a"; 257].join(".");
+        assert_eq!(Router::new().insert(&deep, None, 1, ()), Err(TooDeep));
+        assert_eq!(Router::new().insert(&deep[2..], None, 1, ()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_pattern_removes_none() {
+        let mut router = Router::new();
+        assert_eq!(router.insert("a.>", None, 1, ()), Ok(None));
+        assert_eq!(router.remove("a.>.b", 1), None);
+        assert_eq!(router.matches("a.b"), [()]);
     }
 }

@@ -94,7 +94,7 @@ impl Bus {
         let ticket = Ticket::default();
         match self.mailbox.reserve(ticket.clone()) {
             Reserve::Granted => {}
-            Reserve::Waiting if item.id % 8 == 0 => {
+            Reserve::Waiting if item.id.is_multiple_of(8) => {
                 if self.mailbox.cancel(|waiting| Arc::ptr_eq(waiting, &ticket)) {
                     return self.lost(item);
                 }
@@ -138,7 +138,7 @@ impl Bus {
         let taken =
             |taken| key.is_some_and(|key| self.key_taken[key].swap(taken, Ordering::SeqCst));
         assert!(!taken(true), "the key of {item:?} is in flight twice");
-        if turn % 5 == 0 {
+        if turn.is_multiple_of(5) {
             self.wake(self.mailbox.suspended(worker));
             thread::yield_now();
             self.mailbox.resumed(worker);

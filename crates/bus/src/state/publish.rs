@@ -162,12 +162,13 @@ impl<T: Keyed, W> State<T, W> {
     /// Parks what `take` would park at once, so that it wakes nobody in vain.
     #[inline(never)]
     fn queue_by_key(&mut self, rank: i64, position: i64, item: T) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, item.key()) {
-            if !keys.is_empty() && self.queue.is_empty_at(rank) {
-                let key = keys.hash(key);
-                if keys.blocks(key, position) {
-                    return keys.park(key, (rank, position), item);
-                }
+        if let (Some(keys), Some(key)) = (&mut self.keys, item.key())
+            && !keys.is_empty()
+            && self.queue.is_empty_at(rank)
+        {
+            let key = keys.hash(key);
+            if keys.blocks(key, position) {
+                return keys.park(key, (rank, position), item);
             }
         }
         self.queue.push_back(rank, Entry { position, item });
