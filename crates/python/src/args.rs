@@ -213,7 +213,7 @@ impl Options {
             mandatory,
         ] = slots.map(given);
         let mut options = Options {
-            priority: priority.map(integer).transpose()?,
+            priority: priority.map(rank).transpose()?,
             ttl_ns: ttl.map(|value| nanoseconds(value, "ttl")).transpose()?,
             delay_ns: match delay {
                 Some(value) => Some(nanoseconds(value, "delay")?.max(0) as u64),
@@ -305,4 +305,17 @@ pub(crate) fn frozen(mapping: &Ref) -> R<Option<Ref>> {
 pub(crate) fn occurred() -> bool {
     // SAFETY: reads the error indicator.
     unsafe { !ffi::PyErr_Occurred().is_null() }
+}
+
+/// A priority; one that no rank can be is as far out as ranks go, and refused as such.
+fn rank(object: Ref) -> R<i64> {
+    let mut overflow = 0;
+    // SAFETY: the object is live.
+    let rank = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &mut overflow) };
+    match overflow {
+        0 if rank == -1 && occurred() => Err(Raised),
+        0 => Ok(rank),
+        sign if sign > 0 => Ok(i64::MAX),
+        _ => Ok(i64::MIN),
+    }
 }

@@ -1,7 +1,9 @@
 //! Types, interned names and the few objects of the standard library that the core uses.
 
 use std::ffi::CString;
+use std::sync::OnceLock;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -102,8 +104,22 @@ pub(crate) fn globals() -> &'static Globals {
     unsafe { GLOBALS.get().as_ref().unwrap_unchecked() }
 }
 
-/// Called once, when the module is initialised.
+/// The interpreter that the globals belong to.
+static INTERPRETER: OnceLock<i64> = OnceLock::new();
+
+/// Called when the module is initialised; a module that is imported afresh shares what is there. Types and callbacks are
+/// one per process, so another interpreter is refused.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    // SAFETY: asks for the id of the running interpreter.
+    let this = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if *INTERPRETER.get_or_init(|| this) != this {
+        let text = "neuralcore._native is in use in another interpreter of this process";
+        return Err(PyImportError::new_err(text));
+    }
+    // SAFETY: only looked at.
+    if unsafe { GLOBALS.get().is_some() } {
+        return Ok(());
+    }
     let asyncio = py.import("asyncio")?;
     let events = py.import("asyncio.events")?;
     let builtin = |kind: *mut ffi::PyObject| {
@@ -139,7 +155,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     let loaded = Globals::load(objects)?;
     // SAFETY: nothing has read it yet.
     unsafe { *GLOBALS.get() = Some(loaded) };
-    Ok(())
+    crate::fork::install(py)
 }
 
 fn all_interned(names: &[&str]) -> R<Vec<Ref>> {

@@ -174,7 +174,7 @@ pub(crate) fn finished(pump: &Pump) -> Handled {
     let fields = messages.iter().map(|message| unsafe { &*MessageObject::of(message) });
     let keys = fields.map(|fields| fields.key().map(Text::as_str));
     let (granted, wake) = pump.mailbox().core.ack_many(keys);
-    granted.into_iter().for_each(|ticket| waiting::granted(Some(ticket)));
+    waiting::all_granted(granted);
     pump.mailbox().wake_some(wake);
     pump.forget(messages);
     Handled::Settled

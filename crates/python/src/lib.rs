@@ -70,7 +70,6 @@ const PUBLISH_NOWAIT: Documented = (
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     globals::load(py)?;
-    fork::install(py)?;
     stats::install(module)?;
     module.add("IMPLEMENTATION", "native")?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;

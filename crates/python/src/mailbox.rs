@@ -1,5 +1,6 @@
 //! The Python face of a mailbox, and what follows from its answers: whom to wake, whose slot it is now.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +12,7 @@ use pyo3::prelude::*;
 use crate::entry::{Entry, Text};
 use crate::globals::globals;
 use crate::message::{self, MessageObject};
-use crate::obj::{GilCell, R, Ref, frozen, raise};
+use crate::obj::{GilCell, R, Ref, frozen, raise, unraisable};
 use crate::ticket::Ticket;
 use crate::{message_type, pump, ready, waiting};
 
@@ -35,7 +36,12 @@ pub(crate) struct Mailbox {
     pub(crate) woken_ns: GilCell<u64>,
     /// Monotonic: the due time that the settler knows of; 0 for none.
     pub(crate) announced_ns: GilCell<u64>,
+    /// All workers that it had are of loops that are closed.
+    pub(crate) deserted: Cell<bool>,
 }
+
+// SAFETY: the cell is touched with the GIL held.
+unsafe impl Sync for Mailbox {}
 
 impl Mailbox {
     #[inline]
@@ -52,6 +58,7 @@ impl Mailbox {
     /// Registers a worker.
     pub(crate) fn join(&self, worker: *mut ffi::PyObject) -> WorkerId {
         let id = self.core.join();
+        self.deserted.set(false);
         // SAFETY: no Python code runs.
         let workers = unsafe { self.workers.get() };
         if workers.len() <= id as usize {
@@ -93,36 +100,43 @@ impl Mailbox {
         // SAFETY: no Python code runs.
         unsafe { *self.woken_ns.get() = self.clock.monotonic_ns() };
         let mut chosen = Some(worker);
-        while let Some(worker) = chosen.take() {
-            // SAFETY: read at once; a registered worker is alive.
-            let object = unsafe {
-                match self.workers.get()[worker as usize] {
-                    0 => None,
-                    address => Some(Ref::borrow(address as *mut ffi::PyObject)),
-                }
-            };
-            let alive = object.is_some_and(|object| wake_worker(&object));
-            if !alive {
-                // SAFETY: as above.
-                unsafe { self.workers.get()[worker as usize] = 0 };
-                chosen = self.core.leave(worker);
+        while let Some(worker) = chosen {
+            // SAFETY: no Python code runs.
+            let address = unsafe { self.workers.get()[worker as usize] };
+            // SAFETY: a registered worker is alive.
+            let object = (address != 0).then(|| unsafe { Ref::borrow(address as *mut _) });
+            if object.is_some_and(|object| wake_worker(&object)) {
+                return;
             }
+            // SAFETY: no Python code runs.
+            let workers = unsafe { self.workers.get() };
+            if workers[worker as usize] != address {
+                // It left by itself, and another may have its id.
+                return;
+            }
+            workers[worker as usize] = 0;
+            chosen = self.core.leave(worker);
         }
+        self.deserted.set(self.core.workers() == 0);
     }
 
-    /// Tells the settler when something is due, if that is earlier than what it knows.
-    pub(crate) fn announce(&self, this: &Ref, due_ns: Option<u64>) -> R<()> {
-        let Some(due_ns) = due_ns else { return Ok(()) };
+    /// Tells the settler when something is due, if that is earlier than what it knows. What it raises is nothing that
+    /// whoever published could do anything about.
+    pub(crate) fn announce(&self, this: &Ref, due_ns: Option<u64>) {
+        let Some(due_ns) = due_ns else { return };
         // SAFETY: no Python code runs.
         let announced_ns = unsafe { self.announced_ns.get() };
         if *announced_ns <= due_ns && *announced_ns > self.clock.monotonic_ns() {
-            return Ok(());
+            return;
         }
         *announced_ns = due_ns;
-        let Some(settler) = self.settler() else { return Ok(()) };
+        let Some(settler) = self.settler() else { return };
         // SAFETY: answers a new reference or null.
-        let due = unsafe { Ref::steal(ffi::PyLong_FromUnsignedLongLong(due_ns))? };
-        settler.method(&globals().due, &[this.as_ptr(), due.as_ptr()]).map(drop)
+        let told = unsafe { Ref::steal(ffi::PyLong_FromUnsignedLongLong(due_ns)) }
+            .and_then(|due| settler.method(&globals().due, &[this.as_ptr(), due.as_ptr()]));
+        if let Err(raised) = told {
+            unraisable(raised, settler.as_ptr());
+        }
     }
 
     /// When to look at the wall clock, which may jump, for what it holds until `at_ns`.
@@ -139,7 +153,7 @@ impl Mailbox {
             true
         };
         while self.core.cancel(&mut first) {}
-        tickets.into_iter().map(Ticket::into_object).collect()
+        Ticket::into_objects(tickets)
     }
 
     pub(crate) fn acked(&self, acked: Acked<Ticket>) {
@@ -219,11 +233,23 @@ impl Mailbox {
     /// Back to the front of its equals.
     pub(crate) fn give_up(&self, message: &Ref) {
         // SAFETY: no other borrow of it is alive.
-        let fields = unsafe { MessageObject::of(message) };
-        if fields.finish() {
-            let wake = self.core.release(fields.rank, Entry::ready_made(message.clone()));
-            self.wake_some(wake);
+        if unsafe { MessageObject::of(message) }.finish() {
+            self.release(message);
         }
+    }
+
+    /// A message that has landed goes back to the front of its equals, as it was delivered.
+    pub(crate) fn release(&self, message: &Ref) {
+        // SAFETY: no other borrow of it is alive.
+        let fields = unsafe { MessageObject::of(message) };
+        let touched = fields.settled() || fields.lease_lost();
+        let fresh = if touched { fields.again(fields.attempt) } else { Ok(message.clone()) };
+        let next = fresh.unwrap_or_else(|raised| {
+            unraisable(raised, message.as_ptr());
+            message.clone()
+        });
+        let wake = self.core.release(fields.rank, Entry::ready_made(next));
+        self.wake_some(wake);
     }
 
     /// The message in flight of an argument; it is so no more.

@@ -1,5 +1,6 @@
 //! The Python face of a mailbox.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use neuralcore_bus::mailbox::{MailboxConfig, Overflow};
@@ -13,6 +14,7 @@ use crate::entry::{Entry, Text};
 use crate::mailbox::{Core, MADE, Mailbox};
 use crate::message::{self, MessageObject};
 use crate::obj::{GilCell, R, Ref};
+use crate::ticket::Ticket;
 use crate::{message_type, ready, stats, waiting};
 
 #[pymethods]
@@ -39,6 +41,7 @@ impl Mailbox {
             workers: GilCell::default(),
             woken_ns: GilCell::default(),
             announced_ns: GilCell::default(),
+            deserted: Cell::new(false),
         })
     }
 
@@ -71,9 +74,7 @@ impl Mailbox {
     fn configure(&self, capacity: Option<i64>, overflow: Option<&str>) -> PyResult<()> {
         let capacity = capacity.map(checked_capacity).transpose()?;
         let overflow = overflow.map(parse_overflow).transpose()?;
-        for ticket in self.core.configure(capacity, overflow) {
-            waiting::granted(Some(ticket));
-        }
+        waiting::all_granted(self.core.configure(capacity, overflow));
         if overflow.is_some_and(|overflow| overflow != Overflow::Block) {
             // who still waits has the new policy decide
             self.withdrawn().into_iter().for_each(waiting::again);
@@ -135,17 +136,14 @@ impl Mailbox {
         let due = now.saturating_add(delay_ns.max(0) as u64);
         let retried = mailbox.core.retry(fields.rank, Entry::ready_made(next), due, now);
         mailbox.wake_some(retried.wake);
-        Ok(mailbox.announce(&Ref::from(slf.as_any()), retried.earliest_changed)?)
+        mailbox.announce(&Ref::from(slf.as_any()), retried.earliest_changed);
+        Ok(())
     }
 
-    fn release(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(name = "release")]
+    fn release_message(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let message = self.landing(message, "release")?;
-        // SAFETY: only read while the mailbox works on it.
-        let fields = unsafe { MessageObject::of(&message) };
-        let touched = fields.settled() || fields.lease_lost();
-        let next = if touched { fields.again(fields.attempt)? } else { message.clone() };
-        let wake = self.core.release(fields.rank, Entry::ready_made(next));
-        self.wake_some(wake);
+        self.release(&message);
         Ok(())
     }
 
@@ -164,19 +162,20 @@ impl Mailbox {
     fn clear<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         let mailbox = slf.get();
         let cleared = mailbox.core.clear();
+        let granted = Ticket::into_objects(cleared.granted);
         let messages = cleared
             .items
             .into_iter()
             .map(|(rank, entry)| message::from_entry(entry, rank, None))
             .collect::<R<Vec<Ref>>>();
-        cleared.granted.into_iter().for_each(|ticket| waiting::granted(Some(ticket)));
+        granted.into_iter().for_each(waiting::grant);
         cleared.workers.into_iter().for_each(|worker| mailbox.wake(worker));
         PyList::new(slf.py(), messages?)
     }
 
     fn close(&self) {
         let closed = self.core.close();
-        closed.waiters.into_iter().for_each(waiting::closed);
+        Ticket::into_objects(closed.waiters).into_iter().for_each(waiting::closed);
         closed.workers.into_iter().for_each(|worker| self.wake(worker));
     }
 
@@ -235,10 +234,11 @@ impl Mailbox {
     }
 
     fn __clear__(&self) {
+        // Whoever waits here is garbage too, and nothing may happen to it but its own end.
+        drop(self.core.close());
         let cleared = self.core.clear();
         // SAFETY: the borrow ends before anything is dropped.
         let settler = unsafe { self.settler.get().take() };
-        cleared.granted.into_iter().for_each(|ticket| waiting::granted(Some(ticket)));
         drop((cleared.items, settler));
     }
 }

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyDictMethods};
 
 use crate::args::{OPTION_COUNT, Object, Signature};
 use crate::awaitable::Outcome;
+use crate::drive::{Driven, send};
 use crate::globals::globals;
 use crate::obj::{R, Raised, Ref, attached, is_exception, raise, raise_object, taken};
 use crate::publish::{self, Patience, Progress};
@@ -34,6 +35,7 @@ pub(crate) struct Many {
     pub(crate) since_yield: u32,
     pub(crate) must_yield: bool,
     pub(crate) begun: bool,
+    pub(crate) running: bool,
     pub(crate) over: bool,
 }
 
@@ -58,6 +60,7 @@ pub(crate) fn start(router: &Ref, items: &Bound<'_, PyAny>) -> R<Ref> {
             since_yield: 0,
             must_yield: false,
             begun: false,
+            running: false,
             over: false,
         };
         let kind = globals().many_type.as_ptr().cast();
@@ -79,16 +82,10 @@ pub(crate) enum Step {
 impl Many {
     pub(crate) fn advance(&mut self, mut input: Option<Ref>) -> R<Step> {
         loop {
-            if let Some(current) = self.current.take() {
-                match drive(&current, input.take()) {
-                    Ok(Step::Yield(yielded)) => {
-                        self.current = Some(current);
-                        self.since_yield = 0;
-                        return Ok(Step::Yield(yielded));
-                    }
-                    Ok(Step::Return(value)) => self.results.push(Outcome::Object(value)),
-                    Err(raised) => self.refused(raised)?,
-                }
+            if let Some(current) = self.current.take()
+                && let Some(yielded) = self.driven(drive(current, input.take()))?
+            {
+                return Ok(Step::Yield(yielded));
             }
             if self.must_yield && self.since_yield >= STRIDE {
                 return Ok(self.pause());
@@ -110,6 +107,20 @@ impl Many {
                 Err(raised) => self.refused(raised)?,
             }
         }
+    }
+
+    /// What became of the item that waits; what it yields, if it still does.
+    pub(crate) fn driven(&mut self, driven: Driven) -> R<Option<Ref>> {
+        match driven {
+            Driven::Yielded(yielded, current) => {
+                self.current = Some(current);
+                self.since_yield = 0;
+                return Ok(Some(yielded));
+            }
+            Driven::Returned(value) => self.results.push(Outcome::Object(value)),
+            Driven::Failed(raised) => self.refused(raised)?,
+        }
+        Ok(None)
     }
 
     /// Many at once, if they are such.
@@ -181,11 +192,10 @@ impl Many {
         }
     }
 
-    /// The route of a channel that has one; most calls name one channel throughout, by the same object. Runs no Python
-    /// code.
+    /// The route of a channel that has one; most calls name one channel throughout, by the same object.
     ///
     /// # Safety
-    /// `channel` is live.
+    /// `channel` stays alive for the call, which may run Python code.
     #[inline]
     pub(crate) unsafe fn known(&mut self, channel: Object) -> Option<Ref> {
         let router = Router::of(&self.router);
@@ -198,7 +208,10 @@ impl Many {
         // SAFETY: by contract.
         unsafe {
             let route = router.known(channel)?;
-            self.last = Some((Ref::borrow(channel), route.clone(), router.version()));
+            let last = (Ref::borrow(channel), route.clone(), router.version());
+            // What was there is dropped out here, where the collector no longer finds it.
+            let old = self.last.replace(last);
+            drop(old);
             Some(route)
         }
     }
@@ -213,6 +226,15 @@ impl Many {
         self.errors.push((self.results.len(), exception));
         self.results.push(Outcome::Object(Ref::none()));
         Ok(())
+    }
+
+    /// Keeps one error of several items.
+    #[cold]
+    pub(crate) fn fail(&mut self, items: usize, exception: &Ref) {
+        for _ in 0..items {
+            self.errors.push((self.results.len(), exception.clone()));
+            self.results.push(Outcome::Object(Ref::none()));
+        }
     }
 
     pub(crate) fn answer(&mut self) -> R<Ref> {
@@ -261,23 +283,20 @@ pub(crate) unsafe fn awaiting(awaitable: Ref) -> R<Progress> {
     }
 }
 
-pub(crate) fn drive(iterator: &Ref, input: Option<Ref>) -> R<Step> {
+/// Goes on with the item that waits.
+pub(crate) fn drive(iterator: Ref, input: Option<Ref>) -> Driven {
     let value = input.unwrap_or_else(Ref::none);
-    let mut result = ptr::null_mut();
-    // SAFETY: both are live; the result is a new reference unless the call failed.
-    unsafe {
-        match ffi::PyIter_Send(iterator.as_ptr(), value.as_ptr(), &mut result) {
-            ffi::PySendResult::PYGEN_RETURN => Ok(Step::Return(Ref::steal(result)?)),
-            ffi::PySendResult::PYGEN_NEXT => Ok(Step::Yield(Ref::steal(result)?)),
-            ffi::PySendResult::PYGEN_ERROR => Err(Raised),
-        }
-    }
+    // SAFETY: both are live.
+    unsafe { send(iterator, value.as_ptr()) }
 }
 
 pub(crate) fn of<'a>(object: Object) -> R<&'a mut Many> {
-    // SAFETY: CPython checked the type of self; a step that is under way keeps others out by `over`.
+    // SAFETY: CPython checked the type of self; a step that is under way keeps others out by `running`.
     let many = unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() };
     match many {
+        Some(many) if many.running => {
+            Err(raise(&globals().value_error, "publish_many is already executing"))
+        }
         Some(many) if !many.over => Ok(many),
         _ => Err(raise(&globals().runtime_error, "cannot reuse already awaited publish_many")),
     }
@@ -287,10 +306,9 @@ pub(crate) fn of<'a>(object: Object) -> R<&'a mut Many> {
 pub(crate) fn step(object: Object, body: impl FnOnce(&mut Many) -> R<Step>) -> R<Step> {
     let many = of(object)?;
     many.begun = true;
-    many.over = true;
+    many.running = true;
     let answer = body(many);
-    if matches!(answer, Ok(Step::Yield(_))) {
-        many.over = false;
-    }
+    many.running = false;
+    many.over = !matches!(answer, Ok(Step::Yield(_)));
     answer
 }

@@ -6,11 +6,12 @@ use std::ptr;
 use pyo3::ffi;
 
 use crate::args::Object;
-use crate::awaitable::{Outcome, as_next, coroutine_like, thrown};
+use crate::awaitable::{as_next, coroutine_like, thrown};
+use crate::drive;
 use crate::globals::globals;
 use crate::many::{ManyObject, Step, step};
 use crate::obj::{
-    R, Raised, Ref, guarded, guarded_object, preserving, raise_object, taken, unraisable,
+    R, Raised, Ref, guarded, guarded_object, preserving, raise, raise_object, taken, unraisable,
 };
 use crate::rawtype::TypeBuilder;
 
@@ -68,18 +69,9 @@ unsafe extern "C" fn throw(object: Object, args: *mut Object, nargs: isize) -> O
             let Some(current) = many.current.take() else {
                 return Err(raise_object(exception));
             };
-            match current.method(&globals().throw, &[exception.as_ptr()]) {
-                Ok(yielded) => {
-                    many.current = Some(current);
-                    Ok(Step::Yield(yielded))
-                }
-                Err(raised) => {
-                    match crate::drive::stop_value(raised) {
-                        Ok(value) => many.results.push(Outcome::Object(value)),
-                        Err(raised) => many.refused(raised)?,
-                    }
-                    many.advance(None)
-                }
+            match many.driven(drive::throw(current, exception))? {
+                Some(yielded) => Ok(Step::Yield(yielded)),
+                None => many.advance(None),
             }
         })?;
         match answer {
@@ -97,11 +89,19 @@ unsafe extern "C" fn close(object: Object, _: Object) -> Object {
         let Some(many) = (unsafe { (*object.cast::<ManyObject>()).many.as_deref_mut() }) else {
             return Ok(Ref::none());
         };
+        if many.running {
+            return Err(raise(&globals().value_error, "publish_many is already executing"));
+        }
         many.begun = true;
         many.over = true;
-        match many.current.take() {
-            Some(current) => current.method(&globals().close, &[]),
-            None => Ok(Ref::none()),
+        let Some(current) = many.current.take() else { return Ok(Ref::none()) };
+        match current.attr(&globals().close) {
+            Ok(close) => close.call(&[]),
+            Err(raised) => {
+                // An iterator without `close` just ends.
+                drop(taken(raised));
+                Ok(Ref::none())
+            }
         }
     })
 }

@@ -195,12 +195,22 @@ impl MessageObject {
     }
 }
 
+/// Drops a payload. Messages inside messages are taken apart one by one: their destructors would nest as deep.
+unsafe fn unnest(mut payload: Ref) {
+    while payload.refcount() == 1 && MessageObject::check(payload.as_ptr()) {
+        // SAFETY: nobody else has this message.
+        let fields = unsafe { MessageObject::of(&payload) };
+        let inner = std::mem::replace(&mut fields.payload, Ref::none());
+        payload = inner;
+    }
+}
+
 /// `tp_dealloc`.
 pub(crate) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; each owned field is dropped once.
     unsafe {
         let message = object.cast::<MessageObject>();
-        ptr::drop_in_place(&raw mut (*message).payload);
+        unnest(ptr::read(&raw const (*message).payload));
         ptr::drop_in_place(&raw mut (*message).channel);
         ptr::drop_in_place(&raw mut (*message).mailbox);
         ptr::drop_in_place(&raw mut (*message).extras);

@@ -90,18 +90,16 @@ pub(crate) fn hand_over(
         return Ok(Outcome::Object(Ref::none()));
     };
     let outcome = identified(route, &parcel.entry);
-    let mut raised = Ok(());
     for &index in others {
-        let copy = parcel.entry.copied();
-        raised = raised.and(put(&targets[index], parcel.rank, copy, parcel.when));
+        put(&targets[index], parcel.rank, parcel.entry.copied(), parcel.when);
     }
-    raised = raised.and(put(&targets[last], parcel.rank, parcel.entry, parcel.when));
+    put(&targets[last], parcel.rank, parcel.entry, parcel.when);
     route.count(|counters| counters.published += 1);
-    raised.map(|()| outcome)
+    Ok(outcome)
 }
 
 /// Uses one reserved slot.
-pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
+pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) {
     let mailbox = Mailbox::of(target);
     let (core, clock) = (&mailbox.core, &mailbox.clock);
     let held = match when {
@@ -113,7 +111,7 @@ pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
                 }
                 Entered::Closed(entry) => drop(entry),
             }
-            return Ok(());
+            return;
         }
         When::After(due_ns) => core.delay(rank, entry, due_ns, clock.monotonic_ns()),
         When::NotBefore(at_ns) => {
@@ -128,12 +126,9 @@ pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) -> R<()> {
                 When::NotBefore(at_ns) => Some(mailbox.wall_check(at_ns.max(0) as u64)),
                 _ => when.monotonic(clock),
             };
-            mailbox.announce(target, due_ns)
+            mailbox.announce(target, due_ns);
         }
-        Delayed::Closed(entry) => {
-            drop(entry);
-            Ok(())
-        }
+        Delayed::Closed(entry) => drop(entry),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::args::{OPTION_COUNT, Object, Options};
 use crate::awaitable::{Outcome, done};
 use crate::entry::Entry;
 use crate::mailbox::Mailbox;
-use crate::obj::{R, Ref};
+use crate::obj::{R, Raised, Ref};
 use crate::parcel::{Parcel, When, give_back, hand_over, identified, parcel, refused, unrouted};
 use crate::pump;
 use crate::route::{self, Route};
@@ -173,14 +173,23 @@ pub(crate) unsafe fn single(
     let Parcel { entry, rank, mandatory, .. } = parcel;
     // SAFETY: by contract; what runs Python code below holds its own reference.
     let mailbox: &Mailbox = unsafe { route::mailbox(target) };
+    if mailbox.deserted.get() {
+        drop(entry);
+        return Err(deserted(Route::of(route_ref)));
+    }
     match mailbox.core.push(rank, entry) {
-        Push::Queued(wake) => {
+        Push::Queued(None) => {
             Route::of(route_ref).count(|counters| counters.published += 1);
-            if let Some(worker) = wake {
-                // SAFETY: the mailbox is live, and held while it wakes.
-                let held = unsafe { Ref::borrow(target) };
-                Mailbox::of(&held).wake(worker);
+            Ok(Progress::Done(outcome))
+        }
+        Push::Queued(Some(worker)) => {
+            // SAFETY: the mailbox is live, and held while it wakes.
+            let held = unsafe { Ref::borrow(target) };
+            Mailbox::of(&held).wake(worker);
+            if Mailbox::of(&held).deserted.get() {
+                return Err(deserted(Route::of(route_ref)));
             }
+            Route::of(route_ref).count(|counters| counters.published += 1);
             Ok(Progress::Done(outcome))
         }
         other => {
@@ -189,6 +198,13 @@ pub(crate) unsafe fn single(
             crowded(route_ref, mailbox, (rank, mandatory), other, outcome, patience)
         }
     }
+}
+
+/// Sets the exception for a publish to workers whose loops are closed.
+#[cold]
+pub(crate) fn deserted(route: &Route) -> Raised {
+    route.count(|counters| counters.refused += 1);
+    route.router().error("loop_closed", route.channel(), &Ref::none())
 }
 
 /// What is left of [`single`] when there was no room.

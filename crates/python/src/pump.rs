@@ -132,20 +132,22 @@ thread_local! {
 }
 
 /// Marks a pump as driven for the time of one step.
-pub(crate) struct Drive(*const Pump);
+pub(crate) struct Drive<'a> {
+    pump: &'a Pump,
+    outer: *const Pump,
+}
 
-impl Drive {
-    pub(crate) fn new(pump: &Pump) -> Drive {
+impl Drive<'_> {
+    pub(crate) fn new(pump: &Pump) -> Drive<'_> {
         pump.running.set(true);
-        Drive(DRIVING.replace(pump))
+        Drive { pump, outer: DRIVING.replace(pump) }
     }
 }
 
-impl Drop for Drive {
+impl Drop for Drive<'_> {
     fn drop(&mut self) {
-        let pump = DRIVING.replace(self.0);
-        // SAFETY: whoever drives a pump holds a reference to it.
-        unsafe { (*pump).running.set(false) };
+        DRIVING.set(self.outer);
+        self.pump.running.set(false);
     }
 }
 
@@ -223,7 +225,9 @@ impl Pump {
         }
         if self.state.get() == State::Idle {
             self.mailbox().core.resumed(self.worker);
-            self.wake();
+            if !self.wake() {
+                self.mailbox().leave(self.worker);
+            }
         }
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn build() -> R<Ref> {
     .collected(traverse, clear)
     .weakrefs(offset_of!(PumpObject, weakrefs))
     .slot(ffi::Py_tp_new, new as *mut c_void)
+    .slot(ffi::Py_tp_finalize, finalize as *mut c_void)
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
     .slot(ffi::Py_tp_repr, repr as *mut c_void)
     .keywords(c"stop", c"stop($self, *, cancel=False)\n--\n\nEnd after the current message.", stop)
@@ -337,14 +338,21 @@ unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c
     }
 }
 
-unsafe extern "C" fn clear(object: Object) -> c_int {
-    // SAFETY: the pump is out of the object before any destructor runs.
-    unsafe {
-        if let Some(pump) = pump::at(object)
+/// Ends the handler and leaves the mailbox: while that runs Python code, the pump is a whole object.
+unsafe extern "C" fn finalize(object: Object) {
+    preserving(|| {
+        // SAFETY: CPython keeps the object alive for the call.
+        if let Some(pump) = unsafe { pump::at(object) }
             && let Err(raised) = step::close(pump)
         {
             unraisable(raised, object);
         }
+    });
+}
+
+unsafe extern "C" fn clear(object: Object) -> c_int {
+    // SAFETY: the pump is out of the object before any destructor runs.
+    unsafe {
         let garbage = (*object.cast::<PumpObject>()).pump.take();
         drop(garbage);
     }
@@ -352,9 +360,11 @@ unsafe extern "C" fn clear(object: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(object: Object) {
-    // SAFETY: the last reference is gone; the mailbox forgets the pump in `clear`, which may run Python code: a
-    // reference of its own keeps the object alive meanwhile.
+    // SAFETY: the last reference is gone, and after `finalize` no mailbox knows the pump.
     unsafe {
+        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
         ffi::PyObject_GC_UnTrack(object.cast());
         if !(*object.cast::<PumpObject>()).weakrefs.is_null() {
             ffi::PyObject_ClearWeakRefs(object);

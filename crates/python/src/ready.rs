@@ -34,6 +34,7 @@ pub(crate) fn build() -> R<Ref> {
         next,
     )
     .collected(traverse, clear)
+    .slot(ffi::Py_tp_finalize, finalize as *mut c_void)
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
     .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
     .no_args(c"close", c"close($self, /)\n--\n\n", close)
@@ -157,10 +158,14 @@ unsafe extern "C" fn traverse(object: Object, visit: ffi::visitproc, arg: *mut c
     0
 }
 
+/// Stops waiting: while that runs Python code, it is a whole object.
+unsafe extern "C" fn finalize(object: Object) {
+    preserving(|| leave(object));
+}
+
 unsafe extern "C" fn clear(object: Object) -> c_int {
     // SAFETY: the fields are out of the object before any destructor runs.
     unsafe {
-        leave(object);
         let garbage = (*object.cast::<ReadyObject>()).ready.take();
         drop(garbage);
     }
@@ -168,8 +173,11 @@ unsafe extern "C" fn clear(object: Object) -> c_int {
 }
 
 unsafe extern "C" fn dealloc(object: Object) {
-    // SAFETY: the last reference is gone; the mailbox forgets it in `clear`.
+    // SAFETY: the last reference is gone, and after `finalize` no mailbox knows it.
     unsafe {
+        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
         ffi::PyObject_GC_UnTrack(object.cast());
         preserving(|| clear(object));
         let kind = ffi::Py_TYPE(object);

@@ -38,7 +38,7 @@ struct Targets {
 
 #[pyclass(frozen, weakref, module = "neuralcore._native")]
 pub(crate) struct Route {
-    router: GilCell<Option<Ref>>,
+    router: Ref,
     channel: Ref,
     settings: GilCell<Settings>,
     targets: GilCell<Targets>,
@@ -72,9 +72,7 @@ impl Route {
 
     #[inline]
     pub(crate) fn router(&self) -> &Router {
-        // SAFETY: only the collector empties the cell, and then nobody publishes any more.
-        let router = unsafe { self.router.get().as_ref() };
-        Router::of(router.expect("a route in use has its router"))
+        Router::of(&self.router)
     }
 
     /// # Safety
@@ -121,7 +119,7 @@ impl Route {
         path: Option<&Bound<'_, PyAny>>,
     ) -> Route {
         Route {
-            router: GilCell::new(Some(Ref::from(router.as_any()))),
+            router: Ref::from(router.as_any()),
             channel: Ref::from(channel.as_any()),
             settings: GilCell::new(Settings { priority, ttl_ns, path: path.map(Ref::from) }),
             targets: GilCell::new(Targets { generation: 0, mailboxes: Vec::new() }),
@@ -157,23 +155,20 @@ impl Route {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.router.as_py())?;
         // SAFETY: the collector only reads.
-        unsafe {
-            if let Some(router) = self.router.get() {
-                visit.call(router.as_py())?;
-            }
-            match &self.settings.get().path {
-                Some(path) => visit.call(path.as_py()),
-                None => Ok(()),
-            }
+        match unsafe { &self.settings.get().path } {
+            Some(path) => visit.call(path.as_py()),
+            None => Ok(()),
         }
     }
 
+    /// The router stays: the dict of its routes, which the collector clears, is part of every cycle through it.
     fn __clear__(&self) {
         // SAFETY: the borrows end before anything is dropped.
         let garbage = unsafe {
             self.targets.get().mailboxes.clear();
-            (self.router.get().take(), self.settings.get().path.take())
+            self.settings.get().path.take()
         };
         drop(garbage);
     }

@@ -170,18 +170,22 @@ impl Router {
         }
     }
 
-    /// The route of a channel of an open router, if it has one already. Runs no Python code.
+    /// The route of a channel of an open router, if it has one already.
     ///
     /// # Safety
-    /// `channel` is a live object.
+    /// `channel` stays alive for the call, which may run Python code.
     pub(crate) unsafe fn known(&self, channel: Object) -> Option<Ref> {
-        // SAFETY: by contract; a str is compared without Python code.
+        // SAFETY: by contract; a found route is held at once.
         unsafe {
             if self.is_closed() || ffi::PyUnicode_CheckExact(channel) == 0 {
                 return None;
             }
             let found = ffi::PyDict_GetItemWithError(self.routes.as_ptr(), channel);
-            (!found.is_null()).then(|| Ref::borrow(found))
+            if found.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            Some(Ref::borrow(found))
         }
     }
 

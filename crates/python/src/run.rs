@@ -124,12 +124,16 @@ fn prefetch(object: Object) {
 /// Whatever is not plain, unknown or in the way is left to [`Many::publish`], one by one.
 pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
     let Some((channel, _)) = many.items.pair(0) else { return 0 };
-    // SAFETY: the list holds the channel; nothing runs Python code until the mailbox is held.
+    // SAFETY: the channel is held from here on, the mailbox before anything else can run Python code.
     unsafe {
-        let Some(route_ref) = many.known(channel) else { return 0 };
+        let channel = Ref::borrow(channel);
+        let Some(route_ref) = many.known(channel.as_ptr()) else { return 0 };
         let route = Route::of(&route_ref);
         let Some((rank, target)) = way(route) else { return 0 };
         let mailbox = Ref::borrow(target);
+        if Mailbox::of(&mailbox).deserted.get() {
+            return 0;
+        }
         let router = route.router();
         let limit = many.items.left().min(limit);
         let begun_ns = publish::sampled_among(route, limit).then(|| router.clock.monotonic_ns());
@@ -140,7 +144,7 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
         (0..AHEAD).for_each(|distance| items.prefetch_payload(distance));
         let plain = std::iter::from_fn(|| {
             let (other, payload) = items.pair(0)?;
-            if !ptr::eq(other, channel) {
+            if !ptr::eq(other, channel.as_ptr()) {
                 return None;
             }
             items.prefetch_item(2 * AHEAD);
@@ -157,13 +161,18 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
             Some(entry)
         });
         let (count, wake) = Mailbox::of(&mailbox).core.push_many(rank, plain.take(limit));
-        many.results.push_block(first, count);
-        route.count(|counters| counters.published += count as u64);
         if let (Some(begun_ns), 1..) = (begun_ns, count) {
             let elapsed = router.clock.monotonic_ns().saturating_sub(begun_ns);
             route.latency.record(elapsed / count as u64);
         }
         Mailbox::of(&mailbox).wake_some(wake);
+        if Mailbox::of(&mailbox).deserted.get() {
+            let exception = taken(publish::deserted(route));
+            many.fail(count, &exception);
+        } else {
+            many.results.push_block(first, count);
+            route.count(|counters| counters.published += count as u64);
+        }
         count
     }
 }

@@ -28,6 +28,11 @@ impl Ticket {
         self.0 == 0
     }
 
+    /// References to the awaitables of all: one that goes on may end another, which only its reference keeps alive then.
+    pub(crate) fn into_objects(tickets: Vec<Ticket>) -> Vec<Ref> {
+        tickets.into_iter().map(Ticket::into_object).collect()
+    }
+
     /// A reference to the awaitable.
     pub(crate) fn into_object(self) -> Ref {
         // SAFETY: the awaitable withdraws its ticket before it is freed.

@@ -129,6 +129,9 @@ pub(crate) fn advance(object: &Ref) {
         return unsafe { cancel(object.as_ptr()) };
     }
     let waiting = of(object);
+    if !matches!(waiting.status, Status::Pending(_)) {
+        return surrender(waiting);
+    }
     while let Some(target) = waiting.targets.get(waiting.begun.next) {
         let core = &Mailbox::of(target).core;
         let ticket = Ticket::of(object.as_ptr());
@@ -152,7 +155,8 @@ pub(crate) fn advance(object: &Ref) {
     }
     if let Some(parcel) = begin_end(waiting) {
         let reserved = std::mem::take(&mut waiting.begun.reserved);
-        let route = Route::of(&waiting.route);
+        let held = waiting.route.clone();
+        let route = Route::of(&held);
         let outcome =
             parcel::hand_over(route, &waiting.targets, &reserved, waiting.begun.dropped, parcel);
         of(object).status = match outcome {
@@ -161,6 +165,12 @@ pub(crate) fn advance(object: &Ref) {
         };
         notify(object);
     }
+}
+
+/// Gives back the slots of a publish that ended meanwhile.
+fn surrender(waiting: &mut Waiting) {
+    let reserved = std::mem::take(&mut waiting.begun.reserved);
+    parcel::give_back(&waiting.targets, &reserved);
 }
 
 /// Whether the handlers that wait here, this one among them, hold every slot themselves, so that none can come free.
@@ -236,6 +246,12 @@ pub(crate) fn granted(ticket: Option<Ticket>) {
     }
 }
 
+/// As [`granted`], for several.
+#[inline]
+pub(crate) fn all_granted(tickets: Vec<Ticket>) {
+    Ticket::into_objects(tickets).into_iter().for_each(grant);
+}
+
 #[cold]
 pub(crate) fn grant(object: Ref) {
     // SAFETY: the borrows end with their statements.
@@ -268,10 +284,7 @@ pub(crate) fn proceed(object: &Ref) {
     match waiting.status {
         Status::Pending(_) => advance(object),
         // Cancelled between the grant and now: `cancel` could not give this slot back.
-        _ => {
-            let reserved = std::mem::take(&mut waiting.begun.reserved);
-            parcel::give_back(&waiting.targets, &reserved);
-        }
+        _ => surrender(waiting),
     }
 }
 
@@ -283,8 +296,7 @@ pub(crate) fn again(object: Ref) {
 }
 
 /// The mailbox was closed: the publish goes on without it, unless the whole router is closed.
-pub(crate) fn closed(ticket: Ticket) {
-    let object = ticket.into_object();
+pub(crate) fn closed(object: Ref) {
     let waiting = of(&object);
     if !matches!(waiting.status, Status::Pending(_)) {
         return;

@@ -23,6 +23,7 @@ pub(crate) fn build() -> R<Ref> {
         next,
     )
     .collected(traverse, clear)
+    .slot(ffi::Py_tp_finalize, finalize as *mut c_void)
     .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
     .fast(c"throw", c"throw($self, typ, val=None, tb=None, /)\n--\n\n", throw)
     .no_args(c"close", c"close($self, /)\n--\n\n", close)
@@ -138,10 +139,26 @@ pub(crate) unsafe extern "C" fn traverse(
     }
 }
 
+/// Gives back what it holds: while that runs Python code, it is a whole object.
+pub(crate) unsafe extern "C" fn finalize(object: Object) {
+    preserving(|| {
+        // SAFETY: CPython keeps the object alive for the call.
+        unsafe {
+            let waiting = (*object.cast::<WaitingObject>()).waiting.as_ref();
+            let unawaited = waiting.is_some_and(|waiting| {
+                !waiting.awaited && matches!(waiting.status, Status::Pending(_))
+            });
+            cancel(object);
+            if unawaited {
+                warn();
+            }
+        }
+    });
+}
+
 pub(crate) unsafe extern "C" fn clear(object: Object) -> c_int {
     // SAFETY: what is dropped is out of the object before any destructor runs.
     unsafe {
-        cancel(object);
         let garbage = (*object.cast::<WaitingObject>()).waiting.take();
         drop(garbage);
     }
@@ -149,18 +166,13 @@ pub(crate) unsafe extern "C" fn clear(object: Object) -> c_int {
 }
 
 pub(crate) unsafe extern "C" fn dealloc(object: Object) {
-    // SAFETY: the last reference is gone; a mailbox that knows the pointer forgets it in `clear`.
+    // SAFETY: the last reference is gone, and after `finalize` no mailbox knows the pointer.
     unsafe {
+        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
         ffi::PyObject_GC_UnTrack(object.cast());
-        let unawaited = (*object.cast::<WaitingObject>()).waiting.as_ref().is_some_and(|waiting| {
-            !waiting.awaited && matches!(waiting.status, Status::Pending(_))
-        });
-        preserving(|| {
-            clear(object);
-            if unawaited {
-                warn();
-            }
-        });
+        preserving(|| clear(object));
         let kind = ffi::Py_TYPE(object);
         ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(kind.cast());
