@@ -295,7 +295,8 @@ class Router:
         ``error(kind, channel, detail)`` builds what is raised: kind is ``full`` (detail: the refused Message),
         ``deadlock`` (likewise: a handler published into the full mailbox that only its own workers drain),
         ``no_subscribers``, ``priority`` (detail: the number), ``idempotency`` (detail: the key; mailboxes remember none),
-        ``many`` (detail: results and errors by index), ``closed``.
+        ``many`` (detail: results and errors by index), ``loop_closed`` (all workers of the only
+        mailbox were of loops that are closed), ``closed``.
         ``any_rank`` lifts the limit of 0 to 255 on priorities. Every ``budget``-th awaited publish yields once to the loop.
         """
     @property

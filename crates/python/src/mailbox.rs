@@ -1,8 +1,7 @@
 //! The Python face of a mailbox, and what follows from its answers: whom to wake, whose slot it is now.
 
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use neuralcore_bus::mailbox::Acked;
 use neuralcore_bus::{Clock, WorkerId};
@@ -37,11 +36,8 @@ pub(crate) struct Mailbox {
     /// Monotonic: the due time that the settler knows of; 0 for none.
     pub(crate) announced_ns: GilCell<u64>,
     /// All workers that it had are of loops that are closed.
-    pub(crate) deserted: Cell<bool>,
+    pub(crate) deserted: AtomicBool,
 }
-
-// SAFETY: the cell is touched with the GIL held.
-unsafe impl Sync for Mailbox {}
 
 impl Mailbox {
     #[inline]
@@ -58,7 +54,7 @@ impl Mailbox {
     /// Registers a worker.
     pub(crate) fn join(&self, worker: *mut ffi::PyObject) -> WorkerId {
         let id = self.core.join();
-        self.deserted.set(false);
+        self.deserted.store(false, Relaxed);
         // SAFETY: no Python code runs.
         let workers = unsafe { self.workers.get() };
         if workers.len() <= id as usize {
@@ -85,6 +81,11 @@ impl Mailbox {
                 Some(&address) => pump::held(address as *mut ffi::PyObject),
             }
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.deserted.load(Relaxed)
     }
 
     #[inline]
@@ -117,7 +118,7 @@ impl Mailbox {
             workers[worker as usize] = 0;
             chosen = self.core.leave(worker);
         }
-        self.deserted.set(self.core.workers() == 0);
+        self.deserted.store(self.core.workers() == 0, Relaxed);
     }
 
     /// Tells the settler when something is due, if that is earlier than what it knows. What it raises is nothing that

@@ -1,7 +1,6 @@
 //! The Python face of a mailbox.
 
-use std::cell::Cell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use neuralcore_bus::mailbox::{MailboxConfig, Overflow};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -41,7 +40,7 @@ impl Mailbox {
             workers: GilCell::default(),
             woken_ns: GilCell::default(),
             announced_ns: GilCell::default(),
-            deserted: Cell::new(false),
+            deserted: AtomicBool::new(false),
         })
     }
 

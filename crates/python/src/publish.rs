@@ -173,7 +173,7 @@ pub(crate) unsafe fn single(
     let Parcel { entry, rank, mandatory, .. } = parcel;
     // SAFETY: by contract; what runs Python code below holds its own reference.
     let mailbox: &Mailbox = unsafe { route::mailbox(target) };
-    if mailbox.deserted.get() {
+    if mailbox.is_deserted() {
         drop(entry);
         return Err(deserted(Route::of(route_ref)));
     }
@@ -186,7 +186,7 @@ pub(crate) unsafe fn single(
             // SAFETY: the mailbox is live, and held while it wakes.
             let held = unsafe { Ref::borrow(target) };
             Mailbox::of(&held).wake(worker);
-            if Mailbox::of(&held).deserted.get() {
+            if Mailbox::of(&held).is_deserted() {
                 return Err(deserted(Route::of(route_ref)));
             }
             Route::of(route_ref).count(|counters| counters.published += 1);

@@ -131,7 +131,7 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
         let route = Route::of(&route_ref);
         let Some((rank, target)) = way(route) else { return 0 };
         let mailbox = Ref::borrow(target);
-        if Mailbox::of(&mailbox).deserted.get() {
+        if Mailbox::of(&mailbox).is_deserted() {
             return 0;
         }
         let router = route.router();
@@ -166,7 +166,7 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
             route.latency.record(elapsed / count as u64);
         }
         Mailbox::of(&mailbox).wake_some(wake);
-        if Mailbox::of(&mailbox).deserted.get() {
+        if Mailbox::of(&mailbox).is_deserted() {
             let exception = taken(publish::deserted(route));
             many.fail(count, &exception);
         } else {
