@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from neuralcore._core import Clock, Message
 from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.checks import check_count, check_text
 from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.errors import BusError, ChannelFull, Closed, DecodeError, LoopClosed, NotStarted
@@ -26,14 +27,14 @@ from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
 from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
 from neuralcore.messaging.middleware import Middleware
-from neuralcore.messaging.names import validate_channel, validate_pattern
+from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.paths import handle_path
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.running import run
 from neuralcore.messaging.stream import Stream
-from neuralcore.messaging.subscription import Subscription
+from neuralcore.messaging.subscription import Subscription, check_member
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Cursor, Transport
 
@@ -80,19 +81,25 @@ class MessageBus:
         rng: random.Random | None = None,
         name: str = "neuralcore",
     ) -> None:
-        """``clock`` and ``rng`` are for tests. ``executor_threads`` bounds the pool that plain functions run in."""
+        """``capacity``, ``overflow`` and ``retry`` hold where a channel or a subscription says nothing else.
+
+        ``clock`` and ``rng`` are for tests. ``executor_threads`` bounds the pool that plain functions run in. Raises
+        TypeError and ValueError for options that cannot be, UnknownScheme, MissingExtra, TransportError.
+        """
+        check_text("name", name)
+        if executor_threads is None:
+            executor_threads = min(32, (os.cpu_count() or 1) + 4)
+        check_count("executor_threads", executor_threads)
         self.name = name
-        self._executor = ThreadPoolExecutor(
-            executor_threads or min(32, (os.cpu_count() or 1) + 4), thread_name_prefix=name
-        )
+        self._executor = ThreadPoolExecutor(executor_threads, thread_name_prefix=name)
         self._context = BusContext(
             bus_id=secrets.token_hex(8),
-            clock=clock or Clock(),
-            rng=rng or random.Random(),
+            clock=Clock() if clock is None else clock,
+            rng=random.Random() if rng is None else rng,
             executor=self._executor,
             capacity=capacity,
             overflow=overflow,
-            retry=retry or RetryPolicy(),
+            retry=RetryPolicy() if retry is None else retry,
             auto_create=auto_create,
         )
         self._timers = Timers(self._context)
@@ -112,13 +119,23 @@ class MessageBus:
     # Life
 
     async def start(self) -> None:
-        """Connect, and let subscriptions made so far begin. Raises Closed, Unavailable, Unsupported."""
+        """Connect, and let subscriptions made so far begin. Raises Closed, Unavailable, Unsupported.
+
+        One that fails, or is cancelled, closes the bus: what had begun is ended, and a new bus is needed.
+        """
         if self._state in ("closing", "closed"):
             raise Closed
         if self._state == "running":
             self._context.check_loop()
             return
         self._context.bind(asyncio.get_running_loop())
+        try:
+            await self._begin()
+        except BaseException:
+            await self._begin_closing(drain=False, timeout=0.0)
+            raise
+
+    async def _begin(self) -> None:
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
         self._become("running")
@@ -131,7 +148,7 @@ class MessageBus:
         """Refuse new publishers, finish what is in flight (and in process what is queued) within ``timeout`` seconds,
         give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed.
         """
-        if self._state == "new":
+        if self._closing is None and self._state in ("new", "closed"):
             self._become("closed")
             self._executor.shutdown(wait=False)
             return CloseReport(drained=True, handled=0, released=0, abandoned=0)
@@ -140,9 +157,13 @@ class MessageBus:
             closing = asyncio.run_coroutine_threadsafe(self.close(drain=drain, timeout=timeout), home)
             return await asyncio.wrap_future(closing)
         self._refuse_inside_handler()
+        return await self._begin_closing(drain=drain, timeout=timeout)
+
+    async def _begin_closing(self, *, drain: bool, timeout: float) -> CloseReport:
         if self._closing is None:
             self._become("closing")
-            self._closing = home.create_task(self._shut(drain, timeout), name=f"{self.name} closing")
+            shutting = self._shut(drain, timeout)
+            self._closing = self._context.loop.create_task(shutting, name=f"{self.name} closing")
         return await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> MessageBus:
@@ -280,13 +301,13 @@ class MessageBus:
             capacity=capacity,
             overflow=overflow,
             filter=filter,
-            retry=retry or self._context.retry,
+            retry=self._context.retry if retry is None else retry,
             hold_keys=hold_keys,
             start=start,
             dead_letter=dead_letter,
             expired=expired,
         )
-        _check_counts(concurrency, batch, timeout, capacity)
+        check_member(concurrency=concurrency, batch=batch, timeout=timeout, blocking=blocking, name=name)
 
         def subscribe(function: Callable[..., Any]) -> Subscription:
             target = function.__wrapped__ if isinstance(function, Subscription) else function
@@ -312,12 +333,23 @@ class MessageBus:
                 timeout=timeout,
                 name=name or compiled.name,
             )
-            self._subscriptions.append(subscription)
-            if self._state == "running":
-                self._activate(subscription)
+            self._register(subscription)
             return subscription
 
         return subscribe if handler is None else subscribe(handler)
+
+    def _register(self, subscription: Subscription) -> None:
+        """Let it begin, now or with the bus. One that is refused is forgotten."""
+        self._check_usable()
+        for other in list(self._subscriptions):
+            other.terms.agree(subscription.terms, self._context)
+        self._subscriptions.append(subscription)
+        try:
+            if self._state == "running":
+                self._activate(subscription)
+        except BaseException:
+            self._subscriptions.remove(subscription)
+            raise
 
     def stream(
         self,
@@ -343,7 +375,7 @@ class MessageBus:
             capacity=capacity,
             overflow=overflow,
             filter=None,
-            retry=retry or self._context.retry,
+            retry=self._context.retry if retry is None else retry,
             hold_keys=hold_keys,
             start=start,
             dead_letter=dead_letter,
@@ -357,7 +389,6 @@ class MessageBus:
 
     def _terms(self, pattern: str, **wanted: Any) -> Terms:
         self._check_usable()
-        validate_pattern(pattern)
         terms = Terms(pattern=pattern, **wanted)
         self._link.check(terms)
         return terms
@@ -568,16 +599,3 @@ def _without_stop_iteration(function: Callable[..., Any], args: tuple[Any, ...])
         return function(*args)
     except StopIteration as error:
         raise RuntimeError(f"a plain function raised {error!r}") from error
-
-
-def _check_counts(concurrency: int, batch: int, timeout: float | None, capacity: int | None) -> None:
-    counts: tuple[tuple[str, object, int], ...] = (
-        ("concurrency", concurrency, 1),
-        ("batch", batch, 0),
-        ("capacity", 1 if capacity is None else capacity, 1),
-    )
-    for name, value, least in counts:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be a positive number of seconds, or None; got {timeout!r}")

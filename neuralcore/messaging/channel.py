@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from neuralcore.messaging.checks import (
+    MAX_COUNT,
+    check_choice,
+    check_count,
+    check_dead_letter,
+    check_positive,
+    check_type,
+)
 from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.priority import Priority, check_priority
 
@@ -23,8 +30,8 @@ class RateLimit:
     burst: float
 
     def __post_init__(self) -> None:
-        _check_positive(self, "rate")
-        _check_positive(self, "burst")
+        check_positive("RateLimit.rate", self.rate)
+        check_positive("RateLimit.burst", self.burst)
         if self.burst < 1:
             raise ValueError(f"RateLimit.burst must be at least 1, or no message ever passes; got {self.burst!r}")
 
@@ -39,9 +46,12 @@ class Retention:
     bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self, "age", optional=True)
-        _check_count(self, "count")
-        _check_count(self, "bytes")
+        if self.age is not None:
+            check_positive("Retention.age", self.age)
+        if self.count is not None:
+            check_count("Retention.count", self.count)
+        if self.bytes is not None:
+            check_count("Retention.bytes", self.bytes)
         if self.age is None and self.count is None and self.bytes is None:
             raise ValueError("Retention needs at least one of age, count and bytes")
 
@@ -73,56 +83,17 @@ class ChannelConfig:
     def __post_init__(self) -> None:
         validate_channel(self.name, internal=True)
         check_priority(self.priority)
-        _check_count(self, "capacity")
-        if self.overflow is not None and self.overflow not in get_args(Overflow):
-            raise ValueError(
-                f"ChannelConfig.overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}"
-            )
-        _check_positive(self, "ttl", optional=True)
-        _check_type(self, "isolate", bool)
-        _check_count(self, "max_payload")
-        self._check_dead_letter()
-        _check_type(self, "rate_limit", RateLimit, type(None))
-        _check_type(self, "retention", Retention, type(None))
-        _check_positive(self, "dedup_window", optional=True)
-
-    def _check_dead_letter(self) -> None:
-        if self.dead_letter is None or self.dead_letter is False:
-            return
-        if not isinstance(self.dead_letter, str):
-            raise TypeError(
-                f"ChannelConfig.dead_letter must be a channel's name, False or None; got {self.dead_letter!r}"
-            )
-        if validate_channel(self.dead_letter, internal=True) == self.name:
-            raise ValueError(f"ChannelConfig.dead_letter must be another channel than {self.name!r} itself")
-
-
-def _field(owner: object, name: str) -> str:
-    return f"{type(owner).__name__}.{name}"
-
-
-def _check_positive(owner: object, name: str, *, optional: bool = False) -> None:
-    value: Any = getattr(owner, name)
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{_field(owner, name)} must be a number; got {value!r}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{_field(owner, name)} must be positive and finite; got {value!r}")
-
-
-def _check_count(owner: object, name: str) -> None:
-    value: Any = getattr(owner, name)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{_field(owner, name)} must be an integer; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{_field(owner, name)} must be at least 1; got {value!r}")
-
-
-def _check_type(owner: object, name: str, *types: type) -> None:
-    value: Any = getattr(owner, name)
-    if not isinstance(value, types):
-        wanted = " or ".join("None" if t is type(None) else t.__name__ for t in types)
-        raise TypeError(f"{_field(owner, name)} must be {wanted}; got {value!r}")
+        if self.capacity is not None:
+            check_count("ChannelConfig.capacity", self.capacity, most=MAX_COUNT)
+        if self.overflow is not None:
+            check_choice("ChannelConfig.overflow", self.overflow, get_args(Overflow))
+        if self.ttl is not None:
+            check_positive("ChannelConfig.ttl", self.ttl)
+        check_type("ChannelConfig.isolate", self.isolate, bool)
+        if self.max_payload is not None:
+            check_count("ChannelConfig.max_payload", self.max_payload)
+        check_dead_letter("ChannelConfig.dead_letter", self.dead_letter, self.name)
+        check_type("ChannelConfig.rate_limit", self.rate_limit, RateLimit, type(None))
+        check_type("ChannelConfig.retention", self.retention, Retention, type(None))
+        if self.dedup_window is not None:
+            check_positive("ChannelConfig.dedup_window", self.dedup_window)

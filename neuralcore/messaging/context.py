@@ -11,16 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 from neuralcore._core import Clock
-from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.channel import ChannelConfig, Overflow
+from neuralcore.messaging.checks import MAX_COUNT, check_choice, check_count, check_type
 from neuralcore.messaging.errors import LoopClosed
 from neuralcore.messaging.middleware import Middleware
 from neuralcore.messaging.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from neuralcore._native import Overflow
 
 __all__ = ["BusContext", "handling", "log"]
 
@@ -48,6 +46,14 @@ class BusContext:
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        check_type("clock", self.clock, Clock)
+        check_type("rng", self.rng, random.Random)
+        check_count("capacity", self.capacity, most=MAX_COUNT)
+        check_choice("overflow", self.overflow, get_args(Overflow))
+        check_type("retry", self.retry, RetryPolicy)
+        check_type("auto_create", self.auto_create, bool)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

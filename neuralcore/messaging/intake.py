@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, get_args
 
 from neuralcore._core import Mailbox, Message
+from neuralcore.messaging.channel import Overflow
+from neuralcore.messaging.checks import MAX_COUNT, check_choice, check_count, check_dead_letter, check_text, check_type
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import BadHandler
 from neuralcore.messaging.metrics import SubscriptionMetrics
+from neuralcore.messaging.names import validate_pattern
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Cursor
 
 if TYPE_CHECKING:
-    from neuralcore._native import Overflow
     from neuralcore.messaging.settle import Settlement
     from neuralcore.messaging.subscription import Subscription
 
@@ -40,6 +43,19 @@ class Terms:
     expired: Literal["count", "dead_letter"]
 
     def __post_init__(self) -> None:
+        validate_pattern(self.pattern)
+        if self.group is not None:
+            check_text("group", self.group)
+        check_type("broadcast", self.broadcast, bool)
+        if self.capacity is not None:
+            check_count("capacity", self.capacity, most=MAX_COUNT)
+        if self.overflow is not None:
+            check_choice("overflow", self.overflow, get_args(Overflow))
+        check_type("retry", self.retry, RetryPolicy)
+        check_type("hold_keys", self.hold_keys, bool)
+        check_type("start", self.start, str, datetime, type(None))
+        check_dead_letter("dead_letter", self.dead_letter, self.pattern)
+        check_choice("expired", self.expired, ("count", "dead_letter"))
         if self.group is not None and self.broadcast:
             raise ValueError(
                 "group= and broadcast=True exclude each other: a group shares messages, a broadcast does not"
@@ -55,6 +71,17 @@ class Terms:
         """The names of what the two do not agree on, once defaults are filled in."""
         mine, theirs = self._effective(context), other._effective(context)
         return [f.name for f in fields(self) if getattr(mine, f.name) != getattr(theirs, f.name)]
+
+    def agree(self, other: Terms, context: BusContext) -> None:
+        """Raises BadHandler when the two are of one group on one pattern, and do not agree."""
+        if self.group is None or (self.group, self.pattern) != (other.group, other.pattern):
+            return
+        differences = self.differences(other, context)
+        if differences:
+            raise BadHandler(
+                f"members of group {self.group!r} on {self.pattern!r} must agree, but the new one differs in "
+                f"{', '.join(differences)}"
+            )
 
     def _effective(self, context: BusContext) -> Terms:
         capacity, overflow = self.bounds(context)
@@ -79,12 +106,7 @@ class Intake:
 
     def join(self, terms: Terms, context: BusContext) -> None:
         """Check that a new member's terms are those of the others."""
-        differences = self.terms.differences(terms, context)
-        if differences:
-            raise BadHandler(
-                f"members of group {terms.group!r} on {terms.pattern!r} must agree, but the new one differs in "
-                f"{', '.join(differences)}"
-            )
+        self.terms.agree(terms, context)
 
     def metrics(self) -> SubscriptionMetrics:
         return SubscriptionMetrics.of(

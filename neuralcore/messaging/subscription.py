@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from neuralcore.messaging.checks import check_count, check_positive, check_text, check_type
+
 if TYPE_CHECKING:
     from neuralcore.messaging.bus import MessageBus
     from neuralcore.messaging.handler import Compiled
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from neuralcore.messaging.settle import Settlement
     from neuralcore.messaging.workers import Workers
 
-__all__ = ["Subscription"]
+__all__ = ["Subscription", "check_member"]
 
 
 class Subscription:
@@ -66,7 +68,8 @@ class Subscription:
 
     @property
     def active(self) -> bool:
-        return self.workers is not None and self.intake is not None and self in self.intake.members
+        intake = self.intake
+        return self.workers is not None and intake is not None and self in intake.members and not intake.ending
 
     async def ready(self) -> None:
         """Returns once its position is fixed: what is published from now on reaches it."""
@@ -77,6 +80,22 @@ class Subscription:
 
         What its workers are handling is finished (``drain``) or given back. What waits in the mailbox stays for the
         group's other members; when it was the last one, it is handled inside ``timeout`` seconds, or goes back to the
-        transport.
+        transport. On ``native://`` there is nowhere to go back to: what is left is gone, and counted as ``dropped``.
+
+        Inside one of its own handlers it only stops what comes in and returns at once, for it cannot wait for itself:
+        that handler ends as usual, the rest happens in the background, and closing the bus waits for it.
         """
         await self._bus._unsubscribe(self, drain=drain, timeout=timeout)
+
+
+def check_member(
+    *, concurrency: int, batch: int, timeout: float | None, blocking: bool | None, name: str | None
+) -> None:
+    """What each member of a group may choose for itself; what they share is checked with their Terms."""
+    check_count("concurrency", concurrency)
+    check_count("batch", batch, least=0)
+    if timeout is not None:
+        check_positive("timeout", timeout)
+    check_type("blocking", blocking, bool, type(None))
+    if name is not None:
+        check_text("name", name)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from neuralcore.messaging.bus import MessageBus
-from neuralcore.messaging.errors import BusError, Closed, LoopClosed, NotStarted
+from neuralcore.messaging.errors import BadHandler, BusError, Closed, LoopClosed, NotStarted, Unavailable
 from neuralcore.messaging.middleware import Middleware
+from neuralcore.messaging.transport import Runtime
+from neuralcore.testing.memory import MemoryTransport
 
 
 @pytest.mark.parametrize("method", ["publish", "publish_nowait", "publish_threadsafe"])
@@ -57,6 +59,62 @@ async def test_starting_twice_is_harmless() -> None:
 async def test_a_bus_that_never_started_can_be_closed() -> None:
     bus = MessageBus()
     assert (await bus.close()).drained
+    assert (await bus.close()).drained
+    with pytest.raises(Closed):
+        await bus.start()
+
+
+async def test_a_start_that_fails_ends_what_had_begun_and_closes_the_bus() -> None:
+    bus = MessageBus()
+    first = bus.subscribe("n", print, group="g", capacity=None)
+    bus.subscribe("n", print, group="g", capacity=1000)
+    bus.create_channel("n", capacity=5)  # now the two do not agree any more
+    with pytest.raises(BadHandler, match="must agree"):
+        async with bus:
+            raise AssertionError("not reached")
+    assert not first.active
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    with pytest.raises(Closed):
+        await bus.publish("n", 1)
+    with pytest.raises(Closed):
+        await bus.start()
+    assert (await bus.close()).handled == 0
+
+
+class Unreachable(MemoryTransport):
+    closed = False
+
+    async def open(self, runtime: Runtime) -> None:
+        raise Unavailable("unreachable://")
+
+    async def close(self) -> None:
+        self.closed = True
+        await super().close()
+
+
+async def test_a_start_without_its_store_closes_the_transport() -> None:
+    transport = Unreachable()
+    with pytest.raises(Unavailable):
+        async with MessageBus(transport):
+            raise AssertionError("not reached")
+    assert transport.closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_start_that_is_cancelled_closes_the_bus() -> None:
+    entered = asyncio.Event()
+
+    class Slow(MemoryTransport):
+        async def open(self, runtime: Runtime) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+    bus = MessageBus(Slow())
+    starting = asyncio.create_task(bus.start())
+    await entered.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
     with pytest.raises(Closed):
         await bus.start()
 
