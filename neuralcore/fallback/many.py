@@ -19,7 +19,16 @@ __all__ = ["publish_many"]
 
 async def publish_many(router: Router, items: Iterable[tuple[Any, ...]]) -> Sequence[str | None]:
     run = _Run(router)
-    for item in items:
+    following = iter(items)
+    while True:
+        try:
+            item = next(following)
+        except StopIteration:
+            break
+        except BaseException:
+            # What came before it is published.
+            await run.enter()
+            raise
         if not run.take(item):
             await run.enter()
             if not run.take(item):
@@ -92,7 +101,7 @@ class _Run:
         self.channel = None
 
     async def publish(self, item: tuple[Any, ...]) -> None:
-        await self._settle(_publish, self._router, *item)
+        await self._settle(_publish_item, self._router, item)
 
     async def _settle(self, publish: Callable[..., Awaitable[str | None]], *arguments: Any) -> None:
         try:
@@ -100,6 +109,10 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - reported for its item, whatever it is
             self.errors[len(self.results)] = error
             self.results.append(None)
+
+
+def _publish_item(router: Router, item: tuple[Any, ...]) -> Awaitable[str | None]:
+    return _publish(router, *item)
 
 
 def _publish(

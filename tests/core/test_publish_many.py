@@ -77,6 +77,31 @@ async def test_a_malformed_item_is_refused_like_any_other(rig, refused, drain):
     assert drain(mailbox) == [1]
 
 
+@pytest.mark.parametrize("item", [5, None, ("jobs",), (), (None, 1), ("jobs", 1, None, 5), ("jobs", 1, None, None, 5)])
+async def test_what_is_no_item_fails_alone(rig, refused, drain, item):
+    mailbox = rig.mailbox("jobs")
+    with pytest.raises(refused) as caught:
+        await rig.router.publish_many([("jobs", 1), item, ("jobs", 2), item])
+    results, errors = caught.value.detail
+    assert [result is None for result in results] == [False, True, False, True]
+    assert {index: isinstance(error, Exception) for index, error in errors.items()} == {1: True, 3: True}
+    assert drain(mailbox) == [1, 2]
+
+
+@pytest.mark.parametrize("extra", [(), (None, {"key": "k"})], ids=["plain", "keyed"])
+async def test_what_comes_before_an_exception_of_the_items_is_published(rig, drain, extra):
+    mailbox = rig.mailbox("jobs")
+
+    def items():
+        yield ("jobs", 1)
+        yield ("jobs", 2, *extra)
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError, match="no more"):
+        await rig.router.publish_many(items())
+    assert drain(mailbox) == [1, 2]
+
+
 async def test_items_take_the_path_of_their_channel(rig):
     seen = []
 

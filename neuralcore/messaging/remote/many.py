@@ -15,24 +15,36 @@ Send = Callable[[Publication], Awaitable[Posted | str | None]]
 
 
 async def publish_many(items: Iterable[tuple[Any, ...]], send: Send) -> Sequence[str | None]:
-    """All are handed over in order before any is waited for, if ``send`` does not wait itself."""
+    """All are handed over in order before any is waited for, if ``send`` does not wait itself.
+
+    Where ``items`` ends with an exception, what came before it is published.
+    """
     results: list[str | None] = []
     errors: dict[int, BaseException] = {}
-    posted: list[Posted] = []
     under_way: dict[int, Posted] = {}
+    following = enumerate(items)
+    broken: BaseException | None = None
     try:
-        for index, item in enumerate(items):
+        while True:
+            try:
+                index, item = next(following)
+            except StopIteration:
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below
+                broken = error
+                break
             sent = await _attempt(_sent(send, item), index, errors)
             results.append(None if isinstance(sent, Posted) else sent)
             if isinstance(sent, Posted):
                 under_way[index] = sent
-                posted.append(sent)
         for index, each in under_way.items():
             results[index] = await _attempt(each.arrive(), index, errors)
     except BaseException:
-        for each in posted:
+        for each in under_way.values():
             each.withdraw()
         raise
+    if broken is not None:
+        raise broken
     if errors:
         raise PublishManyFailed(results, errors)
     return results
