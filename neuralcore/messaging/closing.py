@@ -14,6 +14,7 @@ from neuralcore.messaging.stream import Stream
 
 if TYPE_CHECKING:
     from neuralcore.messaging.subscription import Subscription
+    from neuralcore.messaging.workers import Workers
 
 __all__ = ["CloseReport", "Closing"]
 
@@ -33,6 +34,8 @@ class CloseReport:
     """Given back to the transport, which delivers them again."""
     abandoned: int
     """Gone with the process: only on a transport that does not outlive it."""
+    interrupted: int = 0
+    """Handlers that still ran at the deadline and were cancelled, also those that had settled their message early."""
 
 
 class Closing:
@@ -50,30 +53,36 @@ class Closing:
         """Without a timeout nothing is waited for."""
         before = self._handled()
         await self._link.quiesce()
-        drained = timeout is not None and await self._drain(timeout)
+        drained = timeout is not None and await self._drain(timeout, lambda: self._workers(subscriptions))
         self._link.refuse()
+        interrupted = _busy(self._workers(subscriptions))
         intakes = list(self._intakes)
-        for workers in [subscription.workers for subscription in subscriptions]:
-            if workers is not None:
-                await self._intakes.cancel(workers)
+        for workers in self._workers(subscriptions):
+            await self._intakes.cancel(workers)
         handled = self._handled() - before
         for stream in list(streams):
             await stream.give_back()
         left = [await self._intakes.end(intake) for intake in intakes]
+        await self._intakes.abandon_background()
         released, abandoned = sum(gave for gave, _ in left), sum(lost for _, lost in left)
         return CloseReport(
-            drained=drained and not released and not abandoned,
+            drained=drained and not released and not abandoned and not interrupted,
             handled=handled,
             released=released,
             abandoned=abandoned,
+            interrupted=interrupted,
         )
 
-    async def _drain(self, timeout: float) -> bool:
-        """Wait until nothing is left to handle; False when the deadline, or a hurry, came first."""
+    def _workers(self, subscriptions: Iterable[Subscription]) -> list[Workers]:
+        active = [subscription.workers for subscription in subscriptions if subscription.workers is not None]
+        return [*active, *self._intakes.leaving]
+
+    async def _drain(self, timeout: float, workers: Callable[[], list[Workers]]) -> bool:
+        """Wait until nothing is left to handle and no handler runs; False when the deadline, or a hurry, came first."""
         clock = self._context.clock
         deadline = clock.monotonic_ns() + int(timeout * 1e9)
         pause = 0.0
-        while self._link.outstanding(deadline):
+        while self._link.outstanding(deadline) or _busy(workers()):
             if self._hurried() or clock.monotonic_ns() >= deadline:
                 return False
             await asyncio.sleep(pause)
@@ -81,4 +90,9 @@ class Closing:
         return True
 
     def _handled(self) -> int:
-        return sum(intake.mailbox.stats().acked for intake in self._intakes)
+        return sum(metrics.acked for metrics in self._intakes.metrics())
+
+
+def _busy(workers: Iterable[Workers]) -> int:
+    """Handlers that run; one that has settled its message early is not outstanding, but not done either."""
+    return sum(each.busy for each in workers)

@@ -33,6 +33,10 @@ class Intakes:
         self._all: list[Intake] = []
         self._ended: dict[tuple[str, str | None], SubscriptionMetrics] = {}
         """What ended intakes counted, by pattern and group: counters never go back."""
+        self._leaving: dict[Workers, None] = {}
+        """Those of subscriptions that were ended and still have something to handle, oldest first."""
+        self._background: set[asyncio.Task[None]] = set()
+        """Ends that handlers asked for, which they cannot wait for."""
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -80,7 +84,9 @@ class Intakes:
     async def stop(
         self, intake: Intake, subscription: Subscription, workers: Workers, *, drain: bool, timeout: float
     ) -> None:
+        """Asked for by one of these workers' own handlers, it returns at once and goes on beside them."""
         intake.members.remove(subscription)
+        self._leaving[workers] = None
         last = intake.deserted
         if last:
             self.retire(intake)
@@ -88,10 +94,32 @@ class Intakes:
                 intake.mailbox.close()
         if not (last and drain):
             await in_loop(workers.loop, workers.stop, cancel=not drain)
-        if not await in_loop(workers.loop, workers.finish, timeout):
-            await self.cancel(workers)
-        if last:
-            await self.discard(intake)
+        ending = self._finish(intake if last else None, workers, timeout)
+        if not workers.owns(asyncio.current_task()):
+            await ending
+            return
+        task = workers.loop.create_task(ending, name=f"end of {workers.name}")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _finish(self, intake: Intake | None, workers: Workers, timeout: float) -> None:
+        """Wait for the workers, and end the intake when they were its last ones."""
+        try:
+            if not await in_loop(workers.loop, workers.finish, timeout):
+                await self.cancel(workers)
+            if intake is not None:
+                await self.discard(intake)
+        finally:
+            self._leaving.pop(workers, None)
+
+    @property
+    def leaving(self) -> list[Workers]:
+        return list(self._leaving)
+
+    async def abandon_background(self) -> None:
+        """The bus has ended what they would wait for."""
+        for task in list(self._background):
+            await in_loop(task.get_loop(), _cancel, task)
 
     async def cancel(self, workers: Workers) -> None:
         """End the workers now; what they handle is given back. One that resists cancellation is left behind."""
@@ -109,16 +137,23 @@ class Intakes:
         intake.ending = True
 
     async def discard(self, intake: Intake) -> tuple[int, int]:
-        """Of a retired intake without workers: how many messages were given back, and how many are gone."""
+        """Of a retired intake without workers: how many messages were given back, and how many are gone.
+
+        These count as dropped. In process, a handler that could not be stopped takes its message with it.
+        """
         with self._lock:
             if intake not in self._all:
                 return 0, 0
             self._all.remove(intake)
         intake.mailbox.close()
+        stuck = intake.mailbox.stats().in_flight if self._link.capabilities.in_process else 0
         left = intake.mailbox.clear()
-        self._remember(intake.metrics())
+        final = intake.metrics()
+        self._remember(final)
         released = await self._link.discard(intake, left)
-        return released, len(left) - released
+        lost = len(left) + stuck - released
+        self._remember(SubscriptionMetrics(pattern=final.pattern, group=final.group, dropped=lost))
+        return released, lost
 
     def reconfigure(self, channel: str) -> None:
         """A channel was configured: what its subscriptions left to it takes effect at once."""
@@ -132,9 +167,10 @@ class Intakes:
         return tuple(intake.metrics() for intake in self) + tuple(self._ended.values())
 
     def _remember(self, final: SubscriptionMetrics) -> None:
+        """Its counters: what is gone has no depth."""
         key = (final.pattern, final.group)
-        past = self._ended.get(key)
-        self._ended[key] = final if past is None else past.plus(final)
+        past = self._ended.get(key) or SubscriptionMetrics(pattern=final.pattern, group=final.group)
+        self._ended[key] = past.plus(final)
 
     def _shared(self, terms: Terms) -> Intake | None:
         if terms.group is None:
@@ -161,6 +197,11 @@ def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
         callback()
     else:
         loop.call_soon_threadsafe(callback)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

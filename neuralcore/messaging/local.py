@@ -12,7 +12,6 @@ from neuralcore.messaging.errors import (
     ChannelFull,
     Closed,
     LoopClosed,
-    NeuralCoreError,
     NoSubscribers,
     PriorityOutOfRange,
     PublishManyFailed,
@@ -229,14 +228,14 @@ class LocalLink(Link):
         if message.reply_to == self.address:
             self.replies.resolve(message.correlation_id, payload, error)
             return None
-        return self._answer_elsewhere(message, payload, error)
-
-    async def _answer_elsewhere(self, message: Message, payload: Any, error: RequestFailed | None) -> None:
-        """The publisher named a channel of its own in ``reply_to``."""
-        assert message.reply_to is not None
         if error is not None:
             log.warning("the request %s on %s failed for good: %s", message.id, message.channel, error)
-            return
+            return None
+        return self._answer_elsewhere(message, payload)
+
+    async def _answer_elsewhere(self, message: Message, payload: Any) -> None:
+        """The publisher named a channel of its own in ``reply_to``."""
+        assert message.reply_to is not None
         await self._router.publish(message.reply_to, payload, correlation_id=message.correlation_id)
 
     async def bury(self, letter: DeadLetter) -> None:
@@ -277,8 +276,18 @@ class LocalSettlement(Settlement):
         self._address = link.address
         self._resolve = link.replies.resolve
 
+    def failed(self, what: Message | list[Message], error: BaseException) -> Awaitable[None] | None:
+        return self._one_by_one(what, error) if isinstance(what, list) else super().failed(what, error)
+
+    async def _one_by_one(self, messages: list[Message], error: BaseException) -> None:
+        """Those that it has not come to when its worker is cancelled are unsettled still: the pump gives them back."""
+        for message in messages:
+            work = super().failed(message, error)
+            if work is not None:
+                await work
+
     def replied(self, message: Message, result: Any) -> Awaitable[None] | None:
-        if result is None or result is SKIPPED or message.reply_to != self._address:
+        if result is None or result is SKIPPED or self._answered or message.reply_to != self._address:
             return super().replied(message, result)
         self._resolve(message.correlation_id, result)
         return None
@@ -301,11 +310,16 @@ class LocalSettlement(Settlement):
     async def _dead_letter(self, message: Message, letter: DeadLetter) -> None:
         try:
             await self._link.bury(letter)
-        except NeuralCoreError:
+        except Exception:  # noqa: BLE001 - logged and counted; whatever it was, the message is not to be lost for it
             self.context.count("dead_letter_failed")
             self.dead_lettered -= 1
             log.exception("the dead letter of %s could not be published; it is tried again", message.id)
             self.mailbox.retry(message, int(self.terms.retry.cap * 1e9))
+        except BaseException:
+            # Its worker was cancelled while the letter waited for room.
+            self.dead_lettered -= 1
+            self.mailbox.release(message)
+            raise
         else:
             self.mailbox.ack(message)
 

@@ -116,11 +116,13 @@ class SubscriptionMetrics:
     """Publishers that wait for a slot."""
     delivered: int = 0
     acked: int = 0
+    """Done with: handled, refused by the filter, or dead-lettered."""
     retried: int = 0
     released: int = 0
     dead_lettered: int = 0
     dropped: int = 0
-    """Pushed out by more urgent ones, or not taken, by the overflow policy."""
+    """Pushed out by more urgent ones, or not taken, by the overflow policy; or left when the subscription ended, on a
+    transport that takes nothing back."""
     expired: int = 0
     depth_by_priority: Mapping[int, int] = field(default_factory=dict)
     """Queued messages by priority, the most urgent first; priorities without any are left out."""
@@ -218,6 +220,7 @@ class BusMetrics:
 
     @property
     def acked(self) -> int:
+        """Also those that were dead-lettered."""
         return self._over_subscriptions("acked")
 
     @property

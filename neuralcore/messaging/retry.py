@@ -6,7 +6,19 @@ import math
 import random
 from dataclasses import dataclass
 
-__all__ = ["Reject", "Retry", "RetryPolicy"]
+__all__ = ["MAX_DELAY", "Reject", "Retry", "RetryPolicy", "check_delay"]
+
+MAX_DELAY = 10 * 365 * 86_400.0
+"""Ten years, in seconds: the longest that a message may wait for its next attempt."""
+
+
+def check_delay(seconds: object, what: str) -> float:
+    """Raises TypeError or ValueError: a number, not negative, at most MAX_DELAY."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds; got {seconds!r}")
+    if not 0 <= seconds <= MAX_DELAY:
+        raise ValueError(f"{what} must be a number of seconds from 0 to {MAX_DELAY:.0f} (ten years); got {seconds!r}")
+    return float(seconds)
 
 
 class Reject(Exception):
@@ -18,13 +30,14 @@ class Reject(Exception):
 
 
 class Retry(Exception):
-    """Raised by a handler: a failed attempt, to be tried again ``after`` seconds (default: by the policy)."""
+    """Raised by a handler: a failed attempt, to be tried again ``after`` seconds (default: by the policy).
+
+    From 0 to ten years; TypeError and ValueError say what else was given.
+    """
 
     def __init__(self, after: float | None = None) -> None:
-        if after is not None and not (after >= 0 and math.isfinite(after)):
-            raise ValueError(f"Retry(after=) must be a finite number of seconds, not negative; got {after!r}")
-        super().__init__(after)
-        self.after = after
+        self.after = None if after is None else check_delay(after, "Retry(after=)")
+        super().__init__(self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +66,7 @@ class RetryPolicy:
                 raise TypeError(f"RetryPolicy.{name} must be a number; got {value!r}")
             if not (value >= least and math.isfinite(value)):
                 raise ValueError(f"RetryPolicy.{name} must be finite and at least {least:g}; got {value!r}")
+        check_delay(self.cap, "RetryPolicy.cap")
 
     def exhausted(self, attempt: int) -> bool:
         """Whether the message is dead-lettered when this attempt (counted from 1) has failed."""

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import Mailbox, MailboxStats, Message
 from neuralcore.messaging import headers
-from neuralcore.messaging.context import BusContext, log
+from neuralcore.messaging.context import BusContext, handling, log
 from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.names import dead_letter_channel
-from neuralcore.messaging.retry import Reject, Retry, RetryPolicy
+from neuralcore.messaging.retry import Reject, Retry, RetryPolicy, check_delay
 
 if TYPE_CHECKING:
     import random
@@ -49,7 +50,7 @@ def decide(error: BaseException, attempt: int, policy: RetryPolicy, rng: random.
     if policy.exhausted(attempt):
         return Dead("attempts")
     if isinstance(error, Retry) and error.after is not None:
-        return Again(error.after)
+        return Again(check_delay(error.after, "Retry.after"))
     return Again(policy.delay(attempt, rng))
 
 
@@ -87,7 +88,7 @@ def dead_letter(
         added[headers.DLQ_GROUP] = terms.group
     if error is not None:
         added[headers.DLQ_ERROR_TYPE] = type(error).__qualname__
-        added[headers.DLQ_ERROR] = str(error)[: headers.MAX_ERROR_TEXT]
+        added[headers.DLQ_ERROR] = error_text(error)[: headers.MAX_ERROR_TEXT]
     return DeadLetter(
         channel=wanted or dead_letter_channel(message.channel),
         payload=message.payload,
@@ -98,6 +99,15 @@ def dead_letter(
         correlation_id=message.correlation_id,
         content_type=message.content_type,
     )
+
+
+def error_text(error: BaseException) -> str:
+    """What it says, in characters that can be encoded, whatever its own ``__str__`` does."""
+    try:
+        text = str(error)
+    except Exception as problem:  # noqa: BLE001 - it comes from a handler, and its message is to be settled all the same
+        return f"(its text cannot be had: {type(problem).__qualname__})"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_dead_letter(message: Message) -> bool:
@@ -119,7 +129,7 @@ class Settlement(ABC):
         self.mailbox: Mailbox
         """Set by the link right after construction: mailbox and settlement need each other."""
         self.dead_lettered = 0
-        self._answered: set[str] = set()
+        self._answered: OrderedDict[str, bool] = OrderedDict()
         """Requests in flight that their handler has answered itself."""
 
     def around(self, call: Callable[[Any], Any], *, batch: bool) -> Callable[[Any], Any]:
@@ -139,12 +149,11 @@ class Settlement(ABC):
         return self._fail(what, error) if what._settle() else None
 
     def replied(self, message: Message, result: Any) -> Awaitable[None] | None:
-        if result is SKIPPED:
+        """Answer with what the handler returned, unless it has answered itself and returned nothing."""
+        answered = self._answered.pop(message.id, False)
+        if result is SKIPPED or (result is None and answered):
             return None
-        if result is None and message.id in self._answered:
-            self._answered.discard(message.id)
-            return None
-        return self._reply(message, result, None)
+        return self._answer(message, result, None)
 
     # The core's Settler protocol
 
@@ -153,8 +162,9 @@ class Settlement(ABC):
         return _done(self._ack(message))
 
     def nack(self, message: Message, delay: float | None, /) -> Awaitable[None]:
+        retry = Retry() if delay is None else Retry(check_delay(delay, "nack(delay)"))
         _open(message)
-        return _done(self._fail(message, Retry(after=delay)))
+        return _done(self._fail(message, retry))
 
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]:
         _open(message)
@@ -167,8 +177,9 @@ class Settlement(ABC):
     def reply(self, message: Message, payload: Any, /) -> Awaitable[None]:
         if message.reply_to is None:
             raise NotARequest(message.channel, message.id)
-        self._answered.add(message.id)
-        return _done(self._reply(message, payload, None))
+        work = self._reply(message, payload, None)
+        self._remember_answer(message)
+        return _done(work)
 
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         self._timers.due(mailbox, monotonic_ns)
@@ -179,25 +190,90 @@ class Settlement(ABC):
     # The policy
 
     def _fail(self, message: Message, error: BaseException) -> Awaitable[None] | None:
+        """Settle what failed. Whatever goes wrong in here, the message is not stranded."""
+        try:
+            work = self._judge(message, error)
+        except Exception as problem:  # noqa: BLE001 - logged and counted; nobody else would settle it
+            return self._rescue(message, problem)
+        return None if work is None else self._guarded(message, work)
+
+    async def _guarded(self, message: Message, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as problem:  # noqa: BLE001 - the same
+            await _done(self._rescue(message, problem))
+
+    def _rescue(self, message: Message, problem: Exception) -> Awaitable[None] | None:
+        self.context.count("settling_failed")
+        log.error(
+            "message %s on %s could not be settled after its handler failed; it is tried again",
+            message.id,
+            message.channel,
+            exc_info=problem,
+        )
+        try:
+            return self._retry(message, self.terms.retry.cap)
+        except Exception:  # noqa: BLE001 - giving it back is the last resort
+            log.exception("message %s on %s cannot be retried; it is given back", message.id, message.channel)
+            return self._release(message)
+
+    def _judge(self, message: Message, error: BaseException) -> Awaitable[None] | None:
         decision = decide(error, message.attempt, self.terms.retry, self.context.rng)
         if isinstance(decision, Again):
             return self._retry(message, decision.delay)
         log.warning(
-            "message %s on %s failed for good after %d attempt(s) (%s): %r",
+            "message %s on %s failed for good after %d attempt(s) (%s): %s: %s",
             message.id,
             message.channel,
             message.attempt,
             decision.reason,
-            error,
+            type(error).__qualname__,
+            error_text(error),
         )
-        answer = None
-        if message.reply_to is not None:
-            self._answered.discard(message.id)
-            failure = RequestFailed(type(error).__qualname__, str(error))
-            answer = self._reply(message, None, failure)
+        answer = self._answer_failure(message, error)
         letter = self.letter(message, decision.reason, error)
         end = self._ack(message) if letter is None else self._dead_letter(message, letter)
-        return _all([answer, end])
+        return _all([end, answer])
+
+    # Replies: neither retried nor durable, and never the reason why a message is handled again
+
+    def _answer(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None:
+        try:
+            work = self._reply(message, payload, error)
+        except Exception as problem:  # noqa: BLE001 - logged and counted, and said to the requester
+            return self._reply_lost(message, problem, told=error is not None)
+        return None if work is None else self._answering(message, work, told=error is not None)
+
+    async def _answering(self, message: Message, work: Awaitable[None], *, told: bool) -> None:
+        try:
+            await work
+        except Exception as problem:  # noqa: BLE001 - the same
+            await _done(self._reply_lost(message, problem, told=told))
+
+    def _answer_failure(self, message: Message, error: BaseException) -> Awaitable[None] | None:
+        if message.reply_to is None:
+            return None
+        self._answered.pop(message.id, False)
+        return self._answer(message, None, RequestFailed(type(error).__qualname__, error_text(error)))
+
+    def _reply_lost(self, message: Message, problem: Exception, *, told: bool) -> Awaitable[None] | None:
+        """Tell the requester so, unless that is what could not be sent."""
+        self.context.count("replies_lost")
+        log.warning(
+            "the reply to %s on %s could not be sent: %s: %s",
+            message.id,
+            message.channel,
+            type(problem).__qualname__,
+            error_text(problem),
+        )
+        return None if told else self._answer_failure(message, problem)
+
+    def _remember_answer(self, message: Message) -> None:
+        """For ``replied``, which is not called for what is pulled, and not for batches."""
+        if handling.get() is self.context:
+            self._answered[message.id] = True
+            if len(self._answered) > _MOST_ANSWERED:
+                self._answered.popitem(last=False)
 
     def letter(self, message: Message, reason: str, error: BaseException | None) -> DeadLetter | None:
         """The dead letter to publish, counted; None (and counted as discarded) when there is to be none."""
@@ -231,6 +307,10 @@ class Settlement(ABC):
     def _reply(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None: ...
 
 
+_MOST_ANSWERED = 1024
+"""Answers that are remembered; forgetting one costs a reply that comes late."""
+
+
 def _open(message: Message) -> None:
     if not message._settle():
         raise AlreadySettled(message.channel, message.id)
@@ -251,8 +331,14 @@ def _all(works: Iterable[Awaitable[None] | None]) -> Awaitable[None] | None:
 
 
 async def _sequence(works: list[Awaitable[None]]) -> None:
-    for work in works:
-        await work
+    rest = iter(works)
+    try:
+        for work in rest:
+            await work
+    finally:
+        for work in rest:  # only after a cancellation
+            if isinstance(work, Coroutine):
+                work.close()
 
 
 async def _done(work: Awaitable[None] | None) -> None:

@@ -57,13 +57,15 @@ class Workers:
         """That task is one of these workers, so its code is inside a handler."""
         return task in self._tasks
 
-    async def finish(self, timeout: float | None) -> bool:
-        """Wait until every worker has ended: after the mailbox was closed, or after ``stop``. False: some have not.
+    @property
+    def busy(self) -> int:
+        """How many are inside a handler, or settling after it. From any thread."""
+        return sum(pump.current is not None for pump in list(self._tasks.values()))
 
-        The worker that asks, from inside its handler, does not wait for itself.
-        """
+    async def finish(self, timeout: float | None) -> bool:
+        """Wait until every worker has ended: after the mailbox was closed, or after ``stop``. False: some have not."""
         end = None if timeout is None else self.loop.time() + timeout
-        while waiting := self._tasks.keys() - {asyncio.current_task()}:
+        while waiting := set(self._tasks):
             left = None if end is None else end - self.loop.time()
             if left is not None and left <= 0:
                 return False
@@ -71,11 +73,15 @@ class Workers:
         return True
 
     def stop(self, *, cancel: bool) -> None:
-        """End after the current messages; with ``cancel`` at once, giving the current messages back."""
+        """End after the current messages; with ``cancel`` at once, giving the current messages back.
+
+        A handler that asks for it is not cancelled itself.
+        """
         self._stopping = True
         for task, pump in list(self._tasks.items()):
-            pump.stop(cancel=cancel)
-            if cancel:
+            now = cancel and task is not asyncio.current_task()
+            pump.stop(cancel=now)
+            if now:
                 task.cancel()
 
     def _spawn(self) -> None:

@@ -69,7 +69,7 @@ def test_the_first_signal_drains(tmp_path: Path, number: signal.Signals) -> None
         out, _ = program.communicate(timeout=30)
         worked, report = out.splitlines()
         assert worked == "worked"
-        assert json.loads(report) == {"drained": True, "handled": 1, "released": 0, "abandoned": 0}
+        assert json.loads(report) == {"drained": True, "handled": 1, "released": 0, "abandoned": 0, "interrupted": 0}
         assert program.returncode == 0
 
 

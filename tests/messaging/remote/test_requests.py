@@ -7,7 +7,7 @@ import pytest
 from neuralcore.messaging.errors import DecodeError, RequestFailed, RequestTimeout, Unsupported
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import Envelope
-from neuralcore.testing import virtual
+from neuralcore.testing import Recorder, virtual
 from neuralcore.testing.memory import MemoryTransport
 
 
@@ -90,13 +90,17 @@ async def test_a_reply_to_a_requester_that_is_gone_is_counted(town):
 
 
 @virtual
-async def test_a_reply_that_cannot_be_encoded_fails_the_delivery(town):
+async def test_a_reply_that_cannot_be_encoded_is_said_to_the_requester_and_fails_nothing(town):
     asker, answerer = await town.bus(), await town.bus()
-    policy = RetryPolicy(max_attempts=1)
-    await answerer.subscribe("odd", lambda message: object(), group="g", blocking=False, retry=policy).ready()
+    handler = Recorder(lambda message: object())
+    await answerer.subscribe("odd", handler.handle, group="g").ready()
     with pytest.raises(RequestFailed) as failed:
         await asker.request("odd", 1)
     assert failed.value.type == "EncodeError"
+    await asyncio.sleep(60)
+    assert handler.attempts == [1]
+    assert (answerer.metrics().acked, answerer.metrics().dead_lettered) == (1, 0)
+    assert answerer.metrics().transport["replies_lost"] == 1
     await town.close()
 
 
