@@ -575,7 +575,8 @@ class MessageBus:
 
     def _refuse_inside_handler(self) -> None:
         task = asyncio.current_task()
-        if any(s.workers is not None and s.workers.owns(task) for s in self._subscriptions):
+        active = [s.workers for s in self._subscriptions if s.workers is not None]
+        if any(workers.owns(task) for workers in (*active, *self._intakes.leaving)):
             raise BusError("close() inside a handler would wait for itself: start it as a task of its own")
 
     def hurry(self) -> None:

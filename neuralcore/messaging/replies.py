@@ -8,6 +8,7 @@ import sys
 from asyncio import current_task, get_running_loop
 from typing import Any
 
+from neuralcore.messaging.checks import check_positive
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import RequestTimeout
 
@@ -63,14 +64,18 @@ class Replies:
         return len(self._replies)
 
     def expect(self, channel: str, timeout: float) -> tuple[str, asyncio.Future[Any], Deadlines]:
-        """The correlation id and the future reply of a request that the running task is about to publish."""
+        """The correlation id and the future reply of a request that the running task is about to publish.
+
+        Raises TypeError or ValueError for what is no time-out; these are looked at when one is new, not per request.
+        """
         loop = get_running_loop()
+        try:
+            deadlines = self._deadlines[loop, timeout]
+        except (KeyError, TypeError):
+            deadlines = self._deadlines_of(loop, timeout)
         correlation_id = f"{self._prefix}{next(self._numbers):x}"
         reply: asyncio.Future[Any] = loop.create_future()
         self._replies[correlation_id] = reply
-        deadlines = self._deadlines.get((loop, timeout))
-        if deadlines is None:
-            deadlines = self._deadlines_of(loop, timeout)
         when = loop.time() + timeout
         deadlines.waiting[correlation_id] = (when, channel, reply)
         if deadlines.timer is None:
@@ -111,10 +116,11 @@ class Replies:
                 reply.set_result(payload)
             else:
                 self._settle(reply, payload, error)
-        elif loop.is_closed():
-            self._context.count("late_replies")
         else:
-            loop.call_soon_threadsafe(self._settle, reply, payload, error)
+            try:
+                loop.call_soon_threadsafe(self._settle, reply, payload, error)
+            except RuntimeError:  # its loop is closed
+                self._context.count("late_replies")
 
     def _settle(self, reply: asyncio.Future[Any], payload: Any, error: BaseException | None) -> None:
         if reply.done():
@@ -125,6 +131,7 @@ class Replies:
             reply.set_exception(error)
 
     def _deadlines_of(self, loop: asyncio.AbstractEventLoop, timeout: float) -> Deadlines:
+        check_positive("timeout", timeout)
         idle = [key for key, deadlines in list(self._deadlines.items()) if not deadlines.waiting]
         for key in idle if len(idle) > _IDLE else ():
             self._deadlines.pop(key).close()
