@@ -85,6 +85,8 @@ class LocalLink(Link):
     def __init__(self, context: BusContext, timers: Timers, replies: Replies) -> None:
         super().__init__(context, timers, replies)
         self._router = Router(context.clock, missing=self._missing, error=_error)
+        self._internals = Router(context.clock, missing=self._missing, error=_error)
+        """The bus's own channels, which the public verbs never see; so that they refuse them always."""
         self._guards: dict[str, Guard] = {}
         self._intakes: list[Intake] = []
         self.address = f"{INBOX_PREFIX}{context.bus_id}"
@@ -107,10 +109,10 @@ class LocalLink(Link):
         self._expose()
 
     def channels(self) -> Mapping[str, ChannelConfig]:
-        return {name: self.context.config(name) for name in self._router.routes()}
+        return {name: self.context.config(name) for name in self._routes()}
 
     def queue_size(self, channel: str) -> int:
-        return sum(mailbox.depth() for mailbox in self._router.match(channel))
+        return sum(mailbox.depth() for mailbox in self._table(channel).match(channel))
 
     def isolated(self) -> frozenset[str]:
         return frozenset(name for name, config in self.context.configs.items() if config.isolate)
@@ -127,14 +129,22 @@ class LocalLink(Link):
         return self._internal(channel)
 
     def _internal(self, channel: str) -> Route:
-        route = self._router.routes().get(channel)
+        table = self._table(channel)
+        route = table.routes().get(channel)
         if route is None:
             route = self._route(self.context.config(channel))
-            self._router.add(route)
+            table.add(route)
         return route
 
+    def _table(self, name: str) -> Router:
+        """Where a channel or a pattern belongs: no wildcard stands for a reserved first token, so none is in both."""
+        return self._internals if is_reserved(name) else self._router
+
+    def _routes(self) -> dict[str, Route]:
+        return self._router.routes() | self._internals.routes()
+
     def _route(self, config: ChannelConfig) -> Route:
-        route = Route(self._router, config.name)
+        route = Route(self._table(config.name), config.name)
         self._configure(route, config)
         return route
 
@@ -202,13 +212,15 @@ class LocalLink(Link):
 
     def attach(self, intake: Intake) -> None:
         self._intakes.append(intake)
-        self._router.attach(intake.terms.pattern, intake.mailbox, group=intake.terms.group)
+        pattern = intake.terms.pattern
+        self._table(pattern).attach(pattern, intake.mailbox, group=intake.terms.group)
 
     async def attached(self, intake: Intake) -> None:
         """Attaching fixed it."""
 
     def detach(self, intake: Intake) -> None:
-        self._router.detach(intake.terms.pattern, intake.mailbox)
+        pattern = intake.terms.pattern
+        self._table(pattern).detach(pattern, intake.mailbox)
 
     async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
         self.forget(intake)
@@ -259,6 +271,7 @@ class LocalLink(Link):
 
     def refuse(self) -> None:
         self._router.close()
+        self._internals.close()
 
     async def close(self) -> None:
         for intake in self._intakes:
@@ -266,7 +279,7 @@ class LocalLink(Link):
         self._intakes.clear()
 
     def route_stats(self) -> Mapping[str, RouteStats]:
-        return {name: route.stats() for name, route in self._router.routes().items()}
+        return {name: route.stats() for name, route in self._routes().items()}
 
 
 class LocalSettlement(Settlement):

@@ -41,6 +41,43 @@ async def test_bad_names_are_refused(name: Any) -> None:
             await bus.publish(name, 1)
 
 
+async def test_the_buss_own_channels_are_never_anyone_elses_to_publish_to() -> None:
+    letters: list[Any] = []
+
+    class Redirect(Middleware):
+        async def publish(self, publication: Publication, proceed: Publish) -> str | None:
+            return await proceed(publication.replace(channel="_dlq.a"))
+
+    async with MessageBus() as bus:
+        bus.subscribe("_dlq.a", lambda letter: letters.append(letter.payload), blocking=False)
+        bus.subscribe("_dlq.*", lambda letter: letters.append(letter.payload), blocking=False)
+        bus.subscribe("*.a", lambda letter: letters.append("not for a leading wildcard"), blocking=False)
+        async with bus.stream("a") as stream:
+            for number in range(2):
+                await bus.publish("a", number)
+                await (await anext(stream)).reject()
+                with pytest.raises(InvalidChannelName, match="the bus's own"):
+                    await bus.publish("_dlq.a", 1)
+                with pytest.raises(InvalidChannelName):
+                    bus.publish_nowait("_dlq.a", 1)
+                with pytest.raises(PublishManyFailed):
+                    await bus.publish_many([("_dlq.a", 1)])
+                with pytest.raises(InvalidChannelName):
+                    await bus.request("_dlq.a", 1)
+        async with bus.stream("_dlq.>") as late, bus.stream("b") as stream:
+            for channel in ("b", "b"):
+                await bus.publish(channel, 5)
+                await (await anext(stream)).reject()
+                await (await anext(late)).ack()
+        bus.use(Redirect())
+        with pytest.raises(InvalidChannelName):
+            await bus.publish("a", 1)
+        assert (await bus.close()).drained
+        assert bus.metrics().channels["_dlq.a"].published == 2
+        assert set(bus.channels()) == {"a", "b", "_dlq.a", "_dlq.b"}
+    assert sorted(letters) == [0, 0, 1, 1, 5, 5]
+
+
 @pytest.mark.parametrize("priority", [-1, 256, 1 << 40])
 async def test_priorities_out_of_range_are_refused(priority: int) -> None:
     async with MessageBus() as bus:
