@@ -191,10 +191,11 @@ class MessageBus:
             raise TypeError("give either a ChannelConfig or a name with fields, not both")
         self._check_usable()
         validate_channel(config.name)
+        isolated = self._context.config(config.name).isolate
         self._link.declare(config)
         self._intakes.reconfigure(config.name)
         self._expose()
-        if config.isolate:
+        if config.isolate != isolated:
             self._recompile()
         return config
 
@@ -528,7 +529,6 @@ class MessageBus:
             subscription.compiled.call,
             batch=subscription.batch,
             middleware=self._context.middleware,
-            isolated=self._link.isolated(),
         )
 
     def _recompile(self) -> None:

@@ -70,7 +70,7 @@ class ChannelConfig:
     ttl: float | None = None
     """Seconds after which an unhandled message expires, unless its publisher says otherwise."""
     isolate: bool = False
-    """In process, give every receiver a deep copy of the payload."""
+    """In process, give every handler and stream, at every attempt, a deep copy of the payload."""
     max_payload: int | None = None
     """Bytes of an encoded payload."""
     dead_letter: str | Literal[False] | None = None

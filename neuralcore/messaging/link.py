@@ -83,10 +83,6 @@ class Link(ABC):
         """Of a detached intake, what no handler will get: give it back where the transport can; how many were."""
 
     @abstractmethod
-    def isolated(self) -> frozenset[str]:
-        """Channels whose receivers get copies of their own; only where payloads travel by reference."""
-
-    @abstractmethod
     def reshape(self) -> None:
         """The bus's middleware changed: rebuild the publish paths."""
 

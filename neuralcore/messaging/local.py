@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from neuralcore._core import Mailbox, Message, Route, Router, RouteStats
@@ -25,7 +25,7 @@ from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.middleware import Publication
 from neuralcore.messaging.names import INBOX_PREFIX, is_reserved, near_misses, validate_channel
-from neuralcore.messaging.paths import Guard, publish_path
+from neuralcore.messaging.paths import Guard, Originals, publish_path
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import DeadLetter, Settlement
 from neuralcore.messaging.timers import Timers
@@ -88,6 +88,7 @@ class LocalLink(Link):
         self._internals = Router(context.clock, missing=self._missing, error=_error)
         """The bus's own channels, which the public verbs never see; so that they refuse them always."""
         self._guards: dict[str, Guard] = {}
+        self._isolated: frozenset[str] = frozenset()
         self._intakes: list[Intake] = []
         self.address = f"{INBOX_PREFIX}{context.bus_id}"
         self.reshape()
@@ -101,6 +102,9 @@ class LocalLink(Link):
         self._refuse_unsupported(config)
         self.context.configs[config.name] = config
         self._guards[config.name] = Guard(config, self.context.clock)
+        self._isolated = frozenset(name for name, known in self.context.configs.items() if known.isolate)
+        for intake in self._intakes:
+            _settlement_of(intake).reshape()
         route = self._router.routes().get(config.name)
         if route is None:
             self._router.add(self._route(config))
@@ -115,7 +119,8 @@ class LocalLink(Link):
         return sum(mailbox.depth() for mailbox in self._table(channel).match(channel))
 
     def isolated(self) -> frozenset[str]:
-        return frozenset(name for name, config in self.context.configs.items() if config.isolate)
+        """Channels whose receivers get copies of their own."""
+        return self._isolated
 
     def _refuse_unsupported(self, config: ChannelConfig) -> None:
         for field, capability in (("retention", "retention"), ("dedup_window", "dedup")):
@@ -288,6 +293,20 @@ class LocalSettlement(Settlement):
         self._link = link
         self._address = link.address
         self._resolve = link.replies.resolve
+        self._originals = Originals()
+        self.reshape()
+
+    def reshape(self) -> None:
+        """Channels were configured: what is pulled is prepared only where one is isolated."""
+        self.prepare = self._prepare if self._link.isolated() else None
+
+    async def _prepare(self, message: Message) -> bool:
+        if message.channel in self._link.isolated():
+            self._originals.lend(message)
+        return True
+
+    def around(self, call: Callable[[Any], Any], *, batch: bool) -> Callable[[Any], Any]:
+        return self._originals.around(call, self._link.isolated) if self._link.isolated() else call
 
     def failed(self, what: Message | list[Message], error: BaseException) -> Awaitable[None] | None:
         return self._one_by_one(what, error) if isinstance(what, list) else super().failed(what, error)
@@ -311,13 +330,20 @@ class LocalSettlement(Settlement):
             if letter is not None:
                 self._spawn(self._link.bury(letter))
 
+    def _fail(self, message: Message, error: BaseException) -> Awaitable[None] | None:
+        self._originals.take_back(message)
+        return super()._fail(message, error)
+
     def _ack(self, message: Message) -> None:
+        if self._originals:
+            self._originals.pop(message, None)
         self.mailbox.ack(message)
 
     def _retry(self, message: Message, delay: float) -> None:
         self.mailbox.retry(message, int(delay * 1e9))
 
     def _release(self, message: Message) -> None:
+        self._originals.take_back(message)
         self.mailbox.release(message)
 
     async def _dead_letter(self, message: Message, letter: DeadLetter) -> None:
@@ -338,6 +364,12 @@ class LocalSettlement(Settlement):
 
     def _reply(self, message: Message, payload: Any, error: RequestFailed | None) -> Awaitable[None] | None:
         return self._link.answer(message, payload, error)
+
+
+def _settlement_of(intake: Intake) -> LocalSettlement:
+    settlement = intake.settlement
+    assert isinstance(settlement, LocalSettlement), "this link made it"
+    return settlement
 
 
 def _outstanding(mailbox: Mailbox, deadline_ns: int) -> int:

@@ -23,7 +23,7 @@ from neuralcore.messaging.middleware import (
     compose_publish,
 )
 
-__all__ = ["Guard", "handle_path", "publish_path"]
+__all__ = ["Guard", "Originals", "handle_path", "publish_path"]
 
 Path = Callable[..., Awaitable[str | None]]
 
@@ -81,13 +81,7 @@ def publish_path(channel: str, enter: Publish, guard: Guard, middleware: Sequenc
     return path
 
 
-def handle_path(
-    call: Callable[[Any], Any],
-    *,
-    batch: int,
-    middleware: Sequence[Middleware],
-    isolated: frozenset[str],
-) -> Callable[[Any], Any]:
+def handle_path(call: Callable[[Any], Any], *, batch: int, middleware: Sequence[Middleware]) -> Callable[[Any], Any]:
     """What a pump calls: the compiled handler itself, or that inside what the bus was given to put around it."""
 
     async def last(what: Any) -> Any:
@@ -96,17 +90,40 @@ def handle_path(
 
     compose: Callable[..., Callable[[Any], Any]] = compose_batch if batch else compose_handle
     steps = compose(middleware, last)
-    path = call if steps is last else steps
-    return _isolating(path, isolated) if isolated else path
+    return call if steps is last else steps
 
 
-def _isolating(call: Callable[[Any], Any], channels: frozenset[str]) -> Callable[[Any], Any]:
-    """Give a handler its own copy of what comes from isolated channels."""
+class Originals(dict[Message, Any]):
+    """The payloads of messages whose receivers have copies: the next attempt and the dead letter begin with these."""
 
-    def isolated(what: Message | list[Message]) -> Any:
-        for message in what if isinstance(what, list) else (what,):
-            if message.channel in channels:
-                message._set_payload(copy.deepcopy(message.payload))
-        return call(what)
+    def lend(self, message: Message) -> None:
+        """Give its receiver a copy of its own."""
+        original = message.payload
+        message._set_payload(copy.deepcopy(original))
+        self[message] = original
 
-    return isolated
+    def take_back(self, message: Message) -> None:
+        """It goes on without that receiver, so what it did to its copy is forgotten."""
+        if message in self:
+            message._set_payload(self.pop(message))
+
+    def around(self, call: Callable[[Any], Any], channels: Callable[[], frozenset[str]]) -> Callable[[Any], Any]:
+        """A handler whose messages of these channels are lent to it."""
+
+        async def isolated(what: Message | list[Message]) -> Any:
+            names = channels()
+            messages = [m for m in (what if isinstance(what, list) else (what,)) if m.channel in names]
+            try:
+                for message in messages:
+                    self.lend(message)
+                result = call(what)
+                result = await result if inspect.isawaitable(result) else result
+            except BaseException:
+                for message in messages:
+                    self.take_back(message)
+                raise
+            for message in messages:
+                self.pop(message, None)
+            return result
+
+        return isolated

@@ -40,11 +40,12 @@ class Stream:
         return self
 
     async def __anext__(self) -> Message:
-        mailbox, prepare = self._intake.mailbox, self._intake.settlement.prepare
+        mailbox, settlement = self._intake.mailbox, self._intake.settlement
         while not self._closed:
             message = mailbox.take()
             if message is not None:
                 self._hold(message)
+                prepare = settlement.prepare
                 if prepare is None or await self._ready(message, prepare):
                     return message
                 continue

@@ -86,9 +86,6 @@ class RemoteLink(Link):
     def queue_size(self, channel: str) -> int:
         return sum(i.mailbox.depth() for i in self._intakes if matches(i.terms.pattern, channel))
 
-    def isolated(self) -> frozenset[str]:
-        return frozenset()
-
     def channels_changed(self) -> None:
         """The transport's registry has grown."""
         if self._refreshing is None or self._refreshing.done():

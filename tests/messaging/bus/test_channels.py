@@ -150,6 +150,88 @@ async def test_isolated_payloads_are_copied_for_everyone() -> None:
     assert mine == [1, 2]
 
 
+@pytest.mark.parametrize("batch", [0, 5])
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("how", ["raise", "nack", "release"])
+async def test_what_a_failed_attempt_did_to_an_isolated_payload_is_forgotten(
+    how: str, blocking: bool, batch: int
+) -> None:
+    seen: list[list[int]] = []
+    letters: list[list[int]] = []
+
+    def attempt(message: Message) -> Any:
+        seen.append(list(message.payload))
+        message.payload.append(len(seen))
+        if how == "raise" or len(seen) > 2:
+            raise ValueError
+        return message.nack(0) if how == "nack" else message.release()
+
+    def one(message: Message) -> Any:
+        return attempt(message)
+
+    def many(messages: list[Message]) -> Any:
+        return attempt(messages[0])
+
+    async with MessageBus(retry=RetryPolicy(max_attempts=3, base=0)) as bus:
+        bus.create_channel("a", isolate=True)
+        bus.subscribe("a", many if batch else one, batch=batch, blocking=blocking)
+        bus.subscribe("_dlq.a", lambda letter: letters.append(letter.payload), blocking=False)
+        await bus.publish("a", [0])
+        assert (await bus.close()).drained
+    assert seen == [[0]] * (5 if how == "release" else 3)
+    assert letters == [[0]]
+
+
+async def test_a_worker_that_is_cancelled_leaves_an_isolated_payload_as_it_was() -> None:
+    got: list[list[int]] = []
+    entered = asyncio.Event()
+
+    async def stuck(payload: list[int]) -> None:
+        payload.append(1)
+        entered.set()
+        await asyncio.Event().wait()
+
+    async with MessageBus() as bus:
+        bus.create_channel("a", isolate=True)
+        leaving = bus.subscribe("a", stuck, group="g")
+        await bus.publish("a", [0])
+        await entered.wait()
+        bus.subscribe("a", lambda message: got.append(message.payload), group="g", blocking=False)
+        await leaving.unsubscribe(drain=False)
+    assert got == [[0]]
+
+
+async def test_streams_on_isolated_channels_have_copies_too() -> None:
+    async with MessageBus() as bus, bus.stream("a") as first, bus.stream("a") as second:
+        bus.create_channel("a", isolate=True)
+        await bus.publish("a", [0])
+        mine, theirs = await anext(first), await anext(second)
+        mine.payload.append(1)
+        assert theirs.payload == [0]
+        await theirs.ack()
+        assert theirs.payload is not mine.payload
+        await mine.nack(0)
+        again = await anext(first)
+        assert again.payload == [0]
+        again.payload.append(2)
+        await again.release()
+        assert (await anext(first)).payload == [0]
+
+
+async def test_isolation_ends_when_the_channel_says_so() -> None:
+    got: list[list[int]] = []
+    async with MessageBus() as bus, bus.stream("a") as stream:
+        bus.create_channel("a", isolate=True)
+        bus.subscribe("a", lambda message: got.append(message.payload), blocking=False)
+        bus.create_channel("a", isolate=False)
+        mine = [0]
+        await bus.publish("a", mine)
+        message = await anext(stream)
+        assert message.payload is mine
+        await message.ack()
+    assert got[0] is mine
+
+
 async def test_what_a_channel_needs_and_native_lacks_is_an_error() -> None:
     async with MessageBus() as bus:
         with pytest.raises(Unsupported, match="retention"):
