@@ -25,7 +25,7 @@ def enter_everywhere(message: Message, mailboxes: Sequence[Mailbox]) -> bool:
         for mailbox in mailboxes:
             mailbox._lock.acquire()
             locked += 1
-            if mailbox._slots.taken >= mailbox._slots.ceiling:
+            if mailbox._slots.taken >= mailbox._slots.ceiling or (mailbox._workers.resting and mailbox._deserted()):
                 return False
         delivery = message
         for mailbox in mailboxes:

@@ -149,6 +149,7 @@ class Mailbox:
                 return done(True)
             if self._closed and not self._store:
                 return done(False)
+            self._slots.resettle()
             waker = Waker(worker=False)
             self._workers.rest(waker)
         waker.future.add_done_callback(lambda future: self._withdraw(waker) if future.cancelled() else None)
@@ -267,6 +268,7 @@ class Mailbox:
     def _join(self, pump: Pump) -> None:
         with self._lock:
             self._workers.join(pump)
+            self._slots.resettle()
 
     def _leave(self, pump: Pump, *, active: bool) -> None:
         """What is queued is left to the others."""
@@ -377,7 +379,16 @@ class Mailbox:
         """They were chosen; where nobody runs the loop any more, others are."""
         for waker in wakers:
             if not waker.wake(work):
-                self._withdraw(waker)
+                self._lose(waker)
+
+    def _lose(self, waker: Waker) -> None:
+        """The loop of whom was chosen is closed: others do what there is to do, if there are any."""
+        with Effects(self) as after:
+            self._workers.withdraw(waker)
+            if self._workers.bury():
+                self._slots.desert()
+                self._turn_away(after)
+            self._hand_over(after)
 
     # For publishers
 
@@ -392,7 +403,7 @@ class Mailbox:
         after: After = []
         self._lock.acquire()
         try:
-            outcome = self._take_slot()
+            outcome = self._take_slot(after)
             if outcome == GRANTED:
                 self._put(message, due, after)
         finally:
@@ -406,6 +417,8 @@ class Mailbox:
         chosen = None
         with self._lock:
             slots = self._slots
+            if self._workers.resting:
+                self._deserted()
             count = max(0, min(len(messages), slots.ceiling - slots.taken))
             slots.taken += count
             queue = self._queue
@@ -425,7 +438,7 @@ class Mailbox:
         after: After = []
         self._lock.acquire()
         try:
-            outcome = self._take_slot()
+            outcome = self._take_slot(after)
             if outcome == FULL:
                 return self._queue_up(waiter)
             if outcome == GRANTED:
@@ -439,7 +452,8 @@ class Mailbox:
 
     def _reserve(self, reservation: Reservation | None) -> int:
         """A slot by the policy, or for a reservation a place among those that wait."""
-        with self._lock:
+        with Effects(self) as after:
+            self._look_for_workers(after)
             outcome = self._slots.take(self._store)
             if outcome == GRANTED:
                 self._slots.reserved += 1
@@ -448,10 +462,10 @@ class Mailbox:
             return outcome
 
     def _enter(self, message: Message, due: Due | None) -> bool:
-        """Use a reserved slot. False when the mailbox was closed meanwhile."""
+        """Use a reserved slot. False when the mailbox was closed or deserted meanwhile."""
         with Effects(self) as after:
             self._slots.reserved -= 1
-            if self._closed:
+            if self._closed or self._slots.deserted:
                 self._slots.free()
                 return False
             self._evict_if_owed()
@@ -476,7 +490,24 @@ class Mailbox:
 
     # Under the lock
 
-    def _take_slot(self) -> int:
+    def _deserted(self) -> bool:
+        """Asked while somebody rests: there is nobody left who could be woken, and nothing comes in from now on."""
+        if not self._workers.stranded():
+            return False
+        self._slots.desert()
+        return True
+
+    def _look_for_workers(self, after: After) -> None:
+        if self._workers.resting and self._deserted():
+            self._turn_away(after)
+
+    def _turn_away(self, after: After) -> None:
+        """Whoever waits is told that nothing comes in."""
+        for waiter in self._dismiss_all():
+            waiter.reconsider(self, after)
+
+    def _take_slot(self, after: After) -> int:
+        self._look_for_workers(after)
         outcome = self._slots.take(self._store)
         if outcome == GRANTED:
             self._evict_if_owed()

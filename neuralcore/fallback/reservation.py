@@ -9,7 +9,7 @@ from functools import partial
 from threading import RLock, local
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.fallback.slots import CLOSED, DROPPED, FULL, GRANTED, KINDS
+from neuralcore.fallback.slots import CLOSED, DESERTED, DROPPED, FULL, GRANTED, KINDS
 from neuralcore.fallback.waiting import publishing_pump
 from neuralcore.fallback.waker import resolve
 
@@ -31,6 +31,7 @@ class Reservation:
     """
 
     __slots__ = (
+        "_deserted",
         "_dropping",
         "_due",
         "_future",
@@ -58,6 +59,8 @@ class Reservation:
         self._index = 0
         self._held: list[Mailbox] = []
         self._dropping: list[Mailbox] = []
+        self._deserted = False
+        """One of the mailboxes is."""
         self._lock = RLock()
         self._over = False
         self._loop: AbstractEventLoop | None = None
@@ -149,6 +152,8 @@ class Reservation:
                 self._held.append(mailbox)
             elif outcome == DROPPED:
                 self._dropping.append(mailbox)
+            elif outcome == DESERTED:
+                self._deserted = True
             elif outcome != CLOSED:
                 return outcome
             self._index += 1
@@ -165,9 +170,14 @@ class Reservation:
             mailbox._count_drop()
         for mailbox in self._held:
             delivery = message if message._mailbox is None else message._copy(message._extras)
-            entered = mailbox._enter(delivery, self._due) or entered
+            if mailbox._enter(delivery, self._due):
+                entered = True
+            else:
+                self._deserted = self._deserted or mailbox._slots.deserted
         if entered:
             return self._route._took(message)
+        if self._deserted and not self._dropping:
+            raise self._route._refused(KINDS[DESERTED], message)
         return self._route._left_out(message, dropped=bool(self._dropping), mandatory=self._mandatory)
 
     def _finish(self) -> None:

@@ -245,7 +245,7 @@ class Route:
 
     def _refused(self, kind: str, message: Message) -> BaseException:
         self._refusals += 1
-        return self._router._error(kind, self._channel, message)
+        return self._router._error(kind, self._channel, None if kind == "loop_closed" else message)
 
 
 def _nanoseconds(name: str, seconds: float) -> int:

@@ -77,7 +77,8 @@ class Router:
         ``error(kind, channel, detail)`` builds what is raised: kind is ``full`` (detail: the refused Message),
         ``deadlock`` (likewise: a handler published into the full mailbox that only its own workers drain),
         ``no_subscribers``, ``priority`` (detail: the number), ``idempotency`` (detail: the key; mailboxes remember
-        none), ``many`` (detail: results and errors by index), ``closed``.
+        none), ``many`` (detail: results and errors by index), ``closed``,
+        ``loop_closed`` (the loops of all workers there are closed).
         ``any_rank`` lifts the limit of 0 to 255 on priorities. Every ``budget``-th awaited publish yields once to the
         loop.
         """
@@ -145,14 +146,15 @@ class Router:
         entered = False
         acquire()
         try:
-            if slots.taken < slots.ceiling:
+            resting = workers.resting
+            if slots.taken < slots.ceiling and not (resting and mailbox._deserted()):
                 slots.taken += 1
                 if priority == queue.top_rank:
                     queue.top.append(message)
                 else:
                     queue.push(priority, message)
                 route._published += 1
-                if not workers.resting:
+                if not resting:
                     return done(identity)
                 entered = True
         finally:
@@ -233,7 +235,7 @@ class Router:
         """A plain message that found no room at once."""
         mailbox = message._mailbox
         message._mailbox = None
-        if mailbox is not None and mailbox._slots.overflow == "block":
+        if mailbox is not None and mailbox._slots.overflow == "block" and not mailbox._slots.deserted:
             return wait_for_room(route, message, mailbox, None, mandatory=False)
         answer = route._hand_over(message, None, False, True)
         return answer if isinstance(answer, Future) else self._answer(answer)

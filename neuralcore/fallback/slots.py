@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from neuralcore.fallback.pump import Pump
     from neuralcore.fallback.store import Store
 
-__all__ = ["CLOSED", "DEADLOCK", "DROPPED", "FULL", "GRANTED", "KINDS", "REJECTED", "Slots", "Waiter"]
+__all__ = ["CLOSED", "DEADLOCK", "DESERTED", "DROPPED", "FULL", "GRANTED", "KINDS", "REJECTED", "Slots", "Waiter"]
 
 GRANTED: Final = 0
 DROPPED: Final = 1
@@ -21,12 +21,13 @@ FULL: Final = 2
 REJECTED: Final = 3
 CLOSED: Final = 4
 DEADLOCK: Final = 5
+DESERTED: Final = 6
 
-KINDS: Final = {FULL: "full", REJECTED: "full", CLOSED: "closed", DEADLOCK: "deadlock"}
+KINDS: Final = {FULL: "full", REJECTED: "full", CLOSED: "closed", DEADLOCK: "deadlock", DESERTED: "loop_closed"}
 """What the router's errors are called."""
 
 _SHUT: Final = 2**62
-"""By how much the ceiling of a closed mailbox is lowered."""
+"""By how much the ceiling of a mailbox that takes nothing is lowered."""
 
 
 class Waiter(Protocol):
@@ -52,7 +53,18 @@ class Slots:
     acknowledgement ``ceiling``. There is room while ``taken < ceiling``.
     """
 
-    __slots__ = ("capacity", "ceiling", "closed", "dropped", "freed", "overflow", "reserved", "taken", "waiters")
+    __slots__ = (
+        "capacity",
+        "ceiling",
+        "closed",
+        "deserted",
+        "dropped",
+        "freed",
+        "overflow",
+        "reserved",
+        "taken",
+        "waiters",
+    )
 
     def __init__(self, capacity: int, overflow: Overflow) -> None:
         self.taken = 0
@@ -63,6 +75,8 @@ class Slots:
         """Slots of publishes that have not entered yet."""
         self.dropped = 0
         self.closed = False
+        self.deserted = False
+        """The loops of all workers that there were are closed."""
         self.capacity = 0
         self.waiters: deque[Waiter] = deque()
         self.configure(capacity, overflow)
@@ -73,7 +87,7 @@ class Slots:
 
     @property
     def acked(self) -> int:
-        return self.ceiling - self.capacity - self.freed + (_SHUT if self.closed else 0)
+        return self.ceiling - self.capacity - self.freed + (_SHUT if self.closed or self.deserted else 0)
 
     def configure(self, capacity: int, overflow: Overflow) -> None:
         if capacity < 1:
@@ -85,8 +99,21 @@ class Slots:
         self.overflow: Overflow = overflow
 
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
+        self._shut()
+        self.closed = True
+
+    def desert(self) -> None:
+        """Take nothing more before there is somebody again."""
+        self._shut()
+        self.deserted = True
+
+    def resettle(self) -> None:
+        if self.deserted:
+            self.deserted = False
+            self.ceiling += 0 if self.closed else _SHUT
+
+    def _shut(self) -> None:
+        if not (self.closed or self.deserted):
             self.ceiling -= _SHUT
 
     def take(self, store: Store) -> int:
@@ -96,6 +123,8 @@ class Slots:
             return GRANTED
         if self.closed:
             return CLOSED
+        if self.deserted:
+            return DESERTED
         if self.overflow == "block":
             return FULL
         if self.overflow == "reject":

@@ -41,7 +41,7 @@ class Waiting(Future["str | None"]):
         after.append(self._finish)
 
     def reconsider(self, mailbox: Mailbox, after: After, /) -> None:
-        outcome = mailbox._take_slot()
+        outcome = mailbox._take_slot(after)
         if outcome == GRANTED:
             self.granted(mailbox, after)
         else:

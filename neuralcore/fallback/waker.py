@@ -11,13 +11,15 @@ __all__ = ["Waker", "resolve"]
 class Waker:
     """A loop and the future that somebody awaits there."""
 
-    __slots__ = ("future", "loop", "worker")
+    __slots__ = ("future", "gone", "loop", "worker")
 
     def __init__(self, *, worker: bool) -> None:
         self.loop: AbstractEventLoop = get_running_loop()
         self.future: Future[bool] = self.loop.create_future()
         self.worker = worker
         """A pump is counted as active once it is chosen; others are only told."""
+        self.gone = False
+        """Its loop was found closed, and it is not counted any more."""
 
     def wake(self, value: bool) -> bool:
         """False when the loop has been closed, so that nobody is left to wake."""

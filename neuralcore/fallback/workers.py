@@ -57,12 +57,29 @@ class Workers:
 
     def withdraw(self, waker: Waker) -> None:
         """It stopped waiting; had it been chosen already, it is not active after all."""
+        if waker.gone:
+            return
         waiting = self._idle if waker.worker else self._watchers
         if waker in waiting:
             waiting.remove(waker)
         elif waker.worker:
             self._active -= 1
         self._update()
+
+    def stranded(self) -> bool:
+        """Nobody rests who could be woken: the loops of all workers are closed."""
+        return bool(self._idle) and self._idle[-1].loop.is_closed() and self.bury()
+
+    def bury(self) -> bool:
+        """Workers whose loops are closed have left. True when they were the last."""
+        dead = [pump for pump in self._pumps if pump._waker is not None and pump._waker.loop.is_closed()]
+        for pump in dead:
+            assert pump._waker is not None
+            pump._waker.gone = True
+            self.leave(pump)
+        self._idle = [waker for waker in self._idle if not waker.loop.is_closed()]
+        self._update()
+        return bool(dead) and not self._pumps and not self._watchers
 
     def choose(self) -> list[Waker]:
         """Whom to wake for new work, when somebody rests."""
