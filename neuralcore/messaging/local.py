@@ -194,17 +194,20 @@ class LocalLink(Link):
     async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
         results: list[str | None] = []
         errors: dict[int, BaseException] = {}
-        for index, (channel, payload, *rest) in enumerate(items):
-            priority = rest[0] if rest else None
-            options = rest[1] if len(rest) > 1 else {}
+        for index, item in enumerate(items):
             try:
-                results.append(await self.publish(channel, payload, priority=priority, **(options or {})))
+                results.append(await self._publish_item(*item))
             except Exception as error:  # noqa: BLE001 - reported for its item, whatever middleware raised
                 results.append(None)
                 errors[index] = error
         if errors:
             raise PublishManyFailed(results, errors)
         return results
+
+    def _publish_item(
+        self, channel: str, payload: Any, priority: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> Awaitable[str | None]:
+        return self.publish(channel, payload, priority=priority, **(options or {}))
 
     # Subscriptions
 
