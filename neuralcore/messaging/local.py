@@ -197,7 +197,7 @@ class LocalLink(Link):
         for index, item in enumerate(items):
             try:
                 results.append(await self._publish_item(*item))
-            except Exception as error:  # noqa: BLE001 - reported for its item, whatever middleware raised
+            except Exception as error:  # noqa: BLE001, PERF203 - reported for its item, whatever middleware raised
                 results.append(None)
                 errors[index] = error
         if errors:
