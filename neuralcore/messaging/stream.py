@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 
 from neuralcore._core import Message
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.intakes import on_loop
 
 __all__ = ["Stream"]
 
@@ -34,6 +37,8 @@ class Stream:
         self._end = end
         self._spawn = spawn
         self._held: list[Message] = []
+        self._waiting: set[asyncio.Future[bool]] = set()
+        """Of tasks that wait for the next message, in whatever loops they are."""
         self._closed = False
 
     def __aiter__(self) -> Stream:
@@ -49,9 +54,21 @@ class Stream:
                 if prepare is None or await self._ready(message, prepare):
                     return message
                 continue
-            if not await mailbox.ready():
+            if not await self._more():
                 break
         raise StopAsyncIteration
+
+    async def _more(self) -> bool:
+        """Wait until there may be something to take. False when there never will be, or the stream was closed."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        ready = asyncio.ensure_future(self._intake.mailbox.ready())
+        ready.add_done_callback(partial(_pass_on, waiter))
+        self._waiting.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiting.discard(waiter)
+            ready.cancel()
 
     async def _ready(self, message: Message, prepare: Callable[[Message], Awaitable[bool]]) -> bool:
         try:
@@ -76,6 +93,8 @@ class Stream:
     async def give_back(self) -> None:
         """End the iteration, and release what is unsettled."""
         self._closed = True
+        for waiter in list(self._waiting):
+            _end(waiter)
         for message in self._held:
             if not message.settled:
                 await message.release()
@@ -95,3 +114,23 @@ class Stream:
     def __del__(self) -> None:
         if not self._closed:
             self._spawn(self.close)
+
+
+def _pass_on(waiter: asyncio.Future[bool], ready: asyncio.Future[bool]) -> None:
+    if waiter.done() or ready.cancelled():
+        return
+    error = ready.exception()
+    if error is not None:
+        waiter.set_exception(error)
+    else:
+        waiter.set_result(ready.result())
+
+
+def _end(waiter: asyncio.Future[bool]) -> None:
+    def end() -> None:
+        if not waiter.done():
+            waiter.set_result(False)
+
+    loop = waiter.get_loop()
+    if not loop.is_closed():
+        on_loop(loop, end)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 
 import pytest
 
@@ -128,3 +129,48 @@ async def test_closing_the_bus_ends_its_streams() -> None:
     assert (await bus.close()).drained
     await consuming
     assert len(got) == 1
+
+
+async def test_closing_a_stream_ends_its_iteration_at_once_and_leaves_the_others() -> None:
+    async def consume() -> list[Message]:
+        return [message async for message in first]
+
+    async with MessageBus() as bus, bus.stream("n", group="g") as first, bus.stream("n", group="g") as second:
+        consuming = [asyncio.create_task(consume()) for _ in range(2)]
+        waiting = asyncio.create_task(anext(second))
+        await asyncio.sleep(0)
+        await first.close()
+        assert await asyncio.wait_for(asyncio.gather(*consuming), 5) == [[], []]
+        await bus.publish("n", 1)
+        message = await waiting
+        await message.ack()
+    assert message.payload == 1
+
+
+async def test_a_stream_is_closed_from_another_loop_than_the_one_that_waits() -> None:
+    waits = threading.Event()
+
+    async def consume() -> int:
+        asyncio.get_running_loop().call_later(0, waits.set)
+        return len([message async for message in first])
+
+    async with MessageBus() as bus, bus.stream("n", group="g") as first, bus.stream("n", group="g"):
+        consuming = asyncio.create_task(asyncio.to_thread(asyncio.run, consume()))
+        await asyncio.to_thread(waits.wait)
+        await first.close()
+        assert await asyncio.wait_for(consuming, 5) == 0
+
+
+async def test_cancelling_one_that_waits_on_a_stream_leaves_nothing_waiting() -> None:
+    async with MessageBus() as bus, bus.stream("n") as stream:
+        waiting = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not stream._waiting
+        await bus.publish("n", 1)
+        message = await anext(stream)
+        assert message.payload == 1
+        await message.ack()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
