@@ -51,20 +51,21 @@ class Closing:
         self, subscriptions: Iterable[Subscription], streams: Iterable[Stream], *, timeout: float | None
     ) -> CloseReport:
         """Without a timeout nothing is waited for."""
-        before = self._handled()
+        intakes = self._intakes
+        before = self._handled(), intakes.released, intakes.lost
         await self._link.quiesce()
         drained = timeout is not None and await self._drain(timeout, lambda: self._workers(subscriptions))
         self._link.refuse()
         interrupted = _busy(self._workers(subscriptions))
-        intakes = list(self._intakes)
         for workers in self._workers(subscriptions):
-            await self._intakes.cancel(workers)
-        handled = self._handled() - before
+            await intakes.cancel(workers)
+        await intakes.end_background()
+        handled = self._handled() - before[0]
         for stream in list(streams):
             await stream.give_back()
-        left = [await self._intakes.end(intake) for intake in intakes]
-        await self._intakes.abandon_background()
-        released, abandoned = sum(gave for gave, _ in left), sum(lost for _, lost in left)
+        for intake in intakes:
+            await intakes.end(intake)
+        released, abandoned = intakes.released - before[1], intakes.lost - before[2]
         return CloseReport(
             drained=drained and not released and not abandoned and not interrupted,
             handled=handled,

@@ -37,6 +37,10 @@ class Intakes:
         """Those of subscriptions that were ended and still have something to handle, oldest first."""
         self._background: set[asyncio.Task[None]] = set()
         """Ends that handlers asked for, which they cannot wait for."""
+        self.released = 0
+        """Messages that ended intakes gave back …"""
+        self.lost = 0
+        """… and that are gone with them."""
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -116,10 +120,10 @@ class Intakes:
     def leaving(self) -> list[Workers]:
         return list(self._leaving)
 
-    async def abandon_background(self) -> None:
-        """The bus has ended what they would wait for."""
+    async def end_background(self) -> None:
+        """Once no worker is left to wait for."""
         for task in list(self._background):
-            await in_loop(task.get_loop(), _cancel, task)
+            await in_loop(task.get_loop(), _end, task)
 
     async def cancel(self, workers: Workers) -> None:
         """End the workers now; what they handle is given back. One that resists cancellation is left behind."""
@@ -127,23 +131,23 @@ class Intakes:
         if not await in_loop(workers.loop, workers.finish, _GRACE):
             log.error("%s ignores its cancellation; it is left behind", workers.name)
 
-    async def end(self, intake: Intake) -> tuple[int, int]:
+    async def end(self, intake: Intake) -> None:
         self.retire(intake)
-        return await self.discard(intake)
+        await self.discard(intake)
 
     def retire(self, intake: Intake) -> None:
         """Nothing more comes in."""
         self._link.detach(intake)
         intake.ending = True
 
-    async def discard(self, intake: Intake) -> tuple[int, int]:
-        """Of a retired intake without workers: how many messages were given back, and how many are gone.
+    async def discard(self, intake: Intake) -> None:
+        """Give back what is in a retired intake without workers; what is lost counts as dropped.
 
-        These count as dropped. In process, a handler that could not be stopped takes its message with it.
+        In process, a handler that could not be stopped takes its message with it.
         """
         with self._lock:
             if intake not in self._all:
-                return 0, 0
+                return
             self._all.remove(intake)
         intake.mailbox.close()
         stuck = intake.mailbox.stats().in_flight if self._link.capabilities.in_process else 0
@@ -152,8 +156,9 @@ class Intakes:
         self._remember(final)
         released = await self._link.discard(intake, left)
         lost = len(left) + stuck - released
+        self.released += released
+        self.lost += lost
         self._remember(SubscriptionMetrics(pattern=final.pattern, group=final.group, dropped=lost))
-        return released, lost
 
     def reconfigure(self, channel: str) -> None:
         """A channel was configured: what its subscriptions left to it takes effect at once."""
@@ -199,9 +204,10 @@ def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
         loop.call_soon_threadsafe(callback)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
+async def _end(task: asyncio.Task[None]) -> None:
+    if not (await asyncio.wait({task}, timeout=_GRACE))[0]:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

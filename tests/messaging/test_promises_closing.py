@@ -183,6 +183,30 @@ async def test_nothing_acknowledged_is_lost_nothing_unacknowledged_is_reported_a
 
 
 @BOTH
+@pytest.mark.parametrize(("timeout", "finished"), [(60.0, [1]), (5.0, [])])
+@virtual
+async def test_draining_waits_for_a_handler_that_has_settled_its_message_early(url, timeout, finished):
+    done = []
+
+    async def act(message):
+        await message.ack()
+        await asyncio.sleep(10.0)
+        done.append(message.payload)
+
+    bus = new_bus(url)
+    await bus.start()
+    got = Recorder(act)
+    await bus.subscribe("jobs", got.handle, group="g").ready()
+    await bus.publish("jobs", 1)
+    await got.wait(1)
+    await idle()
+    report = await bus.close(timeout=timeout)
+    assert done == finished
+    assert (report.drained, report.interrupted) == (bool(finished), 1 - len(finished))
+    assert (report.released, report.abandoned) == (0, 0)
+
+
+@BOTH
 @virtual(seeds=3)
 async def test_unsubscribing_finishes_what_is_in_flight(url):
     done = []

@@ -62,6 +62,7 @@ def test_a_delay_never_leaves_its_bounds(base: float, factor: float, cap: float,
         ({"factor": 0.5}, ValueError),
         ({"cap": -1}, ValueError),
         ({"cap": float("inf")}, ValueError),
+        ({"cap": 1e12}, ValueError),
         ({"base": float("nan")}, ValueError),
     ],
 )
@@ -71,10 +72,16 @@ def test_a_bad_field_is_named(fields: dict, error: type[Exception]) -> None:
         RetryPolicy(**fields)
 
 
-@pytest.mark.parametrize("after", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("after", [-1, float("nan"), float("inf"), 1e12, 1e300, 10**400])
 def test_retry_after_nonsense(after: float) -> None:
     with pytest.raises(ValueError, match="after="):
         Retry(after=after)
+
+
+@pytest.mark.parametrize("after", ["1", True, [1]])
+def test_retry_after_what_is_no_number(after: object) -> None:
+    with pytest.raises(TypeError, match="after="):
+        Retry(after=after)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("clone", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
