@@ -176,7 +176,7 @@ class Feeder:
 
     def _relax(self, intake: Intake, settlement: RemoteSettlement, rank: int) -> None:
         """Past its window, a mailbox gives back what is least urgent, if that is less urgent than what came."""
-        if len(settlement.holding) > settlement.holding.window(intake):
+        if settlement.holding.exceeds(intake):
             victim = intake.mailbox.take_relaxed(rank)
             if victim is not None:
                 settlement.give_back_soon(victim)

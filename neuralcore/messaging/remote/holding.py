@@ -24,6 +24,8 @@ class Holding:
 
     def __init__(self, clock: Clock) -> None:
         self._messages: dict[Delivery, Message] = {}
+        self._pulled: set[Delivery] = set()
+        """Those of them that a stream has handed out."""
         self._pace = Pace(clock)
         self._low = -1
         """When no more than this many are held, the feeder is to be woken."""
@@ -50,14 +52,14 @@ class Holding:
         message = self._messages.pop(delivery, None)
         if message is None:
             return None
+        self._pulled.discard(delivery)
         if handled:
             self._pace.finished()
         left = len(self._messages)
         if not left:
             self._pace.idle()
         if left <= self._low:
-            self._low = -1
-            self.on_room()
+            self._wake()
         return message
 
     def mine(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -70,14 +72,33 @@ class Holding:
     def demand(self, intake: Intake) -> Demand:
         """What may be fetched now; when that is nothing, only what is more urgent than what waits."""
         window = self.window(intake)
-        room = window - len(self._messages)
+        room = self._room(intake, window)
         if room > 0:
             self._low = -1
             return Demand(room)
-        self._low = _low(window, intake.concurrency)
-        waiting = len(self._messages) - intake.concurrency
+        self._low = intake.mailbox.capacity if self._pulled else _low(window, intake.concurrency)
+        waiting = len(self._messages) - max(intake.concurrency, len(self._pulled))
         rank = intake.mailbox.most_relaxed() if waiting > 0 else None
         return Demand(min(waiting, _MOST_URGENT), rank) if rank else Demand(0)
+
+    def exceeds(self, intake: Intake) -> bool:
+        """More came than is wanted, because it is more urgent."""
+        return self._room(intake, self.window(intake)) < 0
+
+    def pulled(self, delivery: Delivery) -> None:
+        """Somebody has it who may collect others before settling it: it is none of those that wait here."""
+        if delivery in self._messages:
+            self._pulled.add(delivery)
+        if self._low >= 0:
+            self._wake()
+
+    def _room(self, intake: Intake, window: int) -> int:
+        room = window - len(self._messages) + len(self._pulled)
+        return min(room, intake.mailbox.capacity - len(self._messages)) if self._pulled else room
+
+    def _wake(self) -> None:
+        self._low = -1
+        self.on_room()
 
 
 def _low(window: int, concurrency: int) -> int:

@@ -59,8 +59,8 @@ class Outlet:
 
     def configure(self, config: ChannelConfig) -> None:
         self.config = config
-        # Encoding copies, so that isolation costs nothing here.
-        self._guard = Guard(replace(config, isolate=False), self._publisher.clock)
+        # Encoding copies, so that isolation costs nothing here, and is done anyway, so that its size is known.
+        self._guard = Guard(replace(config, isolate=False, max_payload=None), self._publisher.clock)
         limits = (config.max_payload, self._publisher.capabilities.max_payload)
         self._limit = min((each for each in limits if each is not None), default=sys.maxsize)
 

@@ -153,13 +153,17 @@ class RemoteSettlement(Settlement):
 
     def _batches(self, call: Call) -> Call:
         async def handle(messages: list[Message]) -> Any:
-            ready = [message for message in messages if await self.prepare(message)]
+            ready = [message for message in messages if await self._prepared(message)]
             return await _driven(call(ready)) if ready else SKIPPED
 
         return handle
 
     async def prepare(self, message: Message) -> bool:
         """Make it ready for who pulled it; False when there is nothing to handle."""
+        self.holding.pulled(_delivery(message))
+        return await self._prepared(message)
+
+    async def _prepared(self, message: Message) -> bool:
         if not await self._allowed(message):
             return False
         try:

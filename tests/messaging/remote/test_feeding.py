@@ -218,3 +218,44 @@ async def test_unsubscribing_gives_back_what_no_handler_has(town):
     assert {message.attempt for message in seen} == {1}
     assert len(seen) == 101
     await town.close()
+
+
+@virtual
+async def test_who_pulls_may_collect_a_whole_mailbox_before_settling_any(town):
+    bus = await town.bus(capacity=7)
+    stream = bus.stream("jobs", group="g")
+    await bus.publish_many([("jobs", number) for number in range(30)])
+    (intake,) = bus._intakes
+    held = []
+    for _ in range(4):
+        while len(held) < 7:
+            held.append(await asyncio.wait_for(anext(stream), 5))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(stream), 5)
+        assert len(intake.settlement.holding) == town.stats().in_flight == 7
+        for message in held[:3]:
+            await message.ack()
+        del held[:3]
+    assert [message.payload for message in held] == list(range(12, 16))
+    await stream.close()
+    assert town.stats().in_flight == 0
+    await town.close()
+
+
+@virtual
+async def test_a_stream_that_nobody_reads_fetches_no_more_than_a_worker_would(town):
+    bus = await town.bus()
+    stream = bus.stream("jobs", group="g")
+    await bus.publish_many([("jobs", number) for number in range(30)])
+    await asyncio.sleep(5)
+    assert town.stats().in_flight == 1
+    first = await anext(stream)
+    await asyncio.sleep(5)
+    assert town.stats().in_flight == 2
+    await bus.publish("jobs", "urgent", priority=0)
+    await asyncio.sleep(5)
+    assert town.stats().in_flight == 2
+    assert (await anext(stream)).payload == "urgent"
+    await first.ack()
+    await stream.close()
+    await town.close()
