@@ -72,7 +72,8 @@ class ChannelConfig:
     isolate: bool = False
     """In process, give every handler and stream, at every attempt, a deep copy of the payload."""
     max_payload: int | None = None
-    """Bytes of an encoded payload."""
+    """Bytes of an encoded payload. In process too, where a channel with a limit encodes to measure: what cannot be
+    encoded is refused with EncodeError."""
     dead_letter: str | Literal[False] | None = None
     """The channel for dead letters: None for ``_dlq.<name>``, False to drop them."""
     rate_limit: RateLimit | None = None

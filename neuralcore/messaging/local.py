@@ -164,7 +164,8 @@ class LocalLink(Link):
     async def _enter(self, publication: Publication) -> str | None:
         """Where a path ends; middleware may have sent it to another channel."""
         route = self._router.routes().get(publication.channel) or self._missing(publication.channel)
-        payload = await self._guard(self.context.config(publication.channel)).admit(publication.payload)
+        guard = self._guard(self.context.config(publication.channel))
+        payload = await guard.admit(publication.payload, publication.content_type)
         return await route.publish(payload, **publication.options())
 
     def _guard(self, config: ChannelConfig) -> Guard:
@@ -188,7 +189,7 @@ class LocalLink(Link):
             raise Unsupported("publish_nowait with middleware", (), "middleware may wait; use publish()")
         guard = self._guards.get(channel)
         if guard is not None:
-            payload = guard.admit_nowait(payload)
+            payload = guard.admit_nowait(payload, options.get("content_type"))
         return self._router.publish_nowait(channel, payload, **options)
 
     async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from neuralcore._core import Clock, Message, TokenBucket
 from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.errors import ChannelFull, PayloadTooLarge
 from neuralcore.messaging.middleware import (
     Middleware,
@@ -24,6 +25,8 @@ from neuralcore.messaging.middleware import (
 )
 
 __all__ = ["Guard", "Originals", "handle_path", "publish_path"]
+
+_CODEC = Codec()
 
 Path = Callable[..., Awaitable[str | None]]
 
@@ -41,9 +44,9 @@ class Guard:
         """There is nothing to guard."""
         return self._bucket is None and self._config.max_payload is None and not self._config.isolate
 
-    async def admit(self, payload: Any) -> Any:
-        """The payload to publish, once the rate limit allows it. Raises PayloadTooLarge."""
-        self._check_size(payload)
+    async def admit(self, payload: Any, content_type: str | None = None) -> Any:
+        """The payload to publish, once the rate limit allows it. Raises PayloadTooLarge, EncodeError."""
+        self._check_size(payload, content_type)
         if self._bucket is not None:
             wait = self._bucket.take()
             while wait:
@@ -51,9 +54,9 @@ class Guard:
                 wait = self._bucket.take()
         return self._own(payload)
 
-    def admit_nowait(self, payload: Any) -> Any:
+    def admit_nowait(self, payload: Any, content_type: str | None = None) -> Any:
         """The same for a publisher that cannot wait. Raises ChannelFull when the rate limit is reached."""
-        self._check_size(payload)
+        self._check_size(payload, content_type)
         if self._bucket is not None and self._bucket.take() > 0:
             raise ChannelFull(self._config.name)
         return self._own(payload)
@@ -61,12 +64,13 @@ class Guard:
     def _own(self, payload: Any) -> Any:
         return copy.deepcopy(payload) if self._config.isolate else payload
 
-    def _check_size(self, payload: Any) -> None:
+    def _check_size(self, payload: Any, content_type: str | None) -> None:
+        """Only a channel with a limit pays for an encoding that nobody else needs in process."""
         limit = self._config.max_payload
-        if limit is not None and isinstance(payload, (bytes, bytearray, memoryview, str)):
-            size = len(payload.encode()) if isinstance(payload, str) else memoryview(payload).nbytes
-            if size > limit:
-                raise PayloadTooLarge(self._config.name, size, limit)
+        if limit is not None:
+            _, body = _CODEC.encode(payload, content_type)
+            if len(body) > limit:
+                raise PayloadTooLarge(self._config.name, len(body), limit)
 
 
 def publish_path(channel: str, enter: Publish, guard: Guard, middleware: Sequence[Middleware]) -> Path | None:

@@ -3,14 +3,17 @@
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
+from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.errors import (
     ChannelFull,
     Closed,
+    EncodeError,
     InvalidChannelName,
     PayloadTooLarge,
     PriorityOutOfRange,
@@ -117,6 +120,33 @@ async def test_payloads_above_the_limit_are_refused_by_every_way_of_publishing()
             await bus.publish_many([("a", b"ok"), ("a", b"four"), ("b", b"anything")])
         assert list(many.value.errors) == [1]
         assert [id is not None for id in many.value.results] == [True, False, True]
+
+
+@pytest.mark.parametrize("payload", [{"k": "x" * 100}, ["x" * 100], np.zeros(100)], ids=["dict", "list", "array"])
+async def test_the_limit_is_on_the_encoded_size_of_whatever_is_published(payload: Any) -> None:
+    _, body = Codec().encode(payload)
+    async with MessageBus() as bus:
+        bus.create_channel("a", max_payload=10)
+        with pytest.raises(PayloadTooLarge) as caught:
+            await bus.publish("a", payload)
+        assert caught.value.size == len(body)
+        with pytest.raises(PayloadTooLarge):
+            bus.publish_nowait("a", payload)
+        with pytest.raises(PublishManyFailed):
+            await bus.publish_many([("a", payload)])
+        bus.create_channel("a", max_payload=len(body))
+        assert await bus.publish("a", payload)
+
+
+async def test_only_a_channel_with_a_limit_encodes() -> None:
+    async with MessageBus() as bus:
+        bus.create_channel("a", max_payload=10)
+        with pytest.raises(EncodeError, match="object"):
+            await bus.publish("a", object())
+        assert await bus.publish("b", object())
+        with pytest.raises(PayloadTooLarge):
+            await bus.publish("a", ["x"] * 4, content_type="application/json")
+        assert await bus.publish("a", ["x"] * 4)
 
 
 @virtual
