@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer import BadParameter
 
+from neuralcore.messaging.registry import transport_for
 from neuralcore.testing.conformance.catalogue import catalogue
 from neuralcore.testing.conformance.report import Report, Result, Verdict
 from neuralcore.testing.conformance.runner import run
@@ -19,8 +20,9 @@ STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.NOT_DECLARED:
 
 
 def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report:
-    """Raises BadParameter for an unknown promise, and what making a bus on the URL raises."""
+    """Raises BadParameter for an unknown promise or a URL that cannot be, and what making a bus on the URL raises."""
     _check_known(only)
+    _check_url(url)
     logging.getLogger("asyncio").addHandler(logging.NullHandler())  # handlers that fail do so on purpose here
     group = ""
 
@@ -39,6 +41,14 @@ def prove(out: Console, url: str, only: Sequence[str], *, quiet: bool) -> Report
         counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items())
         out.print(f"\n{url}: {counts} (* mandatory)")
     return report
+
+
+def _check_url(url: str) -> None:
+    """The suite knows some transports by their scheme; the rest of the URL has to be right as well."""
+    try:
+        transport_for(url)
+    except ValueError as error:
+        raise BadParameter(str(error), param_hint="URL") from None
 
 
 def _check_known(only: Sequence[str]) -> None:

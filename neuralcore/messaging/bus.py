@@ -19,15 +19,23 @@ from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.checks import check_count, check_text
 from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
-from neuralcore.messaging.errors import BusError, ChannelFull, Closed, DecodeError, LoopClosed, NotStarted
+from neuralcore.messaging.errors import (
+    BusError,
+    ChannelFull,
+    Closed,
+    LoopClosed,
+    NotStarted,
+    RequestError,
+    UnknownChannel,
+)
 from neuralcore.messaging.handler import compile_handler
 from neuralcore.messaging.intake import Intake, Terms
 from neuralcore.messaging.intakes import Intakes, on_loop
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
 from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
-from neuralcore.messaging.middleware import Middleware
-from neuralcore.messaging.names import validate_channel
+from neuralcore.messaging.middleware import Middleware, check_middleware
+from neuralcore.messaging.names import is_pattern, is_reserved, near_misses, validate_channel
 from neuralcore.messaging.paths import handle_path
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
@@ -204,13 +212,19 @@ class MessageBus:
         return self._link.channels()
 
     def queue_size(self, channel: str) -> int:
-        """Messages that wait, in this process, in the mailboxes that this channel's messages enter."""
+        """Messages that wait, in this process, in the mailboxes that this channel's messages enter.
+
+        Raises InvalidChannelName, UnknownChannel.
+        """
         self._context.check_loop()
+        validate_channel(channel, internal=True)
+        self._check_known(channel)
         return self._link.queue_size(channel)
 
     def use(self, middleware: Middleware) -> None:
         """Put code around every publish and every handler call from now on. The first one given is the outermost."""
         self._check_usable()
+        check_middleware(middleware)
         self._context.middleware = (*self._context.middleware, middleware)
         self._link.reshape()
         self._expose()
@@ -293,7 +307,8 @@ class MessageBus:
         handler gets lists of up to so many messages. ``blocking=False`` runs a plain function on the loop instead of in
         a thread. ``hold_keys=False`` lets a key's later messages pass one that waits for its retry. ``dead_letter``
         names the channel for what fails for good (False: none). Raises BadHandler, InvalidChannelName, Unsupported,
-        Closed.
+        Closed, LoopClosed; UnknownChannel with ``auto_create=False``, when the bus starts or has started; TypeError
+        and ValueError for options that cannot be.
         """
         terms = self._terms(
             pattern,
@@ -313,7 +328,7 @@ class MessageBus:
         def subscribe(function: Callable[..., Any]) -> Subscription:
             target = function.__wrapped__ if isinstance(function, Subscription) else function
 
-            def undecodable(message: Message, error: DecodeError) -> Awaitable[None] | None:
+            def failed(message: Message, error: Exception) -> Awaitable[None] | None:
                 return subscription.settlement.failed(message, error)
 
             compiled = compile_handler(
@@ -322,7 +337,7 @@ class MessageBus:
                 blocking=blocking,
                 filter=filter,
                 run_blocking=self._run_blocking,
-                undecodable=undecodable,
+                failed=failed,
             )
             subscription = Subscription(
                 self,
@@ -382,6 +397,7 @@ class MessageBus:
             dead_letter=dead_letter,
             expired=expired,
         )
+        self._check_known(pattern)
         intake = self._intakes.open(terms)
         intake.streams += 1
         stream = Stream(intake, name or f"stream of {pattern}", end=self._end_stream, spawn=self._spawn)
@@ -409,7 +425,8 @@ class MessageBus:
     ) -> Any:
         """Publish, and wait up to ``timeout`` seconds for the reply; its payload.
 
-        Raises RequestTimeout, RequestFailed (the responder raised, and will not retry), NoSubscribers (in process).
+        Raises RequestTimeout, RequestFailed (the responder raised, and will not retry), NoSubscribers (in process),
+        ChannelFull, RequestError (middleware, or an overflow policy, dropped it).
         """
         self._check_publishing()
         replies = self._replies
@@ -427,7 +444,7 @@ class MessageBus:
                 ttl=ttl,
             )
             if published is None:
-                raise ChannelFull(channel)
+                raise self._dropped(channel)
             replies.published(correlation_id)
             return await reply
         except BaseException:
@@ -436,10 +453,20 @@ class MessageBus:
         finally:
             replies.forget(correlation_id, deadlines)
 
+    def _dropped(self, channel: str) -> Exception:
+        if not self._context.middleware:
+            return ChannelFull(channel)
+        return RequestError(
+            f"the request on {channel!r} was dropped on its way, by middleware or by the overflow policy of a full "
+            "mailbox, so nobody will answer it"
+        )
+
     def publish_threadsafe(self, channel: str, payload: Any, **options: Any) -> Future[str | None]:
         """``publish`` from any thread and any loop; its options, and a future of its result.
 
-        Waiting for that future on the bus's own loop would wait for itself.
+        Waiting for that future on the bus's own loop would wait for itself. So would a plain handler that waits, in its
+        thread, for room in the full mailbox that it drains: unlike ``publish``, this cannot tell (WouldDeadlock). Give
+        ``result()`` a time-out there, or use ``publish_nowait``.
         """
         self._check_publishing()
         home = self._context.loop
@@ -510,7 +537,16 @@ class MessageBus:
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise NotStarted if self._state == "new" else Closed
 
+    def _check_known(self, pattern: str) -> None:
+        """Without ``auto_create`` a name that nobody created is a mistake; a pattern waits for what may come."""
+        if self._context.auto_create or is_pattern(pattern) or is_reserved(pattern):
+            return
+        known = self._link.channels()
+        if pattern not in known:
+            raise UnknownChannel(pattern, near_misses(pattern, known))
+
     def _activate(self, subscription: Subscription) -> None:
+        self._check_known(subscription.pattern)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -27,11 +27,10 @@ RunBlocking = Callable[[Callable[..., Any], tuple[Any, ...]], Awaitable[Any]]
 Accepts = Callable[[Message], Any]
 """A subscription's filter: what it answers falsely to is acked and not handled."""
 
-Undecodable = Callable[[Message, DecodeError], Awaitable[None] | None]
-"""Settles a message of a batch that could not be decoded."""
+Failed = Callable[[Message, Exception], Awaitable[None] | None]
+"""Settles a message of a batch that its filter or its decoder failed on."""
 
-
-_Failed = tuple[Message, DecodeError]
+_Bad = tuple[Message, DecodeError]
 
 
 class _Skipped(Enum):
@@ -61,12 +60,12 @@ def compile_handler(
     blocking: bool | None = None,
     filter: Accepts | None = None,
     run_blocking: RunBlocking,
-    undecodable: Undecodable | None = None,
+    failed: Failed | None = None,
 ) -> Compiled:
     """Raises BadHandler.
 
-    A payload that does not fit the annotation raises DecodeError inside the call. In a batch only that message fails:
-    it goes to ``undecodable`` (default: it is rejected), and the handler gets the others.
+    A payload that does not fit the annotation raises DecodeError inside the call, and a filter may raise. In a batch
+    only that message fails: it goes to ``failed`` (default: it is rejected), and the handler gets the others.
     """
     signature = read_signature(fn, batch=bool(batch))
     kind = _kind(signature, blocking)
@@ -74,7 +73,7 @@ def compile_handler(
     target = partial(_in_pool, run_blocking, fn) if kind == "blocking" else fn
     compose = _batch if batch else _single
     return Compiled(
-        call=compose(target, signature, filter, undecodable or _reject),
+        call=compose(target, signature, filter, failed or _reject),
         name=signature.name,
         kind=kind,
         wants=signature.wants,
@@ -114,7 +113,7 @@ def _single(
     target: Callable[..., Any],
     signature: Signature,
     accepts: Accepts | None,
-    undecodable: Undecodable,
+    failed: Failed,
 ) -> Callable[[Message], Any]:
     call = _given(target, signature)
     if accepts is None:
@@ -157,16 +156,21 @@ def _batch(
     target: Callable[..., Any],
     signature: Signature,
     accepts: Accepts | None,
-    undecodable: Undecodable,
+    failed: Failed,
 ) -> Callable[[list[Message]], Any]:
-    call = _batch_given(target, signature, undecodable)
+    call = _batch_given(target, signature, failed)
     if accepts is None:
         return call
 
     async def filtered(messages: list[Message]) -> Any:
         wanted = []
         for message in messages:
-            if accepts(message):
+            try:
+                accepted = accepts(message)
+            except Exception as error:  # noqa: BLE001 - the attempt at this message has failed, whatever it was
+                await _driven(failed(message, error))
+                continue
+            if accepted:
                 wanted.append(message)
             else:
                 await message.ack()
@@ -175,30 +179,28 @@ def _batch(
     return filtered
 
 
-def _batch_given(
-    target: Callable[..., Any], signature: Signature, undecodable: Undecodable
-) -> Callable[[list[Message]], Any]:
+def _batch_given(target: Callable[..., Any], signature: Signature, failed: Failed) -> Callable[[list[Message]], Any]:
     if signature.wants == "message":
         return target
     argument = _argument(signature)
     both = signature.wants == "both"
 
-    def sort(message: Message, payloads: list[Any], decoded: list[Message], failed: list[_Failed]) -> None:
+    def sort(message: Message, payloads: list[Any], decoded: list[Message], bad: list[_Bad]) -> None:
         try:
             payloads.append(argument(message))
         except DecodeError as error:
-            failed.append((message, error))
+            bad.append((message, error))
         else:
             decoded.append(message)
 
     async def converted(messages: list[Message]) -> Any:
         payloads: list[Any] = []
         decoded: list[Message] = []
-        failed: list[_Failed] = []
+        bad: list[_Bad] = []
         for message in messages:
-            sort(message, payloads, decoded, failed)
-        for message, error in failed:
-            await _driven(undecodable(message, error))
+            sort(message, payloads, decoded, bad)
+        for message, error in bad:
+            await _driven(failed(message, error))
         if not decoded:
             return None
         return await _driven(target(payloads, decoded) if both else target(payloads))
@@ -210,5 +212,5 @@ async def _driven(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def _reject(message: Message, error: DecodeError) -> Awaitable[None]:
+def _reject(message: Message, error: Exception) -> Awaitable[None]:
     return message.reject(str(error))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ __all__ = [
     "Middleware",
     "Publication",
     "Publish",
+    "check_middleware",
     "compose_batch",
     "compose_handle",
     "compose_publish",
@@ -83,23 +83,35 @@ class Middleware:
         return await proceed(messages)
 
 
+def check_middleware(given: object) -> None:
+    """Raises TypeError."""
+    if not isinstance(given, Middleware):
+        named = f"the class {given.__name__}, so write {given.__name__}()" if isinstance(given, type) else repr(given)
+        raise TypeError(f"middleware is an instance of a subclass of Middleware; got {named}")
+
+
 def compose_publish(middlewares: Sequence[Middleware], final: Publish) -> Publish:
     """One callable through every middleware that overrides ``publish``; ``final`` itself when none does."""
     for middleware in _overriding(middlewares, "publish"):
-        final = partial(middleware.publish, proceed=final)
+        final = _around(middleware.publish, final)
     return final
 
 
 def compose_handle(middlewares: Sequence[Middleware], final: Handle) -> Handle:
     for middleware in _overriding(middlewares, "handle"):
-        final = partial(middleware.handle, proceed=final)
+        final = _around(middleware.handle, final)
     return final
 
 
 def compose_batch(middlewares: Sequence[Middleware], final: BatchHandle) -> BatchHandle:
     for middleware in _overriding(middlewares, "handle_batch"):
-        final = partial(middleware.handle_batch, proceed=final)
+        final = _around(middleware.handle_batch, final)
     return final
+
+
+def _around(method: Callable[[Any, Any], Awaitable[Any]], proceed: Any) -> Any:
+    """By position, so that an override may call its parameters what it likes."""
+    return lambda what: method(what, proceed)
 
 
 def _overriding(middlewares: Sequence[Middleware], method: str) -> list[Middleware]:

@@ -25,6 +25,8 @@ def run(bus: MessageBus, *, timeout: float) -> CloseReport:
     """Serve until the first signal, then drain; a second signal cuts the drain short."""
     if threading.current_thread() is not threading.main_thread():
         raise BusError("run() handles signals, which only the main thread can: use `async with bus` in other threads")
+    if asyncio._get_running_loop() is not None:
+        raise BusError("run() makes an event loop of its own, and one runs here: use `async with bus` in it")
     return asyncio.run(_serve(bus, timeout))
 
 

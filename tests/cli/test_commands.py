@@ -103,6 +103,7 @@ def test_conformance_for_people() -> None:
         (["conformance"], "Missing argument"),
         (["conformance", "carrier-pigeon://loft"], "no transport for carrier-pigeon://"),
         (["conformance", "not a url"], "scheme://"),
+        (["conformance", "native://host"], "no host, path or options"),
         (["conformance", "native://", "--only", "nothing-like-it"], "nothing-like-it"),
     ],
 )

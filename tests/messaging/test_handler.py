@@ -481,17 +481,17 @@ async def test_an_undecodable_message_fails_alone_in_its_batch() -> None:
 
 
 async def test_who_compiles_may_settle_the_undecodable() -> None:
-    failed: list[tuple[Any, DecodeError]] = []
+    bad: list[tuple[Message, Exception]] = []
 
     async def handle(orders: list[Order]) -> Any:
         raise AssertionError("handled")
 
-    def undecodable(message: Message, error: DecodeError) -> None:
-        failed.append((message, error))
+    def failed(message: Message, error: Exception) -> None:
+        bad.append((message, error))
 
     given, settlements = deliveries({"id": "x"})
-    assert await outcome(handle, given, batch=10, undecodable=undecodable) is None
-    assert [message for message, _ in failed] == given
+    assert await outcome(handle, given, batch=10, failed=failed) is None
+    assert [(message, type(error)) for message, error in bad] == [(given[0], DecodeError)]
     assert settlements.seen == []
 
 

@@ -21,7 +21,7 @@ from neuralcore.messaging.errors import (
     UnknownChannel,
     Unsupported,
 )
-from neuralcore.messaging.middleware import Handle, Middleware, Publication, Publish
+from neuralcore.messaging.middleware import BatchHandle, Handle, Middleware, Publication, Publish
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.testing import virtual
 
@@ -35,6 +35,47 @@ async def test_channels_come_into_being_by_use_unless_that_is_switched_off() -> 
         await bus.publish("memory.write", 1)
         with pytest.raises(UnknownChannel, match=r"did you mean 'memory\.write'"):
             await bus.publish("memory.wrote", 1)
+
+
+async def test_without_auto_create_a_mistyped_channel_is_found_wherever_it_is_used() -> None:
+    async with MessageBus(auto_create=False) as bus:
+        bus.create_channel("orders")
+        for use in (
+            lambda: bus.subscribe("order", print),
+            lambda: bus.stream("order"),
+            lambda: bus.queue_size("order"),
+        ):
+            with pytest.raises(UnknownChannel, match="did you mean 'orders'"):
+                use()
+        assert not bus._subscriptions
+        assert bus.queue_size("orders") == 0
+        bus.subscribe("orders", print)
+        for later in ("order.*", "_dlq.orders"):
+            bus.subscribe(later, print)
+            await bus.stream(later).close()
+
+
+async def test_without_auto_create_what_is_subscribed_to_has_to_be_created_until_the_start() -> None:
+    bus = MessageBus(auto_create=False)
+    bus.subscribe("orders", print)
+    bus.create_channel("orders")
+    await bus.start()
+    await bus.close()
+
+    bus = MessageBus(auto_create=False)
+    bus.subscribe("orders", print)
+    with pytest.raises(UnknownChannel, match="orders"):
+        await bus.start()
+    with pytest.raises(Closed):
+        await bus.publish("orders", 1)
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "a.*", "a.>", "a b", 3])
+async def test_the_queue_of_a_bad_name_has_no_size(name: Any) -> None:
+    async with MessageBus() as bus:
+        assert bus.queue_size("nobody.uses.it") == 0
+        with pytest.raises(InvalidChannelName):
+            bus.queue_size(name)
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "a.*", "a.>", "x" * 256, "_dlq.a", 3])
@@ -325,6 +366,52 @@ async def test_middleware_may_drop() -> None:
         bus.use(Dropper())
         assert await bus.publish("a", "unwanted") is None
         assert await bus.publish_many([("a", "unwanted"), ("a", "wanted")]) != [None, None]
+
+
+class Named(Middleware):
+    """With parameters of other names than the base class has."""
+
+    async def publish(self, what: Publication, following: Publish) -> str | None:
+        return await following(what.replace(payload=what.payload + 1))
+
+    async def handle(self, what: Message, call_next: Handle) -> Any:
+        return await call_next(what)
+
+    async def handle_batch(self, these: list[Message], then: BatchHandle) -> Any:
+        return await then(these)
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+async def test_middleware_names_its_parameters_as_it_likes(batch: int) -> None:
+    got: list[Any] = []
+
+    async def one(message: Message) -> None:
+        got.append(message.payload)
+
+    async def many(messages: list[Message]) -> None:
+        got.extend(message.payload for message in messages)
+
+    async with MessageBus(retry=RetryPolicy(max_attempts=1)) as bus:
+        bus.use(Named())
+        bus.subscribe("a", many if batch else one, batch=batch)
+        await bus.publish("a", 1)
+    assert got == [2]
+
+
+@pytest.mark.parametrize("wrong", ["x", None, 5, Named], ids=str)
+def test_what_is_no_middleware_is_refused(wrong: Any) -> None:
+    bus = MessageBus()
+    with pytest.raises(TypeError, match=r"Named\(\)" if wrong is Named else repr(wrong)):
+        bus.use(wrong)
+
+
+async def test_a_closed_bus_is_not_configured_any_more() -> None:
+    async with MessageBus() as bus:
+        pass
+    with pytest.raises(Closed):
+        bus.create_channel("a")
+    with pytest.raises(Closed):
+        bus.use(Named())
 
 
 async def test_metrics_are_a_picture_that_stays() -> None:

@@ -7,7 +7,15 @@ import pytest
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
-from neuralcore.messaging.errors import NoSubscribers, NotARequest, RequestFailed, RequestTimeout
+from neuralcore.messaging.errors import (
+    ChannelFull,
+    NoSubscribers,
+    NotARequest,
+    RequestError,
+    RequestFailed,
+    RequestTimeout,
+)
+from neuralcore.messaging.middleware import Middleware, Publication, Publish
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.testing import virtual
 
@@ -169,3 +177,19 @@ def test_a_request_from_another_loop_gets_its_reply_there() -> None:
     before = time.monotonic()
     asyncio.run(main())
     assert time.monotonic() - before < 30
+
+
+async def test_a_request_that_was_dropped_says_by_what() -> None:
+    class Drops(Middleware):
+        async def publish(self, publication: Publication, proceed: Publish) -> str | None:
+            return None
+
+    async with MessageBus() as bus, bus.stream("q", capacity=1, overflow="drop_new") as stream:
+        await bus.publish("q", 0)
+        with pytest.raises(ChannelFull):
+            await bus.request("q", 1)
+        bus.use(Drops())
+        with pytest.raises(RequestError, match="dropped on its way, by middleware"):
+            await bus.request("q", 1)
+        assert len(bus._replies) == 0
+        await (await anext(stream)).ack()

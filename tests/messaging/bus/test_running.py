@@ -95,3 +95,11 @@ def test_run_belongs_to_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert "main thread" in str(errors[0])
+
+
+async def test_run_does_not_start_inside_a_running_loop() -> None:
+    bus = MessageBus()
+    with pytest.raises(BusError, match="async with bus"):
+        bus.run()
+    await bus.start()  # nothing has happened to it
+    await bus.close()

@@ -214,6 +214,30 @@ async def test_a_batch_handler_gets_lists_and_may_settle_one_by_one() -> None:
     assert again == [3]
 
 
+async def test_a_filter_that_raises_fails_its_message_and_not_the_batch() -> None:
+    got: list[int] = []
+    letters: list[tuple[int, str]] = []
+
+    def accepts(message: Message) -> bool:
+        if message.payload == 2:
+            raise KeyError("broken")
+        return bool(message.payload)
+
+    async def handler(messages: list[Message]) -> None:
+        got.extend(message.payload for message in messages)
+
+    def bury(letter: Message) -> None:
+        letters.append((letter.payload, letter.headers["nc-dlq-attempts"]))
+
+    async with MessageBus(retry=RetryPolicy(max_attempts=3, base=0)) as bus:
+        bus.subscribe("n", handler, batch=5, filter=accepts)
+        bus.subscribe("_dlq.n", bury, blocking=False)
+        await bus.publish_many([("n", number) for number in range(4)])
+        assert (await bus.close()).drained
+    assert got == [1, 3]
+    assert letters == [(2, "3")]
+
+
 async def test_a_failed_batch_fails_every_message_of_it_that_is_not_settled() -> None:
     attempts: list[tuple[int, int]] = []
 
