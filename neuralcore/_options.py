@@ -44,6 +44,6 @@ def check_headers(given: object) -> None:
 
 def nanoseconds(name: str, seconds: float) -> int:
     """Raises TypeError, ValueError."""
-    if not isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{name} must be a finite number of seconds, not negative; got {seconds!r}")
-    return min(round(seconds * 1e9), MAX_NS)
+    if not isfinite(seconds):
+        raise ValueError(f"{name} is a finite number of seconds, not {seconds}")
+    return max(-MAX_NS, min(round(seconds * 1e9), MAX_NS))

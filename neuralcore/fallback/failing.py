@@ -19,7 +19,7 @@ async def fail(pump: Pump, messages: Message | list[Message], error: BaseExcepti
     ours = isinstance(error, CancelledError) and pump._thrown
     timed_out = pump._timed_out
     cancelled_too = disarm(pump)
-    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)) or (ours and pump._releasing):
+    if pump._closing or isinstance(error, (KeyboardInterrupt, SystemExit)) or (ours and pump._releasing):
         _give_back(pump, messages)
         return False
     if ours and timed_out:
@@ -28,7 +28,9 @@ async def fail(pump: Pump, messages: Message | list[Message], error: BaseExcepti
     unsettled = _unsettled(messages)
     if not unsettled:
         _report(pump, error)
-        return not ours
+        if isinstance(messages, list) or messages.reply_to is None:
+            return not ours
+        unsettled = messages
     try:
         decision = pump._failed(unsettled, error)
         if decision is not None:

@@ -78,6 +78,8 @@ class Mailbox:
 
         Raises ValueError for a capacity below 1 or an unknown overflow policy.
         """
+        if not isinstance(hold_keys, bool):
+            raise TypeError(f"hold_keys must be a bool, not {hold_keys!r}")
         self._workers = Workers()
         self._slots = Slots(capacity, overflow)
         self._store = Store(clock)

@@ -8,6 +8,7 @@ from contextvars import Context, copy_context
 from types import CodeType, CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, final
 
+from neuralcore._options import check_integers, check_texts, nanoseconds
 from neuralcore.fallback.failing import cancellations
 from neuralcore.fallback.handling import handle_batches, handle_messages
 from neuralcore.fallback.steps import FRESH_CONTEXT, Steps
@@ -39,6 +40,7 @@ class Pump:
         "_began",
         "_budget",
         "_cancelling",
+        "_closing",
         "_context",
         "_coroutine",
         "_current",
@@ -80,10 +82,15 @@ class Pump:
         acked on the mailbox; before that ``replied`` is called when it has a reply_to (single messages only), and
         ``settled``, when given, instead of nothing (a transport queues its acknowledgement there). After an exception
         ``failed`` decides and settles on the mailbox (retry, release or ack), gets the Message or the list, and may
-        return an awaitable, which is driven before the next message. Messages settled inside the handler are left out.
+        return an awaitable, which is driven before the next message. Messages settled inside the handler are left out,
+        except a single request: its requester may have to be told.
         """
         if budget < 1:
             raise ValueError(f"a pump's budget is 1 or more, not {budget}")
+        check_integers(batch=batch, slice_ns=slice_ns)
+        check_texts(name=name)
+        if timeout is not None:
+            nanoseconds("timeout", timeout)
         self._mailbox = mailbox
         self._handler = handler
         self._failed = failed
@@ -106,6 +113,7 @@ class Pump:
         """When the current handler began, if it was woken for and is measured."""
         self._waker: Waker | None = None
         self._stopping = False
+        self._closing = False
         self._releasing = False
         """The next cancellation gives the message back."""
         self._thrown = False
@@ -161,6 +169,7 @@ class Pump:
 
     def close(self) -> None:
         coroutine = self._started()
+        self._closing = True
         if self._away:
             self._resume()
         self._context.run(coroutine.close)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, final
 
+from neuralcore._options import MAX_NS, check_integers, check_texts, nanoseconds
 from neuralcore.fallback.awaitables import done
 from neuralcore.fallback.delays import Due
 from neuralcore.fallback.extras import NO_EXTRAS, Extras
@@ -76,6 +76,7 @@ class Route:
         With a ``path`` (middleware, tracing, checks) ``Router.publish`` answers ``path(payload, **options)``; the path
         ends in ``Route.publish``, which goes straight to the mailboxes.
         """
+        check_integers(priority=priority, ttl_ns=ttl_ns)
         with self._router._lock:
             self._priority = index(priority)
             self._ttl_ns = ttl_ns
@@ -146,6 +147,8 @@ class Route:
         if idempotency_key is not None:
             self._refusals += 1
             raise router._error("idempotency", self._channel, idempotency_key)
+        if message_id is not None:
+            check_texts(message_id=message_id)
         started = 0
         identity = next(router._ids, None)
         if identity is None:
@@ -165,6 +168,7 @@ class Route:
         if (headers, key, correlation_id, reply_to, content_type, expires) == _PLAIN:
             message._extras = NO_EXTRAS if started else None
         else:
+            check_texts(key=key, correlation_id=correlation_id, reply_to=reply_to, content_type=content_type)
             message._extras = Extras(
                 headers=headers,
                 key=key,
@@ -218,15 +222,15 @@ class Route:
 
     def _expiry(self, now: int, ttl: float | None) -> int | None:
         if ttl is not None:
-            return now + _nanoseconds("ttl", ttl)
+            return min(now + nanoseconds("ttl", ttl), MAX_NS)
         return None if self._ttl_ns is None else now + self._ttl_ns
 
     def _due(self, now: int, delay: float | None, not_before: float | None) -> Due:
         if not_before is None:
             assert delay is not None
-            return Due(self._router._clock._monotonic() + _nanoseconds("delay", delay), wall=False)
-        earliest = now if delay is None else now + _nanoseconds("delay", delay)
-        return Due(max(earliest, _nanoseconds("not_before", not_before)), wall=True)
+            return Due(self._router._clock._monotonic() + nanoseconds("delay", delay), wall=False)
+        earliest = now if delay is None else now + nanoseconds("delay", delay)
+        return Due(max(earliest, nanoseconds("not_before", not_before)), wall=True)
 
     def _took(self, message: Message) -> str:
         """At least one mailbox took it."""
@@ -246,9 +250,3 @@ class Route:
     def _refused(self, kind: str, message: Message) -> BaseException:
         self._refusals += 1
         return self._router._error(kind, self._channel, None if kind == "loop_closed" else message)
-
-
-def _nanoseconds(name: str, seconds: float) -> int:
-    if not math.isfinite(seconds):
-        raise ValueError(f"{name} is a finite number of seconds, not {seconds}")
-    return round(seconds * 1e9)

@@ -11,6 +11,7 @@ from operator import index
 from threading import RLock
 from typing import TYPE_CHECKING, Any, final
 
+from neuralcore._options import check_required, check_texts
 from neuralcore.fallback.awaitables import done, done_after_yield
 from neuralcore.fallback.ids import IdSource
 from neuralcore.fallback.many import publish_many
@@ -183,6 +184,8 @@ class Router:
 
         Of one group's patterns that match a channel, the most specific one gets it.
         """
+        check_required(pattern=pattern)
+        check_texts(group=group)
         with self._lock:
             self._patterns.add(pattern, mailbox, group)
             self._forget(pattern)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol, get_args
 
+from neuralcore._options import check_integers, check_required
 from neuralcore.fallback.settler import Overflow
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Slots:
         return self.ceiling - self.capacity - self.freed + (_SHUT if self.closed or self.deserted else 0)
 
     def configure(self, capacity: int, overflow: Overflow) -> None:
+        check_integers(capacity=capacity)
+        check_required(overflow=overflow)
         if capacity < 1:
             raise ValueError(f"a mailbox has a capacity of 1 or more, not {capacity}")
         if overflow not in get_args(Overflow):

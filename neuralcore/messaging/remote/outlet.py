@@ -129,9 +129,9 @@ class Outlet:
             key=key,
             correlation_id=correlation_id,
             reply_to=reply_to,
-            expires_at_ns=None if ttl is None else min(now + nanoseconds("ttl", ttl), MAX_NS),
-            delay_ns=0 if delay is None else nanoseconds("delay", delay),
-            not_before_ns=None if not_before is None else nanoseconds("not_before", not_before),
+            expires_at_ns=None if ttl is None else min(now + _ns("ttl", ttl), MAX_NS),
+            delay_ns=0 if delay is None else _ns("delay", delay),
+            not_before_ns=None if not_before is None else _ns("not_before", not_before),
             dedup_key=idempotency_key,
             replay=replay_number(given),
         )
@@ -205,3 +205,10 @@ def _refused(envelope: Envelope, payload: Any) -> Message:
 
 def _rank(priority: object) -> int:
     return check_priority(priority if isinstance(priority, bool) else index(priority))  # type: ignore[arg-type]
+
+
+def _ns(name: str, seconds: float) -> int:
+    ns = nanoseconds(name, seconds)
+    if ns < 0:
+        raise ValueError(f"{name} is not negative, unlike {seconds}")
+    return ns
