@@ -129,8 +129,8 @@ class Settlement(ABC):
         self.mailbox: Mailbox
         """Set by the link right after construction: mailbox and settlement need each other."""
         self.dead_lettered = 0
-        self._answered: OrderedDict[str, bool] = OrderedDict()
-        """Requests in flight that their handler has answered itself."""
+        self._answered: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        """Requests in flight, by id and attempt, whose handler has replied or put the message off itself."""
 
     def around(self, call: Callable[[Any], Any], *, batch: bool) -> Callable[[Any], Any]:
         """What a pump calls, given what the bus would have it call."""
@@ -143,14 +143,20 @@ class Settlement(ABC):
     # Callbacks of the pump
 
     def failed(self, what: Message | list[Message], error: BaseException) -> Awaitable[None] | None:
-        """Settle a message, or every unsettled message of a batch, after an exception."""
+        """Settle a message, or every unsettled message of a batch, after an exception.
+
+        A handler may have settled its message before: then there is at most a requester to tell.
+        """
         if isinstance(what, list):
             return _all([self._fail(message, error) for message in what if message._settle()])
-        return self._fail(what, error) if what._settle() else None
+        answered = self._was_answered(what)
+        if what._settle():
+            return self._fail(what, error)
+        return None if answered else self._answer_failure(what, error)
 
     def replied(self, message: Message, result: Any) -> Awaitable[None] | None:
         """Answer with what the handler returned, unless it has answered itself and returned nothing."""
-        answered = self._answered.pop(message.id, False)
+        answered = self._was_answered(message)
         if result is SKIPPED or (result is None and answered):
             return None
         return self._answer(message, result, None)
@@ -164,14 +170,17 @@ class Settlement(ABC):
     def nack(self, message: Message, delay: float | None, /) -> Awaitable[None]:
         retry = Retry() if delay is None else Retry(check_delay(delay, "nack(delay)"))
         _open(message)
+        self._remember_answer(message)
         return _done(self._fail(message, retry))
 
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]:
         _open(message)
+        self._remember_answer(message)
         return _done(self._fail(message, Reject(reason)))
 
     def release(self, message: Message, /) -> Awaitable[None]:
         _open(message)
+        self._remember_answer(message)
         return _done(self._release(message))
 
     def reply(self, message: Message, payload: Any, /) -> Awaitable[None]:
@@ -253,7 +262,6 @@ class Settlement(ABC):
     def _answer_failure(self, message: Message, error: BaseException) -> Awaitable[None] | None:
         if message.reply_to is None:
             return None
-        self._answered.pop(message.id, False)
         return self._answer(message, None, RequestFailed(type(error).__qualname__, error_text(error)))
 
     def _reply_lost(self, message: Message, problem: Exception, *, told: bool) -> Awaitable[None] | None:
@@ -269,11 +277,14 @@ class Settlement(ABC):
         return None if told else self._answer_failure(message, problem)
 
     def _remember_answer(self, message: Message) -> None:
-        """For ``replied``, which is not called for what is pulled, and not for batches."""
-        if handling.get() is self.context:
-            self._answered[message.id] = True
+        """So that what the handler returns or raises is no second one; what is pulled has no handler."""
+        if message.reply_to is not None and handling.get() is self.context:
+            self._answered[message.id, message.attempt] = True
             if len(self._answered) > _MOST_ANSWERED:
                 self._answered.popitem(last=False)
+
+    def _was_answered(self, message: Message) -> bool:
+        return bool(self._answered) and self._answered.pop((message.id, message.attempt), False)
 
     def letter(self, message: Message, reason: str, error: BaseException | None) -> DeadLetter | None:
         """The dead letter to publish, counted; None (and counted as discarded) when there is to be none."""

@@ -68,6 +68,22 @@ async def test_a_handler_that_replies_itself_sees_the_error():
 
 
 @BOTH
+@virtual
+async def test_a_handler_that_puts_a_request_off_does_not_answer_it(url):
+    async def act(message):
+        if message.attempt == 1:
+            await message.nack(1.0)
+            return None
+        return "at last"
+
+    async with virtual_bus(url) as bus:
+        await bus.subscribe("ask", Recorder(act).handle, group="g").ready()
+        assert await bus.request("ask", 1, timeout=60.0) == "at last"
+        await idle()
+        assert bus.metrics().late_replies == 0
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("timeout", "error"),
     [
