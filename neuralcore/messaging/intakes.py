@@ -154,8 +154,8 @@ class Intakes:
         left = intake.mailbox.clear()
         final = intake.metrics()
         self._remember(final)
-        released = await self._link.discard(intake, left)
-        lost = len(left) + stuck - released
+        released, lost = await self._link.discard(intake, left)
+        lost += stuck
         self.released += released
         self.lost += lost
         self._remember(SubscriptionMetrics(pattern=final.pattern, group=final.group, dropped=lost))

@@ -79,8 +79,11 @@ class Link(ABC):
         """Bring nothing more; what is in the mailbox is still its workers'. From any thread."""
 
     @abstractmethod
-    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
-        """Of a detached intake, what no handler will get: give it back where the transport can; how many were."""
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> tuple[int, int]:
+        """Of a detached intake, what no handler will get: give it back where the transport can.
+
+        How many were given back (while the bus closes, also by others, such as streams), and how many are lost.
+        """
 
     @abstractmethod
     def reshape(self) -> None:

@@ -231,9 +231,9 @@ class LocalLink(Link):
         pattern = intake.terms.pattern
         self._table(pattern).detach(pattern, intake.mailbox)
 
-    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> tuple[int, int]:
         self.forget(intake)
-        return 0
+        return 0, len(messages)
 
     def forget(self, intake: Intake) -> None:
         self.timers.forget(intake.mailbox)

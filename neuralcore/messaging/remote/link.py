@@ -55,6 +55,7 @@ class RemoteLink(Link):
         self._declarations = Declarations(context, transport)
         self.committer = Committer(context, transport, self._declarations)
         self._publisher = Publisher(context, self.committer, self.capabilities, self.codec)
+        self.closing = False
         self._outlets: dict[str, Outlet] = {}
         self._feeders: dict[str | None, Feeder] = {}
         self._intakes: list[Intake] = []
@@ -178,13 +179,13 @@ class RemoteLink(Link):
         if feeder is not None:
             feeder.remove(intake)
 
-    async def discard(self, intake: Intake, messages: Sequence[Message]) -> int:
+    async def discard(self, intake: Intake, messages: Sequence[Message]) -> tuple[int, int]:
         settlement = settlement_of(intake)
         left = [*messages, *self.suspects.take_out(settlement)]
         released = await settlement.give_back(left)
         if intake in self._intakes:
             self._intakes.remove(intake)
-        return released
+        return released + settlement.returned, len(left) - released
 
     # Events of the transport
 
@@ -251,6 +252,7 @@ class RemoteLink(Link):
         return DeadLetters(self.transport, channel, dead_letter=dead_letter or None)
 
     async def quiesce(self) -> None:
+        self.closing = True
         self.suspects.stop()
         self.committer.hurry()
         for feeder in self._feeders.values():

@@ -35,6 +35,8 @@ class RemoteSettlement(Settlement):
         self._link = link
         self.holding = Holding(link.context.clock)
         self._not_acked = {"retried": 0, "released": 0}
+        self.returned = 0
+        """What was released since the bus began to close, other than by ``give_back``."""
         self._lock = Lock()
 
     # Deliveries come in
@@ -290,6 +292,8 @@ class RemoteSettlement(Settlement):
 
         def confirmed(result: Done) -> None:
             self._confirm(message, result)
+            if outcome is Outcome.RELEASE and result.settled is SettleStatus.SETTLED:
+                self.returned += self._link.closing
             if done is not None:
                 done(result)
 

@@ -6,6 +6,7 @@ import pytest
 
 from neuralcore.messaging.errors import Closed
 from neuralcore.testing import virtual
+from neuralcore.testing.memory import MemoryTransport
 
 
 @virtual
@@ -154,3 +155,43 @@ async def test_nothing_acknowledged_is_lost_over_a_hundred_restarts(town):
         mine = [payload for payload in dict.fromkeys(seen) if payload % 3 == remainder]
         assert mine == sorted(mine)
     await town.close()
+
+
+@virtual
+async def test_what_streams_held_and_give_back_is_reported_as_released(town):
+    bus = await town.bus()
+    stream = bus.stream("jobs", group="g")
+    earlier = bus.stream("jobs", group="other", start="beginning")
+    await bus.publish_many([("jobs", number) for number in range(5)])
+    await anext(earlier)
+    await earlier.close()
+    held = [await anext(stream) for _ in range(2)]
+    await held.pop().ack()
+    await asyncio.sleep(1)
+    in_flight = town.stats().in_flight
+    assert in_flight >= len(held)
+    report = await bus.close(timeout=1)
+    assert (report.drained, report.released, report.abandoned) == (False, in_flight, 0)
+    assert (town.stats().in_flight, town.stats().lag["g"]) == (0, 4)
+    assert bus.metrics().dropped == 0
+
+
+@virtual
+async def test_suspects_that_wait_for_their_turn_are_released_and_not_less_than_nothing_abandoned(town):
+    dying = MemoryTransport(town.store)
+    first = await town.bus(dying)
+    forever = asyncio.Event()
+
+    async def handler(message):
+        await forever.wait()
+
+    await first.subscribe("jobs", handler, group="g", concurrency=4).ready()
+    await first.publish_many([("jobs", number) for number in range(4)])
+    await asyncio.sleep(0.1)
+    dying.kill()
+    second = await town.bus()
+    await second.subscribe("jobs", handler, group="g", concurrency=4).ready()
+    await town.eventually(lambda: town.stats().in_flight == 4 and second.metrics().in_flight == 1)
+    report = await second.close(timeout=1)
+    assert (report.released, report.abandoned, report.interrupted) == (4, 0, 1)
+    await first.close(drain=False)
