@@ -36,7 +36,7 @@ class Intakes:
         self._leaving: dict[Workers, None] = {}
         """Those of subscriptions that were ended and still have something to handle, oldest first."""
         self._background: set[asyncio.Task[None]] = set()
-        """Ends that handlers asked for, which they cannot wait for."""
+        """What brings these to their end, whether somebody waits for it or not."""
         self.released = 0
         """Messages that ended intakes gave back …"""
         self.lost = 0
@@ -88,7 +88,7 @@ class Intakes:
     async def stop(
         self, intake: Intake, subscription: Subscription, workers: Workers, *, drain: bool, timeout: float
     ) -> None:
-        """Asked for by one of these workers' own handlers, it returns at once and goes on beside them."""
+        """Goes on in the background when one of these workers' own handlers asks for it, or its caller is cancelled."""
         intake.members.remove(subscription)
         self._leaving[workers] = None
         last = intake.deserted
@@ -99,12 +99,11 @@ class Intakes:
         if not (last and drain):
             await in_loop(workers.loop, workers.stop, cancel=not drain)
         ending = self._finish(intake if last else None, workers, timeout)
-        if not workers.owns(asyncio.current_task()):
-            await ending
-            return
-        task = workers.loop.create_task(ending, name=f"end of {workers.name}")
+        task = asyncio.get_running_loop().create_task(ending, name=f"end of {workers.name}")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        if not workers.owns(asyncio.current_task()):
+            await asyncio.shield(task)
 
     async def _finish(self, intake: Intake | None, workers: Workers, timeout: float) -> None:
         """Wait for the workers, and end the intake when they were its last ones."""

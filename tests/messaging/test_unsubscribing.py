@@ -87,6 +87,36 @@ async def test_the_deadline_of_closing_cuts_it_short_and_says_so():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@virtual
+async def test_an_end_whose_caller_is_cancelled_goes_on():
+    async with virtual_bus() as bus:
+        got = Recorder(lambda message: asyncio.sleep(1.0))
+        subscription = bus.subscribe("jobs", got.handle)
+        await bus.publish_many([("jobs", n) for n in range(5)])
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(subscription.unsubscribe(timeout=60.0), 1.5)
+        await asyncio.sleep(60)
+        assert got.payloads == list(range(5))
+        assert len(list(bus._intakes)) == 0
+
+
+@virtual
+async def test_a_handler_that_waits_for_the_end_in_another_task_waits_in_vain_but_loses_nothing():
+    seen = []
+
+    async def handle(message):
+        if message.payload == 0:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.create_task(subscription.unsubscribe(timeout=60.0)), 2.0)
+        seen.append(message.payload)
+
+    async with virtual_bus() as bus:
+        subscription = bus.subscribe("jobs", handle)
+        await bus.publish_many([("jobs", n) for n in range(5)])
+        await asyncio.sleep(60)
+        assert seen == list(range(5))
+
+
 @BOTH
 @virtual
 async def test_without_drain_its_own_handler_ends_as_usual(url):
