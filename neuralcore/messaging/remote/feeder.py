@@ -10,14 +10,12 @@ from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
+from neuralcore.messaging.remote.polling import poll_seconds
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.signal import Signal
 from neuralcore.messaging.transport import Consumer, Delivery, Demand, Group, Interest, Transport
 
 __all__ = ["Feeder", "settlement_of"]
-
-_POLL = 30.0
-"""Seconds a fetch waits for the first message."""
 
 
 class Feeder:
@@ -44,6 +42,7 @@ class Feeder:
         self._signal = Signal(context)
         self._consumer: Consumer | None = None
         self._paused = False
+        self._poll = poll_seconds(context.clock)
         self._backoff = Backoff(f"fetching for {'broadcasts' if group is None else group}", context.rng)
         self._task = context.loop.create_task(self._run(), name=f"{context.bus_id} feeder of {group or 'broadcasts'}")
 
@@ -150,7 +149,7 @@ class Feeder:
 
     async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> Sequence[Delivery]:
         """Fetch until something comes, or something else is wanted; a delivery that came is never dropped."""
-        fetching = asyncio.ensure_future(consumer.fetch(demand, _POLL))
+        fetching = asyncio.ensure_future(consumer.fetch(demand, self._poll))
         try:
             await self._signal.wait(fetching)
         except asyncio.CancelledError:

@@ -10,12 +10,11 @@ from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import DecodeError, RequestFailed
 from neuralcore.messaging.remote.backoff import Backoff
+from neuralcore.messaging.remote.polling import poll_seconds
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.transport import Envelope, Inbox
 
 __all__ = ["ReplyInbox", "failure_headers"]
-
-_POLL = 30.0
 
 
 class ReplyInbox:
@@ -26,6 +25,7 @@ class ReplyInbox:
         self._inbox = inbox
         self._replies = replies
         self._codec = codec
+        self._poll = poll_seconds(context.clock)
         self._backoff = Backoff("fetching replies", context.rng)
         self._task = context.loop.create_task(self._run(), name=f"{context.bus_id} inbox")
 
@@ -45,7 +45,7 @@ class ReplyInbox:
 
     async def _fetch(self) -> Sequence[Envelope]:
         try:
-            envelopes = await self._inbox.fetch(_POLL)
+            envelopes = await self._inbox.fetch(self._poll)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises, replies must go on arriving
             self._context.count("reconnects")
             await self._backoff.wait(error)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 class MemoryConsumer(Consumer):
     def __init__(self, client: MemoryTransport, group: str | None) -> None:
         self._client = client
-        self._wakeup = Wakeup()
+        self._wakeup = client.wakeup()
         self._interests: Sequence[Interest] = ()
         self._reader = client.run(lambda store, owner, now: store.reader(owner, group, self._wakeup.set))
 
@@ -70,7 +70,7 @@ class MemoryConsumer(Consumer):
 class MemoryInbox(Inbox):
     def __init__(self, client: MemoryTransport) -> None:
         self._client = client
-        self._wakeup = Wakeup()
+        self._wakeup = client.wakeup()
         self._address = self._open(None)
 
     def _open(self, address: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -32,7 +33,7 @@ from neuralcore.testing.memory.consumer import MemoryConsumer, MemoryInbox
 from neuralcore.testing.memory.leases import Owner
 from neuralcore.testing.memory.records import Moment
 from neuralcore.testing.memory.store import MemoryStore
-from neuralcore.testing.memory.wakeup import call_on
+from neuralcore.testing.memory.wakeup import Wakeup, call_on
 
 __all__ = ["MemoryTransport"]
 
@@ -72,6 +73,8 @@ class MemoryTransport(Transport):
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due: int | None = None
+        self._wakeups: weakref.WeakKeyDictionary[Wakeup, None] = weakref.WeakKeyDictionary()
+        """Of fetches that wait; in order, so that runs repeat."""
         self._awake = asyncio.Event()
         self._awake.set()
 
@@ -121,6 +124,14 @@ class MemoryTransport(Transport):
         """The stopped process goes on, and learns what it lost."""
         self.run(lambda store, owner, now: store.resume(owner, now))
         self._awake.set()
+        for wakeup in list(self._wakeups):
+            wakeup.set()
+
+    def wakeup(self) -> Wakeup:
+        """For a new reader, which looks into the store again when the process goes on."""
+        wakeup = Wakeup()
+        self._wakeups[wakeup] = None
+        return wakeup
 
     async def awake(self) -> None:
         """Wait while it is frozen."""

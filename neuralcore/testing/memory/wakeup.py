@@ -19,7 +19,7 @@ def call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
 class Wakeup:
     """A flag that one task waits for; made on its loop's thread."""
 
-    __slots__ = ("_event", "_loop", "_thread")
+    __slots__ = ("__weakref__", "_event", "_loop", "_thread")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -259,3 +259,17 @@ async def test_a_stream_that_nobody_reads_fetches_no_more_than_a_worker_would(to
     await first.ack()
     await stream.close()
     await town.close()
+
+
+@virtual
+async def test_a_bus_that_waits_for_a_week_looks_into_the_store_now_and_then_only(town):
+    transport = Flaky(town.store, Calm())
+    bus, seen = await town.bus(transport), []
+    await bus.subscribe("jobs", lambda m: seen.append(m.payload), group="g", blocking=False).ready()
+    await bus.publish("jobs", "later", delay=7 * 86_400)
+    await asyncio.sleep(7 * 86_400 - 1)
+    assert seen == []
+    await asyncio.sleep(2)
+    assert seen == ["later"]
+    assert transport.fetches < 100
+    await town.close()
