@@ -175,3 +175,23 @@ async def test_dead_letters_that_wait_for_room_are_given_back_with_their_worker(
         assert sorted(staying.payloads) == [1, 2], "the first one's dead letter had found room"
         assert (bus.metrics().in_flight, bus.metrics().dead_lettered) == (1, 1)
         gate.set()
+
+
+@virtual
+async def test_a_letter_of_an_expired_message_that_cannot_be_published_is_logged_and_counted(caplog):
+    async with virtual_bus() as bus:
+        gate, got = asyncio.Event(), Recorder(lambda message: asyncio.sleep(10.0))
+        full = Recorder(lambda message: gate.wait())
+        bus.subscribe("graveyard", full.handle, capacity=1, overflow="reject")
+        await bus.publish("graveyard", "in the way")
+        bus.subscribe("jobs", got.handle, expired="dead_letter", dead_letter="graveyard")
+        await bus.publish("jobs", "first")
+        await bus.publish("jobs", "late", ttl=5.0)
+        with caplog.at_level(logging.ERROR, "neuralcore"):
+            await asyncio.sleep(60)
+        assert got.payloads == ["first"]
+        metrics = bus.metrics()
+        assert (metrics.expired, metrics.dead_lettered, metrics.transport["dead_letter_failed"]) == (1, 0, 1)
+        (record,) = caplog.records
+        assert record.exc_info
+        gate.set()
