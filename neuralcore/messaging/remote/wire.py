@@ -22,6 +22,7 @@ def to_message(delivery: Delivery, envelope: Envelope | None = None) -> Message:
     Raises whatever an envelope brings about that is none: one that somebody else has written.
     """
     envelope = delivery.envelope if envelope is None else envelope
+    _check_body(envelope.body, envelope.content_type)
     return Message(
         envelope.channel,
         envelope.body,
@@ -39,6 +40,11 @@ def to_message(delivery: Delivery, envelope: Envelope | None = None) -> Message:
     )
 
 
+def _check_body(body: object, content_type: object) -> None:
+    if not (isinstance(body, bytes) and isinstance(content_type, str)):
+        raise TypeError("the body of an envelope must be bytes, and its content type a str")
+
+
 def repaired(envelope: Any, channel: str) -> Envelope:
     """An envelope made of what can be used of one that is none. ``channel``: where it came from, if it does not say."""
     body = envelope.body
@@ -46,7 +52,7 @@ def repaired(envelope: Any, channel: str) -> Envelope:
     return Envelope(
         id=_text(envelope.id) or "",
         channel=envelope.channel if isinstance(envelope.channel, str) else channel,
-        body=body if isinstance(body, bytes) else repr(body).encode(),
+        body=body if isinstance(body, bytes) else str(body).encode(),
         content_type=_text(envelope.content_type) or "application/octet-stream",
         priority=envelope.priority if _between(envelope.priority, 0, 255) else Priority.NORMAL,
         timestamp_ns=envelope.timestamp_ns if _between(envelope.timestamp_ns, 0, MAX_NS) else 0,

@@ -35,6 +35,9 @@ async def subscribed(town, pattern="jobs", **options):
         {"timestamp_ns": "now"},
         {"timestamp_ns": 2**70},
         {"expires_at_ns": "never"},
+        {"content_type": None},
+        {"body": "1"},
+        {"body": 1},
     ],
     ids=str,
 )
