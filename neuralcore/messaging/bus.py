@@ -120,6 +120,7 @@ class MessageBus:
         self._address = ""
         self._mandatory = self._link.capabilities.in_process
         """Whether a request that nobody listens for is refused at once."""
+        self._starting = asyncio.Lock()
         self._closing: asyncio.Task[CloseReport] | None = None
         self._hurried = False
         self._expose()
@@ -131,21 +132,22 @@ class MessageBus:
 
         One that fails, or is cancelled, closes the bus: what had begun is ended, and a new bus is needed.
         """
-        if self._state in ("closing", "closed"):
-            raise Closed
-        if self._state == "running":
-            self._context.check_loop()
-            return
-        self._context.bind(asyncio.get_running_loop())
-        try:
-            await self._begin()
-        except BaseException:
-            await self._begin_closing(drain=False, timeout=0.0)
-            raise
+        async with self._starting:
+            self._check_usable()
+            if self._state == "running":
+                return
+            self._context.bind(asyncio.get_running_loop())
+            try:
+                await self._begin()
+            except BaseException:
+                await self._begin_closing(drain=False, timeout=0.0)
+                raise
 
     async def _begin(self) -> None:
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
+        if self._state != "new":
+            raise Closed  # meanwhile
         self._become("running")
         for subscription in list(self._subscriptions):
             self._activate(subscription)

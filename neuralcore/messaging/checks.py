@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from neuralcore.messaging.errors import InvalidChannelName
 from neuralcore.messaging.names import validate_channel
 
 __all__ = [
@@ -63,5 +64,9 @@ def check_dead_letter(name: str, value: object, channel: str) -> None:
         return
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a channel's name, False or None; got {value!r}")
-    if validate_channel(value, internal=True) == channel:
+    try:
+        validate_channel(value, internal=True)
+    except InvalidChannelName as error:
+        raise InvalidChannelName(value, f"{error.reason} (given as {name})") from None
+    if value == channel:
         raise ValueError(f"{name} must be another channel than {channel!r} itself")

@@ -119,6 +119,44 @@ async def test_a_start_that_is_cancelled_closes_the_bus() -> None:
         await bus.start()
 
 
+class Gated(MemoryTransport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.opened = 0
+
+    async def open(self, runtime: Runtime) -> None:
+        self.opened += 1
+        await self.gate.wait()
+        await super().open(runtime)
+
+
+async def test_starting_twice_at_once_starts_once() -> None:
+    transport = Gated()
+    bus = MessageBus(transport)
+    starting = [asyncio.create_task(bus.start()) for _ in range(2)]
+    await asyncio.sleep(0)
+    transport.gate.set()
+    await asyncio.gather(*starting)
+    assert transport.opened == 1
+    await bus.close()
+
+
+async def test_a_bus_that_is_closed_while_it_starts_stays_closed() -> None:
+    transport = Gated()
+    bus = MessageBus(transport)
+    starting = asyncio.create_task(bus.start())
+    await asyncio.sleep(0)
+    await bus.close()
+    transport.gate.set()
+    with pytest.raises(Closed):
+        await starting
+    with pytest.raises(Closed):
+        await bus.publish("a", 1)
+    await bus.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_subscriptions_made_before_the_start_begin_with_it() -> None:
     bus = MessageBus()
     seen: list[int] = []

@@ -61,7 +61,7 @@ def test_a_subscription_with_an_option_that_cannot_be_is_refused(
     bus = MessageBus()
     with pytest.raises(error, match=allowed) as caught:
         bus.subscribe("a", print, **{option: value})
-    assert option in str(caught.value) or isinstance(caught.value, InvalidChannelName)
+    assert option in str(caught.value)
     assert repr(value) in str(caught.value)
     assert not bus._subscriptions
 
