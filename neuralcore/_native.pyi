@@ -391,7 +391,8 @@ class Pump:
         acked on the mailbox; before that ``replied`` is called when it has a reply_to (single messages only), and
         ``settled``, when given, instead of nothing (a transport queues its acknowledgement there). After an exception
         ``failed`` decides and settles on the mailbox (retry, release or ack), gets the Message or the list, and may return
-        an awaitable, which is driven before the next message. Messages settled inside the handler are left out.
+        an awaitable, which is driven before the next message. Messages settled inside the handler are left out, except a
+        single request: its requester may have to be told.
         """
     def stop(self, *, cancel: bool = False) -> None:
         """End after the current message; with ``cancel`` the task's next CancelledError releases it instead."""

@@ -150,6 +150,38 @@ async def test_an_error_after_the_handler_settled_its_message_is_reported_to_the
     assert mailbox.stats().acked == 1
 
 
+async def test_an_error_after_the_handler_settled_a_request_is_told_to_failed_too(rig):
+    mailbox = rig.mailbox("jobs")
+    rig.publish_nowait("jobs", 1, reply_to="_inbox.1")
+    rig.publish_nowait("jobs", 2)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    told = []
+
+    async def handler(message):
+        await message.ack()
+        raise LookupError("after all")
+
+    await run(rig, mailbox, handler, failed=lambda message, error: told.append((message.payload, error.args)))
+    assert told == [(1, ("after all",))]
+    assert mailbox.stats().acked == 2
+
+
+@pytest.mark.parametrize("how", ["at once", "after a suspension"])
+async def test_a_handlers_own_generator_exit_is_a_failure(rig, how):
+    mailbox = rig.mailbox("jobs")
+    for number in range(2):
+        rig.publish_nowait("jobs", number)
+
+    async def handler(message):
+        if how != "at once":
+            await asyncio.sleep(0)
+        raise GeneratorExit
+
+    await run(rig, mailbox, handler)
+    assert [type(error) for _, error in rig.failures] == [GeneratorExit] * 2
+    assert mailbox.stats().released == 0
+
+
 async def test_an_exception_of_failed_ends_the_pump_and_loses_no_message(rig, soon):
     mailbox = rig.mailbox("jobs")
     rig.publish_nowait("jobs", 1)

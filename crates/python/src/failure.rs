@@ -3,7 +3,7 @@
 use pyo3::ffi;
 
 use crate::globals::globals;
-use crate::handle::{Handled, abandon, measure, unsettled};
+use crate::handle::{Handled, abandon, asked, measure, unsettled};
 use crate::obj::{R, Raised, Ref, is_exception, raise, raise_object, taken};
 use crate::pump::Pump;
 use crate::step::list;
@@ -21,7 +21,7 @@ pub(crate) fn failed(pump: &Pump, raised: Raised) -> Result<Ref, Handled> {
         Ok(cancelled) => cancelled,
         Err(raised) => return Err(abandon(pump, raised)),
     };
-    let fatal = [&g.keyboard_interrupt, &g.system_exit, &g.generator_exit];
+    let fatal = [&g.keyboard_interrupt, &g.system_exit];
     if fatal.iter().any(|kind| is_exception(&exception, kind)) || (thrown && pump.releasing.get()) {
         return Err(abandon(pump, raise_object(exception)));
     }
@@ -34,7 +34,13 @@ pub(crate) fn failed(pump: &Pump, raised: Raised) -> Result<Ref, Handled> {
     let open = unsettled(pump);
     if open.is_empty() {
         report(pump, &exception).map_err(|raised| abandon(pump, raised))?;
-        return Err(decided(pump));
+        if pump.current.get().is_none() || !asked(pump) {
+            return Err(decided(pump));
+        }
+        return pump
+            .failed
+            .call(&[pump.current.address(), exception.as_ptr()])
+            .map_err(|raised| abandon(pump, raised));
     }
     let argument = match open.into_iter().next() {
         Some(message) if pump.batch == 0 => Ok(message),

@@ -108,21 +108,27 @@ pub(crate) fn advance(pump: &Pump, this: Object, mut phase: Phase, mut driven: D
 /// After the handler: hands its result to whoever asked, or completes at once. Some is what `replied` answered.
 #[inline]
 pub(crate) fn reply(pump: &Pump, result: Ref) -> R<Option<Ref>> {
-    if pump.batch == 0 {
-        let current = pump.current.address();
-        // SAFETY: the current message is live; the borrow ends with the statement.
-        let asked = unsafe {
-            let extras = &(*current.cast::<MessageObject>()).extras;
-            extras.as_ref().is_some_and(|extras| extras.reply_to.is_some())
-        };
-        if asked {
-            let answer = pump.replied.call(&[current, result.as_ptr()])?;
-            pump.result.set(result);
-            return Ok(Some(answer));
-        }
+    if asked(pump) {
+        let answer = pump.replied.call(&[pump.current.address(), result.as_ptr()])?;
+        pump.result.set(result);
+        return Ok(Some(answer));
     }
     complete(pump, &result)?;
     Ok(None)
+}
+
+/// It is a single request.
+#[inline]
+pub(crate) fn asked(pump: &Pump) -> bool {
+    if pump.batch != 0 {
+        return false;
+    }
+    let current = pump.current.address();
+    // SAFETY: the current message is live; the borrow ends with the statement.
+    unsafe {
+        let extras = &(*current.cast::<MessageObject>()).extras;
+        extras.as_ref().is_some_and(|extras| extras.reply_to.is_some())
+    }
 }
 
 /// Tells `settled` what nobody has settled yet.

@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::mailbox::Mailbox;
 use crate::message;
 use crate::obj::{R, Raised, Ref};
-use crate::publish::Progress;
+use crate::publish::{self, Progress};
 use crate::route::Route;
 use crate::waiting;
 
@@ -94,6 +94,9 @@ pub(crate) fn hand_over(
         put(&targets[index], parcel.rank, parcel.entry.copied(), parcel.when);
     }
     put(&targets[last], parcel.rank, parcel.entry, parcel.when);
+    if reserved.iter().all(|&index| Mailbox::of(&targets[index]).is_deserted()) {
+        return Err(publish::deserted(route));
+    }
     route.count(|counters| counters.published += 1);
     Ok(outcome)
 }

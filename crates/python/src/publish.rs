@@ -262,9 +262,16 @@ pub(crate) fn general(
     if targets.is_empty() {
         return unrouted(route, parcel);
     }
+    if targets.iter().all(|target| Mailbox::of(target).is_deserted()) {
+        drop(parcel);
+        return Err(deserted(route));
+    }
     let mut reserved = Vec::with_capacity(targets.len());
     let mut dropped = false;
     for (index, target) in targets.iter().enumerate() {
+        if Mailbox::of(target).is_deserted() {
+            continue;
+        }
         let core = &Mailbox::of(target).core;
         match core.reserve(Ticket::PROBE) {
             Reserve::Granted => reserved.push(index),
