@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, final
 
-from neuralcore._options import MAX_NS, check_integers, check_texts, nanoseconds
+from neuralcore._options import MAX_NS, check_headers, check_integers, check_texts, nanoseconds
 from neuralcore.fallback.awaitables import done
 from neuralcore.fallback.delays import Due
 from neuralcore.fallback.extras import NO_EXTRAS, Extras
@@ -169,6 +169,7 @@ class Route:
             message._extras = NO_EXTRAS if started else None
         else:
             check_texts(key=key, correlation_id=correlation_id, reply_to=reply_to, content_type=content_type)
+            check_headers(headers)
             message._extras = Extras(
                 headers=headers,
                 key=key,

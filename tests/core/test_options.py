@@ -11,6 +11,8 @@ WRONG = [
     *({name: wrong} for name in TEXTS for wrong in (5, b"bytes", ["list"])),
     *({name: "1"} for name in ("ttl", "delay", "not_before")),
     {"headers": 5},
+    {"headers": {"h": 5}},
+    {"headers": {5: "v"}},
 ]
 OUTSIDE = [{name: seconds} for name in ("ttl", "delay", "not_before") for seconds in (math.nan, math.inf, -math.inf)]
 

@@ -298,6 +298,12 @@ pub(crate) fn frozen(mapping: &Ref) -> R<Option<Ref>> {
         if ffi::PyDict_Size(copy.as_ptr()) == 0 {
             return Ok(None);
         }
+        let (mut position, mut name, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while ffi::PyDict_Next(copy.as_ptr(), &mut position, &mut name, &mut value) != 0 {
+            if ffi::PyUnicode_Check(name) == 0 || ffi::PyUnicode_Check(value) == 0 {
+                return Err(raise(&globals().type_error, "headers must map str to str"));
+            }
+        }
         Ref::steal(ffi::PyDictProxy_New(copy.as_ptr())).map(Some)
     }
 }

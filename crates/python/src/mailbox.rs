@@ -121,6 +121,16 @@ impl Mailbox {
         self.deserted.store(self.core.workers() == 0, Relaxed);
     }
 
+    /// Takes back what was put in last, if nobody is left who would ever take it.
+    #[cold]
+    pub(crate) fn take_back(&self, items: usize) {
+        for _ in 0..items {
+            let relaxed = self.core.take_relaxed(i64::MIN);
+            waiting::granted(relaxed.granted);
+            drop(relaxed.item);
+        }
+    }
+
     /// Tells the settler when something is due, if that is earlier than what it knows. What it raises is nothing that
     /// whoever published could do anything about.
     pub(crate) fn announce(&self, this: &Ref, due_ns: Option<u64>) {

@@ -174,6 +174,7 @@ impl Mailbox {
 
     fn close(&self) {
         let closed = self.core.close();
+        self.deserted.store(false, Ordering::Relaxed);
         Ticket::into_objects(closed.waiters).into_iter().for_each(waiting::closed);
         closed.workers.into_iter().for_each(|worker| self.wake(worker));
     }

@@ -111,6 +111,9 @@ pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) {
                 Entered::Queued { evicted, wake } => {
                     drop(evicted);
                     mailbox.wake_some(wake);
+                    if mailbox.is_deserted() {
+                        mailbox.take_back(1);
+                    }
                 }
                 Entered::Closed(entry) => drop(entry),
             }

@@ -187,6 +187,7 @@ pub(crate) unsafe fn single(
             let held = unsafe { Ref::borrow(target) };
             Mailbox::of(&held).wake(worker);
             if Mailbox::of(&held).is_deserted() {
+                Mailbox::of(&held).take_back(1);
                 return Err(deserted(Route::of(route_ref)));
             }
             Route::of(route_ref).count(|counters| counters.published += 1);

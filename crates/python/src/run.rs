@@ -167,6 +167,7 @@ pub(crate) fn enter(many: &mut Many, limit: usize) -> usize {
         }
         Mailbox::of(&mailbox).wake_some(wake);
         if Mailbox::of(&mailbox).is_deserted() {
+            Mailbox::of(&mailbox).take_back(count);
             let exception = taken(publish::deserted(route));
             many.fail(count, &exception);
         } else {

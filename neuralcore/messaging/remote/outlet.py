@@ -204,11 +204,9 @@ def _refused(envelope: Envelope, payload: Any) -> Message:
 
 
 def _rank(priority: object) -> int:
-    return check_priority(priority if isinstance(priority, bool) else index(priority))  # type: ignore[arg-type]
+    return check_priority(index(priority))  # type: ignore[arg-type]
 
 
 def _ns(name: str, seconds: float) -> int:
-    ns = nanoseconds(name, seconds)
-    if ns < 0:
-        raise ValueError(f"{name} is not negative, unlike {seconds}")
-    return ns
+    """What is over already is over now."""
+    return max(0, nanoseconds(name, seconds))
