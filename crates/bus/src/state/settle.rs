@@ -86,10 +86,7 @@ impl<T: Keyed, W> State<T, W> {
 
     #[inline]
     pub(crate) fn ack_many<'k>(&mut self, keys: impl Iterator<Item = Option<&'k str>>) -> Vec<W> {
-        let count = keys.map(|key| self.settle(key)).count();
-        self.counts.acked += count as u64;
-        self.used -= count;
-        self.grant_all()
+        keys.filter_map(|key| self.ack(key)).collect()
     }
 
     pub(crate) fn expire(&mut self, key: Option<&str>) -> Option<W> {
