@@ -43,9 +43,9 @@ NATIVE = (
     Bound(benchmark=backlog.BENCHMARKS[0], peer="asyncio.Queue", at_least=1.2),
     Bound(benchmark=channels.BENCHMARKS[0], peer="bus, one channel", at_least=0.5),
     Bound(benchmark=fanout.BENCHMARKS[0], peer="10 asyncio.Queues", at_least=1.8 if throughput.MODERN else 2.5),
-    Bound(benchmark=threads.BENCHMARKS[0], peer="call_soon_threadsafe(put_nowait)", at_least=4.0),
+    Bound(benchmark=threads.BENCHMARKS[0], peer="call_soon_threadsafe(put_nowait)", at_least=5.0),
     Bound(benchmark=request_reply.BENCHMARKS[0], peer="queue, future and timer", at_least=0.75),
-    Bound(benchmark=batch.BENCHMARKS[1], peer="asyncio.Queue, one by one", at_least=3.5),
+    Bound(benchmark=batch.BENCHMARKS[1], peer="asyncio.Queue, one by one", at_least=6.0),
 )
 FALLBACK = (Bound(benchmark=throughput.BENCHMARKS[0], peer="asyncio.Queue", at_least=0.45),)
 BOUNDS = NATIVE if is_native_available() else FALLBACK
