@@ -119,7 +119,7 @@ async def test_wrong_publishes_are_refused_before_the_transport_sees_them(town):
         ("jobs", bytes(101), {}, PayloadTooLarge),
         ("smaller", bytes(11), {}, PayloadTooLarge),
         ("smaller", {"a": "long enough"}, {}, PayloadTooLarge),
-        ("jobs", 1, {"delay": -1.0}, ValueError),
+        ("jobs", 1, {"delay": float("inf")}, ValueError),
         ("jobs", 1, {"ttl": float("nan")}, ValueError),
     ):
         with pytest.raises(error):
