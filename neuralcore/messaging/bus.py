@@ -359,8 +359,9 @@ class MessageBus:
     def _register(self, subscription: Subscription) -> None:
         """Let it begin, now or with the bus. One that is refused is forgotten."""
         self._check_usable()
-        for other in list(self._subscriptions):
-            other.terms.agree(subscription.terms, self._context)
+        if subscription.terms.group is not None and self._state != "running":
+            for other in list(self._subscriptions):
+                other.terms.agree(subscription.terms, self._context)
         self._subscriptions.append(subscription)
         try:
             if self._state == "running":
