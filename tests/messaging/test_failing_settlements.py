@@ -135,6 +135,7 @@ async def test_what_cannot_be_settled_is_tried_again_after_the_cap(url, after, c
     await idle()
     assert (bus.metrics().in_flight, bus.metrics().retried, bus.metrics().transport["settling_failed"]) == (0, 1, 1)
     await asyncio.wait_for(bus.publish("jobs", 2), 60)
+    await got.wait(3)
     report = await bus.close()
     assert (report.drained, got.payloads) == (True, [1, 1, 2])
 
