@@ -42,7 +42,7 @@ from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.running import run
 from neuralcore.messaging.stream import Stream
-from neuralcore.messaging.subscription import Subscription, check_member
+from neuralcore.messaging.subscription import Subscription, Subscriptions, check_member
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Cursor, Transport
 
@@ -114,7 +114,7 @@ class MessageBus:
         self._replies = Replies(self._context)
         self._link: Link = link_for(transport, self._context, self._timers, self._replies)
         self._intakes = Intakes(self._context, self._link)
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions = Subscriptions(self._context)
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._state: Literal["new", "running", "closing", "closed"] = "new"
         self._address = ""
@@ -149,9 +149,9 @@ class MessageBus:
         if self._state != "new":
             raise Closed  # meanwhile
         self._become("running")
-        for subscription in list(self._subscriptions):
+        for subscription in self._subscriptions:
             self._activate(subscription)
-        for subscription in list(self._subscriptions):
+        for subscription in self._subscriptions:
             await subscription.ready()
 
     async def close(self, *, drain: bool = True, timeout: float = 10.0) -> CloseReport:
@@ -359,10 +359,7 @@ class MessageBus:
     def _register(self, subscription: Subscription) -> None:
         """Let it begin, now or with the bus. One that is refused is forgotten."""
         self._check_usable()
-        if subscription.terms.group is not None and self._state != "running":
-            for other in list(self._subscriptions):
-                other.terms.agree(subscription.terms, self._context)
-        self._subscriptions.append(subscription)
+        self._subscriptions.add(subscription)
         try:
             if self._state == "running":
                 self._activate(subscription)
@@ -571,7 +568,7 @@ class MessageBus:
         )
 
     def _recompile(self) -> None:
-        for subscription in list(self._subscriptions):
+        for subscription in self._subscriptions:
             if subscription.workers is not None:
                 workers = subscription.workers
                 on_loop(workers.loop, partial(workers.swap, self._call_of(subscription)))
@@ -583,9 +580,8 @@ class MessageBus:
         await self._link.attached(subscription.intake)
 
     async def _unsubscribe(self, subscription: Subscription, *, drain: bool, timeout: float) -> None:
-        if subscription not in self._subscriptions:
+        if not self._subscriptions.remove(subscription):
             return
-        self._subscriptions.remove(subscription)
         if subscription.intake is not None and subscription.workers is not None:
             await self._intakes.stop(
                 subscription.intake, subscription, subscription.workers, drain=drain, timeout=timeout

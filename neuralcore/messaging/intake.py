@@ -72,10 +72,13 @@ class Terms:
         mine, theirs = self._effective(context), other._effective(context)
         return [f.name for f in fields(self) if getattr(mine, f.name) != getattr(theirs, f.name)]
 
+    @property
+    def shared(self) -> tuple[str, str] | None:
+        """Group and pattern, whose members share one intake and agree on all terms. None for a broadcast."""
+        return None if self.group is None else (self.group, self.pattern)
+
     def agree(self, other: Terms, context: BusContext) -> None:
-        """Raises BadHandler when the two are of one group on one pattern, and do not agree."""
-        if self.group is None or (self.group, self.pattern) != (other.group, other.pattern):
-            return
+        """Raises BadHandler when two members of one group on one pattern do not agree."""
         differences = self.differences(other, context)
         if differences:
             raise BadHandler(

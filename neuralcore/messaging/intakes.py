@@ -30,7 +30,9 @@ class Intakes:
     def __init__(self, context: BusContext, link: Link) -> None:
         self._context = context
         self._link = link
-        self._all: list[Intake] = []
+        self._all: dict[Intake, None] = {}
+        self._shared: dict[tuple[str, str], Intake] = {}
+        """Those that take members, by group and pattern."""
         self._ended: dict[tuple[str, str | None], SubscriptionMetrics] = {}
         """What ended intakes counted, by pattern and group: counters never go back."""
         self._leaving: dict[Workers, None] = {}
@@ -51,12 +53,15 @@ class Intakes:
         """The intake of a group on a pattern, shared; for a broadcast, one of its own."""
         self._link.check(terms)
         with self._lock:
-            intake = self._shared(terms)
+            shared = terms.shared
+            intake = None if shared is None else self._shared.get(shared)
             if intake is not None:
                 intake.join(terms, self._context)
                 return intake
             intake = self._make(terms)
-            self._all.append(intake)
+            self._all[intake] = None
+            if shared is not None:
+                self._shared[shared] = intake
         self._link.attach(intake)
         return intake
 
@@ -135,9 +140,13 @@ class Intakes:
         await self.discard(intake)
 
     def retire(self, intake: Intake) -> None:
-        """Nothing more comes in."""
+        """Nothing more comes in; the next member opens an intake of its own."""
         self._link.detach(intake)
-        intake.ending = True
+        with self._lock:
+            intake.ending = True
+            shared = intake.terms.shared
+            if shared is not None and self._shared.get(shared) is intake:
+                del self._shared[shared]
 
     async def discard(self, intake: Intake) -> None:
         """Give back what is in a retired intake without workers; what is lost counts as dropped.
@@ -147,7 +156,7 @@ class Intakes:
         with self._lock:
             if intake not in self._all:
                 return
-            self._all.remove(intake)
+            del self._all[intake]
         intake.mailbox.close()
         stuck = intake.mailbox.stats().in_flight if self._link.capabilities.in_process else 0
         left = intake.mailbox.clear()
@@ -175,12 +184,6 @@ class Intakes:
         key = (final.pattern, final.group)
         past = self._ended.get(key) or SubscriptionMetrics(pattern=final.pattern, group=final.group)
         self._ended[key] = past.plus(final)
-
-    def _shared(self, terms: Terms) -> Intake | None:
-        if terms.group is None:
-            return None
-        key = (terms.group, terms.pattern)
-        return next((i for i in self._all if (i.terms.group, i.terms.pattern) == key and not i.ending), None)
 
     def _make(self, terms: Terms) -> Intake:
         settlement = self._link.settlement(terms)

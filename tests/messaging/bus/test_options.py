@@ -7,6 +7,7 @@ import pytest
 
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import BadHandler, InvalidChannelName
+from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.retry import RetryPolicy
 
 SHARED: list[tuple[str, Any, type[Exception], str]] = [
@@ -104,3 +105,23 @@ async def test_a_member_that_disagrees_with_its_group_is_refused_and_forgotten(s
     await bus.publish("n", 1)
     assert (await bus.close()).drained
     assert got == [1, 1]
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_new_member_is_compared_with_one_of_its_group_and_nobody_else(monkeypatch, started):
+    compared = []
+    agree = Terms.agree
+    monkeypatch.setattr(Terms, "agree", lambda *terms: compared.append(terms[1].pattern) or agree(*terms))
+    bus = MessageBus()
+    if started:
+        await bus.start()
+    for number in range(20):
+        bus.subscribe(f"jobs.{number}", print, group="g")
+        bus.subscribe(f"jobs.{number}", print, broadcast=True)
+    assert compared == []
+    for _ in range(3):
+        bus.subscribe("jobs.7", print, group="g")
+    assert compared == ["jobs.7"] * (6 if started else 3)
+    with pytest.raises(BadHandler, match="must agree"):
+        bus.subscribe("jobs.7", print, group="g", capacity=3)
+    await bus.close()
