@@ -34,7 +34,7 @@ pub(crate) fn failed(pump: &Pump, raised: Raised) -> Result<Ref, Handled> {
     let open = unsettled(pump);
     if open.is_empty() {
         report(pump, &exception).map_err(|raised| abandon(pump, raised))?;
-        if pump.current.get().is_none() || !asked(pump) {
+        if !asked(pump) {
             return Err(decided(pump));
         }
         return pump

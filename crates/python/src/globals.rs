@@ -106,9 +106,9 @@ pub(crate) fn globals() -> &'static Globals {
 /// The interpreter that the globals belong to.
 static INTERPRETER: OnceLock<i64> = OnceLock::new();
 
-/// Called when the module is initialised; a module that is imported afresh shares what is there. Types and callbacks are
-/// one per process, so another interpreter is refused.
-pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+/// Called when the module is initialised; false when it is imported afresh and shares what is there. Types and callbacks
+/// are one per process, so another interpreter is refused.
+pub(crate) fn load(py: Python<'_>) -> PyResult<bool> {
     // SAFETY: asks for the id of the running interpreter.
     let this = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
     if *INTERPRETER.get_or_init(|| this) != this {
@@ -117,7 +117,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     }
     // SAFETY: only looked at.
     if unsafe { GLOBALS.get().is_some() } {
-        return Ok(());
+        return Ok(false);
     }
     let asyncio = py.import("asyncio")?;
     let events = py.import("asyncio.events")?;
@@ -153,7 +153,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     let loaded = Globals::load(objects)?;
     // SAFETY: nothing has read it yet.
     unsafe { *GLOBALS.get() = Some(loaded) };
-    crate::fork::install(py)
+    Ok(true)
 }
 
 fn all_interned(names: &[&str]) -> R<Vec<Ref>> {

@@ -180,7 +180,7 @@ pub(crate) fn finished(pump: &Pump) -> Handled {
     let fields = messages.iter().map(|message| unsafe { &*MessageObject::of(message) });
     let keys = fields.map(|fields| fields.key().map(Text::as_str));
     let (granted, wake) = pump.mailbox().core.ack_many(keys);
-    waiting::all_granted(granted);
+    waiting::granted(granted);
     pump.mailbox().wake_some(wake);
     pump.forget(messages);
     Handled::Settled

@@ -69,7 +69,9 @@ const PUBLISH_NOWAIT: Documented = (
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    globals::load(py)?;
+    if globals::load(py)? {
+        fork::install(py)?;
+    }
     stats::install(module)?;
     module.add("IMPLEMENTATION", "native")?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;

@@ -73,7 +73,7 @@ impl Mailbox {
     fn configure(&self, capacity: Option<i64>, overflow: Option<&str>) -> PyResult<()> {
         let capacity = capacity.map(checked_capacity).transpose()?;
         let overflow = overflow.map(parse_overflow).transpose()?;
-        waiting::all_granted(self.core.configure(capacity, overflow));
+        waiting::granted(self.core.configure(capacity, overflow));
         if overflow.is_some_and(|overflow| overflow != Overflow::Block) {
             // who still waits has the new policy decide
             self.withdrawn().into_iter().for_each(waiting::again);

@@ -111,7 +111,7 @@ pub(crate) fn put(target: &Ref, rank: i64, entry: Entry, when: When) {
                 Entered::Queued { evicted, wake } => {
                     drop(evicted);
                     mailbox.wake_some(wake);
-                    if mailbox.is_deserted() {
+                    if wake.is_some() && mailbox.is_deserted() {
                         mailbox.take_back(1);
                     }
                 }

@@ -29,7 +29,8 @@ impl Ticket {
     }
 
     /// References to the awaitables of all: one that goes on may end another, which only its reference keeps alive then.
-    pub(crate) fn into_objects(tickets: Vec<Ticket>) -> Vec<Ref> {
+    #[inline]
+    pub(crate) fn into_objects(tickets: impl IntoIterator<Item = Ticket>) -> Vec<Ref> {
         tickets.into_iter().map(Ticket::into_object).collect()
     }
 

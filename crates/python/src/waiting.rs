@@ -238,17 +238,9 @@ pub(crate) fn notify(object: &Ref) {
 static GRANTED: GilCell<VecDeque<Ref>> = GilCell::new(VecDeque::new());
 static GRANTING: GilCell<bool> = GilCell::new(false);
 
-/// The ticket's publish has its slot: it goes on.
+/// The publishes of these tickets have their slots: they go on.
 #[inline]
-pub(crate) fn granted(ticket: Option<Ticket>) {
-    if let Some(ticket) = ticket {
-        grant(ticket.into_object());
-    }
-}
-
-/// As [`granted`], for several.
-#[inline]
-pub(crate) fn all_granted(tickets: Vec<Ticket>) {
+pub(crate) fn granted(tickets: impl IntoIterator<Item = Ticket>) {
     Ticket::into_objects(tickets).into_iter().for_each(grant);
 }
 
