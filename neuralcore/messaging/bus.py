@@ -29,10 +29,11 @@ from neuralcore.messaging.errors import (
     UnknownChannel,
 )
 from neuralcore.messaging.handler import compile_handler
-from neuralcore.messaging.intake import Intake, Terms
-from neuralcore.messaging.intakes import Intakes, on_loop
+from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
+from neuralcore.messaging.loops import on_loop
 from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
 from neuralcore.messaging.middleware import Middleware, check_middleware
 from neuralcore.messaging.names import is_pattern, is_reserved, near_misses, validate_channel
@@ -43,6 +44,7 @@ from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.running import run
 from neuralcore.messaging.stream import Stream
 from neuralcore.messaging.subscription import Subscription, Subscriptions, check_member
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Cursor, Transport
 

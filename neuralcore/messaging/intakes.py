@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import Mailbox
 from neuralcore.messaging.context import BusContext, log
-from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.link import Link
+from neuralcore.messaging.loops import in_loop, on_loop
 from neuralcore.messaging.metrics import SubscriptionMetrics
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.workers import Workers
 
 if TYPE_CHECKING:
@@ -198,29 +200,7 @@ class Intakes:
         return Intake(next(self._ids), terms, settlement.mailbox, settlement)
 
 
-def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call it now when this is the loop's own thread, else soon."""
-    if asyncio._get_running_loop() is loop:
-        callback()
-    else:
-        loop.call_soon_threadsafe(callback)
-
-
 async def _end(task: asyncio.Task[None]) -> None:
     if not (await asyncio.wait({task}, timeout=_GRACE))[0]:
         task.cancel()
         await asyncio.wait({task})
-
-
-async def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function or coroutine function in its loop; True when that loop is gone, and its tasks with it."""
-
-    async def call() -> Any:
-        result = function(*args, **kwargs)
-        return await result if isinstance(result, Coroutine) else result
-
-    if asyncio.get_running_loop() is loop:
-        return await call()
-    if loop.is_closed():
-        return True
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))

@@ -14,10 +14,11 @@ from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import Unsupported
-from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Capabilities
 

@@ -20,7 +20,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
     WouldDeadlock,
 )
-from neuralcore.messaging.intake import Intake, Terms
+from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.local_settlement import LocalSettlement
 from neuralcore.messaging.middleware import Publication
@@ -28,6 +28,7 @@ from neuralcore.messaging.names import INBOX_PREFIX, is_reserved, near_misses, v
 from neuralcore.messaging.paths import Guard, publish_path
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import DeadLetter, Settlement
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import (
     Capabilities,

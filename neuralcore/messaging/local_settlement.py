@@ -9,9 +9,9 @@ from neuralcore._core import Message
 from neuralcore.messaging.context import log
 from neuralcore.messaging.errors import RequestFailed
 from neuralcore.messaging.handler import SKIPPED
-from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.paths import Originals
 from neuralcore.messaging.settle import DeadLetter, Settlement
+from neuralcore.messaging.terms import Terms
 
 if TYPE_CHECKING:
     from neuralcore.messaging.local import LocalLink

@@ -25,7 +25,7 @@ from neuralcore.messaging.retry import Reject, Retry, RetryPolicy, check_delay
 if TYPE_CHECKING:
     import random
 
-    from neuralcore.messaging.intake import Terms
+    from neuralcore.messaging.terms import Terms
     from neuralcore.messaging.timers import Timers
 
 __all__ = ["Again", "Dead", "DeadLetter", "Settlement", "decide"]

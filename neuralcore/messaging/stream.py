@@ -9,7 +9,7 @@ from types import TracebackType
 
 from neuralcore._core import Message
 from neuralcore.messaging.intake import Intake
-from neuralcore.messaging.intakes import on_loop
+from neuralcore.messaging.loops import on_loop
 
 __all__ = ["Stream"]
 

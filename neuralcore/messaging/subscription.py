@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from neuralcore.messaging.bus import MessageBus
     from neuralcore.messaging.context import BusContext
     from neuralcore.messaging.handler import Compiled
-    from neuralcore.messaging.intake import Intake, Terms
+    from neuralcore.messaging.intake import Intake
     from neuralcore.messaging.settle import Settlement
+    from neuralcore.messaging.terms import Terms
     from neuralcore.messaging.workers import Workers
 
 __all__ = ["Subscription", "Subscriptions", "check_member"]

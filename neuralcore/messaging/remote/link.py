@@ -14,9 +14,9 @@ from neuralcore.messaging.errors import (
     RequestFailed,
     UnknownChannel,
 )
-from neuralcore.messaging.intake import Intake, Terms
-from neuralcore.messaging.intakes import in_loop
+from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.link import Link
+from neuralcore.messaging.loops import in_loop
 from neuralcore.messaging.middleware import Publication, compose_publish
 from neuralcore.messaging.names import INBOX_PREFIX, matches, near_misses, validate_channel
 from neuralcore.messaging.remote.committer import Committer
@@ -32,6 +32,7 @@ from neuralcore.messaging.remote.suspects import Suspects
 from neuralcore.messaging.remote.work import Done, Work
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, Transport
 from neuralcore.messaging.transport import Settlement as Verdict

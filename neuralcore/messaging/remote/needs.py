@@ -6,8 +6,8 @@ from datetime import datetime
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import Unsupported
-from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.priority import Priority
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.transport import Capabilities, Envelope
 
 __all__ = ["check_channel", "check_publish", "check_subscription", "missing"]

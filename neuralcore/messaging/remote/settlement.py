@@ -13,11 +13,11 @@ from neuralcore.messaging import headers
 from neuralcore.messaging.context import log
 from neuralcore.messaging.errors import DecodeError, LeaseLost, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
-from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.remote.holding import Holding
 from neuralcore.messaging.remote.wire import decode, letter_envelope, repaired, to_message
 from neuralcore.messaging.remote.work import Done, Work, answer_on
 from neuralcore.messaging.settle import DeadLetter, Settlement
+from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, SettleStatus
 from neuralcore.messaging.transport import Settlement as Verdict
 

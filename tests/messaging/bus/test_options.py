@@ -7,8 +7,8 @@ import pytest
 
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.errors import BadHandler, InvalidChannelName
-from neuralcore.messaging.intake import Terms
 from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.terms import Terms
 
 SHARED: list[tuple[str, Any, type[Exception], str]] = [
     ("group", "", ValueError, "empty"),
