@@ -3,48 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from neuralcore._core import Clock, Message
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.checks import check_count, check_text
+from neuralcore.messaging.checks import check_text
 from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.errors import (
     BusError,
     ChannelFull,
     Closed,
-    LoopClosed,
-    NotStarted,
     RequestError,
-    UnknownChannel,
 )
 from neuralcore.messaging.handler import compile_handler
-from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.intakes import Intakes
+from neuralcore.messaging.life import Life
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.linking import link_for
-from neuralcore.messaging.loops import on_loop
 from neuralcore.messaging.metrics import BusMetrics, ChannelMetrics
 from neuralcore.messaging.middleware import Middleware, check_middleware
-from neuralcore.messaging.names import is_pattern, is_reserved, near_misses, validate_channel
-from neuralcore.messaging.paths import handle_path
+from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.running import run
 from neuralcore.messaging.stream import Stream
-from neuralcore.messaging.subscription import Subscription, Subscriptions, check_member
+from neuralcore.messaging.subscription import Subscription, check_member
+from neuralcore.messaging.subscriptions import Subscriptions
 from neuralcore.messaging.terms import Terms
+from neuralcore.messaging.threads import Threads
 from neuralcore.messaging.timers import Timers
 from neuralcore.messaging.transport import Cursor, Transport
 
@@ -97,28 +92,25 @@ class MessageBus:
         TypeError and ValueError for options that cannot be, UnknownScheme, MissingExtra, TransportError.
         """
         check_text("name", name)
-        if executor_threads is None:
-            executor_threads = min(32, (os.cpu_count() or 1) + 4)
-        check_count("executor_threads", executor_threads)
         self.name = name
-        self._executor = ThreadPoolExecutor(executor_threads, thread_name_prefix=name)
+        self._threads = Threads(executor_threads, name=name)
         self._context = BusContext(
             bus_id=secrets.token_hex(8),
             clock=Clock() if clock is None else clock,
             rng=random.Random() if rng is None else rng,
-            executor=self._executor,
+            executor=self._threads.executor,
             capacity=capacity,
             overflow=overflow,
             retry=RetryPolicy() if retry is None else retry,
             auto_create=auto_create,
         )
+        self._life = Life(self._context)
         self._timers = Timers(self._context)
         self._replies = Replies(self._context)
         self._link: Link = link_for(transport, self._context, self._timers, self._replies)
         self._intakes = Intakes(self._context, self._link)
-        self._subscriptions = Subscriptions(self._context)
+        self._subscriptions = Subscriptions(self._context, self._life, self._link, self._intakes)
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-        self._state: Literal["new", "running", "closing", "closed"] = "new"
         self._address = ""
         self._mandatory = self._link.capabilities.in_process
         """Whether a request that nobody listens for is refused at once."""
@@ -135,8 +127,8 @@ class MessageBus:
         One that fails, or is cancelled, closes the bus: what had begun is ended, and a new bus is needed.
         """
         async with self._starting:
-            self._check_usable()
-            if self._state == "running":
+            self._life.check_usable()
+            if self._life.stage == "running":
                 return
             self._context.bind(asyncio.get_running_loop())
             try:
@@ -148,21 +140,17 @@ class MessageBus:
     async def _begin(self) -> None:
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
-        if self._state != "new":
-            raise Closed  # meanwhile
+        self._life.check_usable()  # it may have been closed meanwhile
         self._become("running")
-        for subscription in self._subscriptions:
-            self._activate(subscription)
-        for subscription in self._subscriptions:
-            await subscription.ready()
+        await self._subscriptions.begin()
 
     async def close(self, *, drain: bool = True, timeout: float = 10.0) -> CloseReport:
         """Refuse new publishers, finish what is in flight (and in process what is queued) within ``timeout`` seconds,
         give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed.
         """
-        if self._closing is None and self._state in ("new", "closed"):
+        if self._closing is None and self._life.stage in ("new", "closed"):
             self._become("closed")
-            self._executor.shutdown(wait=False)
+            self._threads.close()
             return CloseReport(drained=True, handled=0, released=0, abandoned=0)
         home = self._context.loop
         if asyncio.get_running_loop() is not home:
@@ -201,14 +189,14 @@ class MessageBus:
         config = name if isinstance(name, ChannelConfig) else ChannelConfig(name, **fields)
         if isinstance(name, ChannelConfig) and fields:
             raise TypeError("give either a ChannelConfig or a name with fields, not both")
-        self._check_usable()
+        self._life.check_usable()
         validate_channel(config.name)
         isolated = self._context.config(config.name).isolate
         self._link.declare(config)
         self._intakes.reconfigure(config.name)
         self._expose()
         if config.isolate != isolated:
-            self._recompile()
+            self._subscriptions.recompile()
         return config
 
     def channels(self) -> Mapping[str, ChannelConfig]:
@@ -222,17 +210,17 @@ class MessageBus:
         """
         self._context.check_loop()
         validate_channel(channel, internal=True)
-        self._check_known(channel)
+        self._link.check_known(channel)
         return self._link.queue_size(channel)
 
     def use(self, middleware: Middleware) -> None:
         """Put code around every publish and every handler call from now on. The first one given is the outermost."""
-        self._check_usable()
+        self._life.check_usable()
         check_middleware(middleware)
         self._context.middleware = (*self._context.middleware, middleware)
         self._link.reshape()
         self._expose()
-        self._recompile()
+        self._subscriptions.recompile()
 
     # Subscribing
 
@@ -340,11 +328,11 @@ class MessageBus:
                 batch=batch,
                 blocking=blocking,
                 filter=filter,
-                run_blocking=self._run_blocking,
+                run_blocking=self._threads.call,
                 failed=failed,
             )
             subscription = Subscription(
-                self,
+                self._subscriptions,
                 terms,
                 target,
                 compiled,
@@ -353,21 +341,10 @@ class MessageBus:
                 timeout=timeout,
                 name=name or compiled.name,
             )
-            self._register(subscription)
+            self._subscriptions.register(subscription)
             return subscription
 
         return subscribe if handler is None else subscribe(handler)
-
-    def _register(self, subscription: Subscription) -> None:
-        """Let it begin, now or with the bus. One that is refused is forgotten."""
-        self._check_usable()
-        self._subscriptions.add(subscription)
-        try:
-            if self._state == "running":
-                self._activate(subscription)
-        except BaseException:
-            self._subscriptions.remove(subscription)
-            raise
 
     def stream(
         self,
@@ -385,7 +362,7 @@ class MessageBus:
         name: str | None = None,
     ) -> Stream:
         """Pull messages instead of being called, and settle each: ``async for message in bus.stream("jobs")``."""
-        self._check_running()
+        self._life.check_running()
         terms = self._terms(
             pattern,
             group=group,
@@ -399,15 +376,18 @@ class MessageBus:
             dead_letter=dead_letter,
             expired=expired,
         )
-        self._check_known(pattern)
-        intake = self._intakes.open(terms)
-        intake.streams += 1
-        stream = Stream(intake, name or f"stream of {pattern}", end=self._end_stream, spawn=self._spawn)
+        self._link.check_known(pattern)
+        stream = Stream(
+            self._intakes.open_stream(terms),
+            name or f"stream of {pattern}",
+            context=self._context,
+            end=self._intakes.end_stream,
+        )
         self._streams.add(stream)
         return stream
 
     def _terms(self, pattern: str, **wanted: Any) -> Terms:
-        self._check_usable()
+        self._life.check_usable()
         terms = Terms(pattern=pattern, **wanted)
         self._link.check(terms)
         return terms
@@ -430,7 +410,7 @@ class MessageBus:
         Raises RequestTimeout, RequestFailed (the responder raised, and will not retry), NoSubscribers (in process),
         ChannelFull, RequestError (middleware, or an overflow policy, dropped it).
         """
-        self._check_publishing()
+        self._life.check_publishing()
         replies = self._replies
         correlation_id, reply, deadlines = replies.expect(channel, timeout)
         try:
@@ -470,7 +450,7 @@ class MessageBus:
         thread, for room in the full mailbox that it drains: unlike ``publish``, this cannot tell (WouldDeadlock). Give
         ``result()`` a time-out there, or use ``publish_nowait``.
         """
-        self._check_publishing()
+        self._life.check_publishing()
         home = self._context.loop
 
         async def publish() -> str | None:
@@ -482,7 +462,7 @@ class MessageBus:
 
     def dead_letters(self, channel: str) -> DeadLetters:
         """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""
-        self._check_running()
+        self._life.check_running()
         return self._link.dead_letters(channel)
 
     def metrics(self) -> BusMetrics:
@@ -498,122 +478,31 @@ class MessageBus:
 
     # How it works inside
 
-    def _become(self, state: Literal["running", "closing", "closed"]) -> None:
-        self._state = state
+    def _become(self, stage: Literal["running", "closing", "closed"]) -> None:
+        self._life.stage = stage
         self._expose()
 
     def _expose(self) -> None:
         """Publishing is the link's own calls while running, so that nothing is asked per message."""
-        if self._state == "running":
+        if self._life.stage == "running":
             self.publish = self._link.publish
             self.publish_nowait = self._link.publish_nowait
             self.publish_many = self._link.publish_many
-        elif self._state == "closing":
+        elif self._life.stage == "closing":
             self.publish = partial(self._from_handlers, "publish")
             self.publish_nowait = partial(self._from_handlers, "publish_nowait")
             self.publish_many = partial(self._from_handlers, "publish_many")
         else:
-            self.publish = self.publish_nowait = self.publish_many = self._refuse
+            self.publish = self.publish_nowait = self.publish_many = self._life.refuse
 
     def _from_handlers(self, method: str, *args: Any, **options: Any) -> Any:
         if handling.get() is not self._context:
             raise Closed
         return getattr(self._link, method)(*args, **options)
 
-    def _check_usable(self) -> None:
-        """It is new or runs."""
-        if self._state in ("closing", "closed"):
-            raise Closed
-        self._context.check_loop()
-
-    def _check_running(self) -> None:
-        if self._state != "running":
-            self._refuse()
-        self._context.check_loop()
-
-    def _check_publishing(self) -> None:
-        if self._state not in ("running", "closing"):
-            self._refuse()
-        self._context.check_loop()
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotStarted if self._state == "new" else Closed
-
-    def _check_known(self, pattern: str) -> None:
-        """Without ``auto_create`` a name that nobody created is a mistake; a pattern waits for what may come."""
-        if self._context.auto_create or is_pattern(pattern) or is_reserved(pattern):
-            return
-        known = self._link.channels()
-        if pattern not in known:
-            raise UnknownChannel(pattern, near_misses(pattern, known))
-
-    def _activate(self, subscription: Subscription) -> None:
-        self._check_known(subscription.pattern)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = self._context.loop
-        subscription.intake, subscription.workers = self._intakes.start(
-            subscription,
-            self._call_of(subscription),
-            loop,
-            batch=subscription.batch,
-            timeout=subscription.timeout,
-            terms=subscription.terms,
-        )
-
-    def _call_of(self, subscription: Subscription) -> Callable[[Any], Any]:
-        return handle_path(
-            subscription.compiled.call,
-            batch=subscription.batch,
-            middleware=self._context.middleware,
-        )
-
-    def _recompile(self) -> None:
-        for subscription in self._subscriptions:
-            if subscription.workers is not None:
-                workers = subscription.workers
-                on_loop(workers.loop, partial(workers.swap, self._call_of(subscription)))
-
-    async def _ready(self, subscription: Subscription) -> None:
-        if subscription.intake is None:
-            self._refuse()
-        self._context.check_loop()
-        await self._link.attached(subscription.intake)
-
-    async def _unsubscribe(self, subscription: Subscription, *, drain: bool, timeout: float) -> None:
-        if not self._subscriptions.remove(subscription):
-            return
-        if subscription.intake is not None and subscription.workers is not None:
-            await self._intakes.stop(
-                subscription.intake, subscription, subscription.workers, drain=drain, timeout=timeout
-            )
-
-    async def _end_stream(self, intake: Intake) -> None:
-        intake.streams -= 1
-        if not intake.members and not intake.streams:
-            self._intakes.retire(intake)
-            await self._intakes.discard(intake)
-
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start something from a place that cannot wait; nothing is left to do once the loop is gone."""
-
-        async def do() -> None:
-            await work()
-
-        try:
-            self._context.call_home(lambda: self._context.loop.create_task(do()))
-        except (LoopClosed, RuntimeError):
-            self._context.count("orphaned_streams")
-
-    async def _run_blocking(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        run = partial(copy_context().run, _without_stop_iteration, function, args)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
-
     def _refuse_inside_handler(self) -> None:
         task = asyncio.current_task()
-        active = [s.workers for s in self._subscriptions if s.workers is not None]
-        if any(workers.owns(task) for workers in (*active, *self._intakes.leaving)):
+        if any(workers.owns(task) for workers in self._subscriptions.workers()):
             raise BusError("close() inside a handler would wait for itself: start it as a task of its own")
 
     def hurry(self) -> None:
@@ -622,18 +511,10 @@ class MessageBus:
 
     async def _shut(self, wait: bool, timeout: float) -> CloseReport:
         closing = Closing(self._context, self._link, self._intakes, hurried=lambda: self._hurried)
-        report = await closing.run(self._subscriptions, self._streams, timeout=timeout if wait else None)
+        report = await closing.run(self._subscriptions.workers, self._streams, timeout=timeout if wait else None)
         self._replies.close(Closed())
         self._timers.close()
         await self._link.close()
         self._become("closed")
-        self._executor.shutdown(wait=False)
+        self._threads.close()
         return report
-
-
-def _without_stop_iteration(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call it; a StopIteration becomes a RuntimeError, as in a coroutine: no future can carry one."""
-    try:
-        return function(*args)
-    except StopIteration as error:
-        raise RuntimeError(f"a plain function raised {error!r}") from error

@@ -13,7 +13,6 @@ from neuralcore.messaging.link import Link
 from neuralcore.messaging.stream import Stream
 
 if TYPE_CHECKING:
-    from neuralcore.messaging.subscription import Subscription
     from neuralcore.messaging.workers import Workers
 
 __all__ = ["CloseReport", "Closing"]
@@ -48,17 +47,17 @@ class Closing:
         self._hurried = hurried
 
     async def run(
-        self, subscriptions: Iterable[Subscription], streams: Iterable[Stream], *, timeout: float | None
+        self, workers: Callable[[], list[Workers]], streams: Iterable[Stream], *, timeout: float | None
     ) -> CloseReport:
         """Without a timeout nothing is waited for."""
         intakes = self._intakes
         before = self._handled(), intakes.released, intakes.lost
         await self._link.quiesce()
-        drained = timeout is not None and await self._drain(timeout, lambda: self._workers(subscriptions))
+        drained = timeout is not None and await self._drain(timeout, workers)
         self._link.refuse()
-        interrupted = _busy(self._workers(subscriptions))
-        for workers in self._workers(subscriptions):
-            await intakes.cancel(workers)
+        interrupted = _busy(workers())
+        for each in workers():
+            await intakes.cancel(each)
         await intakes.end_background()
         handled = self._handled() - before[0]
         for stream in list(streams):
@@ -73,10 +72,6 @@ class Closing:
             abandoned=abandoned,
             interrupted=interrupted,
         )
-
-    def _workers(self, subscriptions: Iterable[Subscription]) -> list[Workers]:
-        active = [subscription.workers for subscription in subscriptions if subscription.workers is not None]
-        return [*active, *self._intakes.leaving]
 
     async def _drain(self, timeout: float, workers: Callable[[], list[Workers]]) -> bool:
         """Wait until nothing is left to handle and no handler runs; False when the deadline, or a hurry, came first."""

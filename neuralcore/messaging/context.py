@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -83,6 +83,14 @@ class BusContext:
             callback(*args)
         else:
             self.loop.call_soon_threadsafe(callback, *args)
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Start a task on the home loop, from a place that cannot wait. False when that loop has ended."""
+        try:
+            self.call_home(lambda: self.loop.create_task(work()))
+        except (LoopClosed, RuntimeError):
+            return False
+        return True
 
     def count(self, name: str, amount: int = 1) -> None:
         with self._lock:

@@ -92,6 +92,16 @@ class Intakes:
         on_loop(loop, workers.start)
         return intake, workers
 
+    def open_stream(self, terms: Terms) -> Intake:
+        intake = self.open(terms)
+        intake.streams += 1
+        return intake
+
+    async def end_stream(self, intake: Intake) -> None:
+        intake.streams -= 1
+        if intake.deserted:
+            await self.end(intake)
+
     async def stop(
         self, intake: Intake, subscription: Subscription, workers: Workers, *, drain: bool, timeout: float
     ) -> None:

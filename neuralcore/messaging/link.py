@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
-from neuralcore.messaging.errors import Unsupported
+from neuralcore.messaging.errors import UnknownChannel, Unsupported
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.names import is_pattern, is_reserved, near_misses
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
@@ -56,6 +57,17 @@ class Link(ABC):
     @abstractmethod
     def queue_size(self, channel: str) -> int:
         """Messages waiting in this process for handlers of the channel."""
+
+    def check_known(self, pattern: str) -> None:
+        """Without ``auto_create`` a name that nobody created is a mistake; a pattern waits for what may come.
+
+        Raises UnknownChannel.
+        """
+        if self.context.auto_create or is_pattern(pattern) or is_reserved(pattern):
+            return
+        known = self.channels()
+        if pattern not in known:
+            raise UnknownChannel(pattern, near_misses(pattern, known))
 
     # Subscriptions
 

@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 
 from neuralcore._core import Message
+from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.loops import on_loop
 
@@ -29,13 +30,13 @@ class Stream:
         intake: Intake,
         name: str,
         *,
+        context: BusContext,
         end: Callable[[Intake], Awaitable[None]],
-        spawn: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self.name = name
         self._intake = intake
+        self._context = context
         self._end = end
-        self._spawn = spawn
         self._held: list[Message] = []
         self._waiting: set[asyncio.Future[bool]] = set()
         """Of tasks that wait for the next message, in whatever loops they are."""
@@ -112,8 +113,8 @@ class Stream:
         await self.close()
 
     def __del__(self) -> None:
-        if not self._closed:
-            self._spawn(self.close)
+        if not self._closed and not self._context.spawn(self.close):
+            self._context.count("orphaned_streams")
 
 
 def _pass_on(waiter: asyncio.Future[bool], ready: asyncio.Future[bool]) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neuralcore.messaging.checks import check_count, check_positive, check_text, check_type
 
 if TYPE_CHECKING:
-    from neuralcore.messaging.bus import MessageBus
-    from neuralcore.messaging.context import BusContext
     from neuralcore.messaging.handler import Compiled
     from neuralcore.messaging.intake import Intake
     from neuralcore.messaging.settle import Settlement
+    from neuralcore.messaging.subscriptions import Subscriptions
     from neuralcore.messaging.terms import Terms
     from neuralcore.messaging.workers import Workers
 
-__all__ = ["Subscription", "Subscriptions", "check_member"]
+__all__ = ["Subscription", "check_member"]
 
 
 class Subscription:
@@ -24,7 +23,7 @@ class Subscription:
 
     def __init__(
         self,
-        bus: MessageBus,
+        siblings: Subscriptions,
         terms: Terms,
         handler: Callable[..., Any],
         compiled: Compiled,
@@ -34,7 +33,7 @@ class Subscription:
         timeout: float | None,
         name: str,
     ) -> None:
-        self._bus = bus
+        self._siblings = siblings
         self.terms = terms
         self._handler = handler
         self.compiled = compiled
@@ -75,7 +74,7 @@ class Subscription:
 
     async def ready(self) -> None:
         """Returns once its position is fixed: what is published from now on reaches it."""
-        await self._bus._ready(self)
+        await self._siblings.ready(self)
 
     async def unsubscribe(self, *, drain: bool = True, timeout: float = 10.0) -> None:
         """End it. Harmless when repeated.
@@ -87,45 +86,7 @@ class Subscription:
         Inside one of its own handlers it only stops what comes in and returns at once, for it cannot wait for itself:
         that handler ends as usual, the rest happens in the background, and closing the bus waits for it.
         """
-        await self._bus._unsubscribe(self, drain=drain, timeout=timeout)
-
-
-class Subscriptions:
-    """Those of one bus, in the order they were made."""
-
-    def __init__(self, context: BusContext) -> None:
-        self._context = context
-        self._all: dict[Subscription, None] = {}
-        self._members: dict[tuple[str, str], dict[Subscription, None]] = {}
-        """By group and pattern."""
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[Subscription]:
-        return iter(list(self._all))
-
-    def add(self, subscription: Subscription) -> None:
-        """Raises BadHandler when it does not agree with the members of its group, started or not."""
-        shared = subscription.terms.shared
-        if shared is not None:
-            members = self._members.setdefault(shared, {})
-            for member in list(members)[:1]:
-                member.terms.agree(subscription.terms, self._context)
-            members[subscription] = None
-        self._all[subscription] = None
-
-    def remove(self, subscription: Subscription) -> bool:
-        """False when it was not there."""
-        if self._all.pop(subscription, self) is self:
-            return False
-        shared = subscription.terms.shared
-        if shared is not None:
-            members = self._members[shared]
-            del members[subscription]
-            if not members:
-                self._members.pop(shared, None)
-        return True
+        await self._siblings.end(self, drain=drain, timeout=timeout)
 
 
 def check_member(
