@@ -376,7 +376,7 @@ class MessageBus:
             dead_letter=dead_letter,
             expired=expired,
         )
-        self._link.check_known(pattern)
+        self._link.check_terms_known(terms)
         stream = Stream(
             self._intakes.open_stream(terms),
             name or f"stream of {pattern}",

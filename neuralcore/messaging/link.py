@@ -69,6 +69,12 @@ class Link(ABC):
         if pattern not in known:
             raise UnknownChannel(pattern, near_misses(pattern, known))
 
+    def check_terms_known(self, terms: Terms) -> None:
+        """The same for all that terms name. Raises UnknownChannel."""
+        self.check_known(terms.pattern)
+        if terms.dead_letter:
+            self.check_known(terms.dead_letter)
+
     # Subscriptions
 
     @abstractmethod

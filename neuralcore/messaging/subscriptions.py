@@ -85,7 +85,7 @@ class Subscriptions:
         return [*active, *self._intakes.leaving]
 
     def _activate(self, subscription: Subscription) -> None:
-        self._link.check_known(subscription.pattern)
+        self._link.check_terms_known(subscription.terms)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

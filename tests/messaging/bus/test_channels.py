@@ -44,6 +44,8 @@ async def test_without_auto_create_a_mistyped_channel_is_found_wherever_it_is_us
             lambda: bus.subscribe("order", print),
             lambda: bus.stream("order"),
             lambda: bus.queue_size("order"),
+            lambda: bus.subscribe("orders", print, dead_letter="order"),
+            lambda: bus.stream("orders", dead_letter="order"),
         ):
             with pytest.raises(UnknownChannel, match="did you mean 'orders'"):
                 use()
