@@ -7,7 +7,16 @@ from math import isfinite
 from operator import index
 from typing import Final
 
-__all__ = ["MAX_NS", "check_headers", "check_integers", "check_required", "check_texts", "nanoseconds"]
+__all__ = [
+    "MAX_NS",
+    "check_headers",
+    "check_integers",
+    "check_message_id",
+    "check_required",
+    "check_texts",
+    "integer",
+    "nanoseconds",
+]
 
 MAX_NS: Final = 2**63 - 1
 """The end of time: what is beyond it is this."""
@@ -30,8 +39,23 @@ def check_texts(**given: object) -> None:
 def check_integers(**given: object) -> None:
     """Raises TypeError, OverflowError."""
     for name, value in given.items():
-        if value is not None and not -MAX_NS - 1 <= index(value) <= MAX_NS:  # type: ignore[arg-type]
+        if value is not None and not -MAX_NS - 1 <= integer(name, value) <= MAX_NS:
             raise OverflowError(f"{name} does not fit into 64 bits")
+
+
+def check_message_id(given: object) -> None:
+    """Raises TypeError, ValueError."""
+    check_texts(message_id=given)
+    if given == "":
+        raise ValueError("message_id must not be empty")
+
+
+def integer(name: str, value: object) -> int:
+    """Raises TypeError."""
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
 
 
 def check_headers(given: object) -> None:
@@ -44,6 +68,10 @@ def check_headers(given: object) -> None:
 
 def nanoseconds(name: str, seconds: float) -> int:
     """Raises TypeError, ValueError."""
-    if not isfinite(seconds):
+    try:
+        finite = isfinite(seconds)
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
+    if not finite:
         raise ValueError(f"{name} is a finite number of seconds, not {seconds}")
     return max(-MAX_NS, min(round(seconds * 1e9), MAX_NS))

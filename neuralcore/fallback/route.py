@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, final
 
-from neuralcore._options import MAX_NS, check_headers, check_integers, check_texts, nanoseconds
+from neuralcore._options import MAX_NS, check_headers, check_integers, check_message_id, check_texts, nanoseconds
 from neuralcore.fallback.awaitables import done
 from neuralcore.fallback.delays import Due
 from neuralcore.fallback.extras import NO_EXTRAS, Extras
@@ -148,7 +148,7 @@ class Route:
             self._refusals += 1
             raise router._error("idempotency", self._channel, idempotency_key)
         if message_id is not None:
-            check_texts(message_id=message_id)
+            check_message_id(message_id)
         started = 0
         identity = next(router._ids, None)
         if identity is None:

@@ -7,11 +7,10 @@ import weakref
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from inspect import Parameter, Signature, signature
-from operator import index
 from threading import RLock
 from typing import TYPE_CHECKING, Any, final
 
-from neuralcore._options import check_required, check_texts
+from neuralcore._options import check_required, check_texts, integer
 from neuralcore.fallback.awaitables import done, done_after_yield
 from neuralcore.fallback.ids import IdSource
 from neuralcore.fallback.many import publish_many
@@ -284,7 +283,7 @@ class Router:
         self._direct.pop(route.channel, None)
 
     def _rank(self, channel: str, priority: int) -> int:
-        rank = index(priority)
+        rank = integer("priority", priority)
         if not self._low <= rank <= self._high:
             raise self._error("priority", channel, priority)
         return rank

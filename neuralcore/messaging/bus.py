@@ -178,6 +178,9 @@ class MessageBus:
     ) -> None:
         await self.close()
 
+    def __repr__(self) -> str:
+        return f"<MessageBus {self.name!r} {self._life.stage}>"
+
     def run(self, *, timeout: float = 10.0) -> CloseReport:
         """The main of a program: start, work until SIGINT or SIGTERM, drain for up to ``timeout`` seconds, close."""
         return run(self, timeout=timeout)

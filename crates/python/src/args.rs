@@ -241,7 +241,7 @@ impl Options {
                 .transpose()?,
             reply_to: reply_to.map(|value| string(value, "reply_to")).transpose()?,
             content_type: content_type.map(|value| string(value, "content_type")).transpose()?,
-            message_id: message_id.map(|value| string(value, "message_id")).transpose()?,
+            message_id: message_id.map(identity).transpose()?,
             ..Extras::default()
         };
         if extras.references().next().is_some() {
@@ -257,10 +257,10 @@ fn given(slot: Object) -> Option<Ref> {
     unsafe { if slot.is_null() || slot == ffi::Py_None() { None } else { Some(Ref::borrow(slot)) } }
 }
 
-pub(crate) fn integer(value: Ref) -> R<i64> {
+pub(crate) fn integer(value: Ref, name: &str) -> R<i64> {
     // SAFETY: the object is live.
     match unsafe { ffi::PyLong_AsLongLong(value.as_ptr()) } {
-        -1 if occurred() => Err(Raised),
+        -1 if occurred() => Err(mistyped(&value, name, "an integer")),
         number => Ok(number),
     }
 }
@@ -270,13 +270,36 @@ pub(crate) fn nanoseconds(value: Ref, name: &str) -> R<i64> {
     // SAFETY: the object is live.
     let seconds = unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) };
     if seconds == -1.0 && occurred() {
-        return Err(Raised);
+        return Err(mistyped(&value, name, "a number of seconds"));
     }
     if !seconds.is_finite() {
         let text = format!("{name} is a finite number of seconds, not {seconds}");
         return Err(raise(&globals().value_error, &text));
     }
     Ok((seconds * 1e9).round() as i64)
+}
+
+/// A conversion failed: a TypeError says what it was about and what was given, any other error travels on.
+#[cold]
+fn mistyped(value: &Ref, name: &str, wanted: &str) -> Raised {
+    let kind = &globals().type_error;
+    // SAFETY: an error is set, and the object is live.
+    unsafe {
+        if ffi::PyErr_ExceptionMatches(kind.as_ptr()) == 0 {
+            return Raised;
+        }
+        ffi::PyErr_Clear();
+        raise(kind, &format!("{name} must be {wanted}, not {}", display(value.as_ptr())))
+    }
+}
+
+/// The id that a publisher chose.
+fn identity(value: Ref) -> R<Ref> {
+    let value = string(value, "message_id")?;
+    if !value.truthy()? {
+        return Err(raise(&globals().value_error, "message_id must not be empty"));
+    }
+    Ok(value)
 }
 
 pub(crate) fn string(value: Ref, name: &str) -> R<Ref> {
@@ -287,13 +310,19 @@ pub(crate) fn string(value: Ref, name: &str) -> R<Ref> {
     Ok(value)
 }
 
+const NO_HEADERS: &str = "headers must map str to str";
+
 /// A read-only copy of a mapping; None when it is empty.
 pub(crate) fn frozen(mapping: &Ref) -> R<Option<Ref>> {
     // SAFETY: the dict is new and ours until the proxy hides it.
     unsafe {
         let copy = Ref::steal(ffi::PyDict_New())?;
         if ffi::PyDict_Update(copy.as_ptr(), mapping.as_ptr()) != 0 {
-            return Err(Raised);
+            if ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) == 0 {
+                return Err(Raised);
+            }
+            ffi::PyErr_Clear();
+            return Err(raise(&globals().type_error, NO_HEADERS));
         }
         if ffi::PyDict_Size(copy.as_ptr()) == 0 {
             return Ok(None);
@@ -301,7 +330,7 @@ pub(crate) fn frozen(mapping: &Ref) -> R<Option<Ref>> {
         let (mut position, mut name, mut value) = (0, ptr::null_mut(), ptr::null_mut());
         while ffi::PyDict_Next(copy.as_ptr(), &mut position, &mut name, &mut value) != 0 {
             if ffi::PyUnicode_Check(name) == 0 || ffi::PyUnicode_Check(value) == 0 {
-                return Err(raise(&globals().type_error, "headers must map str to str"));
+                return Err(raise(&globals().type_error, NO_HEADERS));
             }
         }
         Ref::steal(ffi::PyDictProxy_New(copy.as_ptr())).map(Some)
@@ -319,7 +348,7 @@ fn rank(object: Ref) -> R<i64> {
     // SAFETY: the object is live.
     let rank = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &mut overflow) };
     match overflow {
-        0 if rank == -1 && occurred() => Err(Raised),
+        0 if rank == -1 && occurred() => Err(mistyped(&object, "priority", "an integer")),
         0 => Ok(rank),
         sign if sign > 0 => Ok(i64::MAX),
         _ => Ok(i64::MIN),

@@ -95,7 +95,7 @@ pub(crate) fn is_coroutine(generator: &Ref) -> R<bool> {
     const CO_ITERABLE_COROUTINE: i64 = 0x100;
     let g = globals();
     let flags = generator.attr(&g.gi_code)?.attr(&g.co_flags)?;
-    Ok(crate::args::integer(flags)? & CO_ITERABLE_COROUTINE != 0)
+    Ok(crate::args::integer(flags, "co_flags")? & CO_ITERABLE_COROUTINE != 0)
 }
 
 #[inline]

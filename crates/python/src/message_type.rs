@@ -84,7 +84,9 @@ fn parts(slots: [Object; PARAMETERS.len()]) -> R<Parts> {
         Some(value) => string(value, PARAMETERS[index]).map(Some),
         None => Ok(None),
     };
-    let number = |index: usize| given(slots[index]).map(integer).transpose();
+    let number = |index: usize| {
+        given(slots[index]).map(|value| integer(value, PARAMETERS[index])).transpose()
+    };
     let extras = Extras {
         headers: given(slots[5]).map_or(Ok(None), |mapping| frozen(&mapping))?,
         key: text(6)?.map(Text::new).transpose()?,

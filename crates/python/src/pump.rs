@@ -322,7 +322,7 @@ fn give_back(mailbox: &Mailbox, message: &Ref) {
 /// `task.cancelling()` or `task.uncancel()`; Python 3.10 does not count.
 fn count(task: &Ref, name: &Ref) -> R<i64> {
     match task.attr(name) {
-        Ok(method) => crate::args::integer(method.call(&[])?),
+        Ok(method) => crate::args::integer(method.call(&[])?, "the count of cancellations"),
         Err(raised) => {
             drop(taken(raised));
             Ok(0)

@@ -93,7 +93,9 @@ fn configured(slots: &[Object; PARAMETERS.len()]) -> R<Pump> {
     };
     // SAFETY: required slots are live.
     let required = |index: usize| unsafe { Ref::borrow(slots[index]) };
-    let number = |index: usize, default: i64| given(index).map_or(Ok(default), integer);
+    let number = |index: usize, default: i64| {
+        given(index).map_or(Ok(default), |value| integer(value, PARAMETERS[index]))
+    };
     let mailbox = required(0);
     if !mailbox.bind(crate::obj::attached()).is_instance_of::<Mailbox>() {
         return Err(raise(&g.type_error, "a pump needs a Mailbox"));

@@ -7,11 +7,10 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from operator import index
 from typing import Any
 
 from neuralcore._core import Clock, Message
-from neuralcore._options import MAX_NS, check_headers, check_texts, nanoseconds
+from neuralcore._options import MAX_NS, check_headers, check_message_id, check_texts, integer, nanoseconds
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.codec import Codec
 from neuralcore.messaging.context import BusContext
@@ -108,9 +107,9 @@ class Outlet:
             correlation_id=correlation_id,
             reply_to=reply_to,
             content_type=content_type,
-            message_id=message_id,
             idempotency_key=idempotency_key,
         )
+        check_message_id(message_id)
         check_headers(headers)
         publisher, channel = self._publisher, self.config.name
         now = publisher.clock.time_ns()
@@ -204,7 +203,7 @@ def _refused(envelope: Envelope, payload: Any) -> Message:
 
 
 def _rank(priority: object) -> int:
-    return check_priority(index(priority))  # type: ignore[arg-type]
+    return check_priority(integer("priority", priority))
 
 
 def _ns(name: str, seconds: float) -> int:

@@ -157,6 +157,14 @@ async def test_a_bus_that_is_closed_while_it_starts_stays_closed() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_bus_shows_its_name_and_where_in_its_life_it_is() -> None:
+    bus = MessageBus(name="town")
+    assert repr(bus) == "<MessageBus 'town' new>"
+    async with bus:
+        assert repr(bus) == "<MessageBus 'town' running>"
+    assert repr(bus) == "<MessageBus 'town' closed>"
+
+
 async def test_subscriptions_made_before_the_start_begin_with_it() -> None:
     bus = MessageBus()
     seen: list[int] = []
