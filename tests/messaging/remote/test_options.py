@@ -16,10 +16,11 @@ SECONDS = ("ttl", "delay", "not_before")
     [
         *(({name: 5}, TypeError, f"{name} must be a str or None") for name in TEXTS),
         *(({name: b"bytes"}, TypeError, f"{name} must be a str or None") for name in TEXTS),
+        ({"message_id": ""}, ValueError, "message_id must not be empty"),
         *(({"headers": wrong}, TypeError, "headers must map str to str") for wrong in ({"a": 1}, {1: "a"}, ["a"], 5)),
-        *(({name: "1"}, TypeError, "must be real number, not str") for name in SECONDS),
+        *(({name: "1"}, TypeError, f"{name} must be a number of seconds, not '1'") for name in SECONDS),
         *(({name: seconds}, ValueError, name) for name in SECONDS for seconds in (math.nan, math.inf)),
-        *(({"priority": priority}, TypeError, "as an integer") for priority in ("1", 1.5)),
+        *(({"priority": priority}, TypeError, "priority must be an integer, not ") for priority in ("1", 1.5)),
         *(({"priority": priority}, PriorityOutOfRange, "priority") for priority in (-1, 256, 2**70)),
     ],
     ids=str,
