@@ -51,6 +51,8 @@ class Intake:
         return not self.members and not self.streams
 
     @property
-    def concurrency(self) -> int:
-        """How many of its messages may be handled at once."""
-        return self.streams + sum(member.concurrency for member in self.members)
+    def at_once(self) -> int:
+        """How many of its messages may be with handlers at once: batches have what the mailbox can hold."""
+        workers = sum(member.concurrency for member in self.members)
+        wanted = sum(member.concurrency * max(1, member.batch) for member in self.members)
+        return self.streams + min(wanted, max(workers, self.mailbox.capacity))

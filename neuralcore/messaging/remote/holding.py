@@ -66,8 +66,8 @@ class Holding:
         return [delivery for delivery in deliveries if delivery in self._messages]
 
     def window(self, intake: Intake) -> int:
-        """About one second of work, at least one message a worker, at most what the mailbox holds."""
-        return self._pace.window(max(1, intake.concurrency), intake.mailbox.capacity)
+        """About one second of work, at least a message (or a batch) a worker, at most what the mailbox holds."""
+        return self._pace.window(max(1, intake.at_once), intake.mailbox.capacity)
 
     def demand(self, intake: Intake) -> Demand:
         """What may be fetched now; when that is nothing, only what is more urgent than what waits."""
@@ -76,8 +76,8 @@ class Holding:
         if room > 0:
             self._low = -1
             return Demand(room)
-        self._low = intake.mailbox.capacity if self._pulled else _low(window, intake.concurrency)
-        waiting = len(self._messages) - max(intake.concurrency, len(self._pulled))
+        self._low = intake.mailbox.capacity if self._pulled else _low(window, intake.at_once)
+        waiting = len(self._messages) - max(intake.at_once, len(self._pulled))
         rank = intake.mailbox.most_relaxed() if waiting > 0 else None
         return Demand(min(waiting, _MOST_URGENT), rank) if rank else Demand(0)
 
@@ -101,6 +101,6 @@ class Holding:
         self.on_room()
 
 
-def _low(window: int, concurrency: int) -> int:
+def _low(window: int, at_once: int) -> int:
     """Room for one is worth a fetch when there are few; otherwise half of the window is, while workers are busy."""
-    return window - 1 if window <= 2 * concurrency else max(concurrency, window // 2)
+    return window - 1 if window <= 2 * at_once else max(at_once, window // 2)

@@ -24,6 +24,9 @@ __all__ = ["Bed", "Collector", "Gate"]
 
 T = TypeVar("T")
 
+_NEEDS = {"delay": "delay", "key": "keys", "priority": "priorities"}
+"""Options of a publish, and the capability that each takes."""
+
 
 class Bed:
     """One check's corner of the store. Everything it made is closed when it ends."""
@@ -119,6 +122,10 @@ class Bed:
         if self.capabilities.groups:
             return {"group": self.group(), **options}
         return {"broadcast": True, **options}
+
+    def offered(self, **options: Any) -> dict[str, Any]:
+        """Of these options of a publish, those that the transport declares."""
+        return {name: value for name, value in options.items() if getattr(self.capabilities, _NEEDS[name])}
 
     def gate(self) -> Gate:
         return Gate(self)

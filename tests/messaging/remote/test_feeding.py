@@ -94,6 +94,24 @@ async def test_prefetch_is_about_one_second_of_work_and_at_least_one_message_a_w
 
 
 @virtual
+@pytest.mark.parametrize("work", [5.0, 1.0, 0.1, 0.0])
+@pytest.mark.parametrize(("options", "most"), [({}, 20), ({"concurrency": 2}, 20), ({"capacity": 7}, 7)], ids=str)
+async def test_however_long_a_batch_takes_the_next_one_is_full(town, work, options, most):
+    bus, sizes = await town.bus(), []
+    await bus.publish_many([("jobs", number) for number in range(200)])
+
+    async def handler(messages):
+        sizes.append(len(messages))
+        await asyncio.sleep(work)
+
+    await bus.subscribe("jobs", handler, group="g", batch=20, **options).ready()
+    await town.eventually(lambda: sum(sizes) == 200)
+    assert max(sizes) == most
+    assert len(sizes) <= 200 / most + 3
+    await town.close()
+
+
+@virtual
 async def test_a_slow_handler_leaves_the_rest_to_other_members(town):
     slow, quick = await town.bus(), await town.bus()
     await slow.subscribe("jobs", lambda m: asyncio.sleep(1000), group="g").ready()

@@ -96,25 +96,18 @@ async def big(bed: Bed) -> None:
 
 @promise(mandatory=True)
 async def attributes(bed: Bed) -> None:
-    """Headers, key, correlation id, priority and id arrive as published."""
+    """Headers, correlation id, id and expiry arrive as published, so do key and priority where they are declared."""
     bus, got, channel = await bed.bus(), bed.collector(), bed.channel()
     await bed.subscribe(bus, channel, got.handle)
-    id = await bus.publish(
-        channel,
-        {"n": 1},
-        priority=7,
-        headers=HEADERS,
-        key="a key/ключ",
-        correlation_id="correlation-1",
-        ttl=3600,
-    )
+    optional = bed.offered(priority=7, key="a key/ключ")
+    id = await bus.publish(channel, {"n": 1}, headers=HEADERS, correlation_id="correlation-1", ttl=3600, **optional)
     plain = await bus.publish(channel, "plain")
     await got.exactly(2)
     message, bare = sorted(got.messages, key=lambda m: m.payload == "plain")
     same(dict(message.headers), HEADERS, "headers")
-    same(message.key, "a key/ключ", "key")
+    same(message.key, optional.get("key"), "key")
     same(message.correlation_id, "correlation-1", "correlation id")
-    same(message.priority, 7, "priority")
+    same(message.priority, optional.get("priority", 50), "priority")
     same((message.id, message.channel, message.attempt), (id, channel, 1), "id, channel, attempt")
     expect(message.expires_at is not None, "the expiry was lost")
     same((bare.id, bare.priority, bare.key), (plain, 50, None), "id, priority and key by default")

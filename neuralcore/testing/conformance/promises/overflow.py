@@ -22,10 +22,10 @@ async def full(bed: Bed, overflow: Overflow, **options: Any) -> tuple[MessageBus
     bus.create_channel(channel, capacity=CAPACITY, overflow=overflow)
     got = bed.collector(gate.wait)
     await bed.subscribe(bus, channel, got.handle, **options)
-    await bus.publish(channel, 0, priority=90)
+    await bus.publish(channel, 0, **bed.offered(priority=90))
     await gate.held(1)
     for n in range(1, CAPACITY):
-        id = await bed.within(bus.publish(channel, n, priority=90), "a publish that has room")
+        id = await bed.within(bus.publish(channel, n, **bed.offered(priority=90)), "a publish that has room")
         expect(id is not None, f"message {n} of {CAPACITY} was dropped though there was room")
     return bus, channel, got, gate
 
@@ -52,7 +52,7 @@ async def drop_new(bed: Bed) -> None:
     """``drop_new`` drops what comes, answers None, and keeps what it has."""
     bus, channel, got, gate = await full(bed, "drop_new")
     for _ in range(3):
-        same(await bus.publish(channel, "dropped", priority=0), None, "what publish answered")
+        same(await bus.publish(channel, "dropped", **bed.offered(priority=0)), None, "what publish answered")
     gate.open()
     await got.every(range(CAPACITY))
 
@@ -62,7 +62,7 @@ async def drop_old(bed: Bed) -> None:
     """``drop_old`` drops the least urgent waiting message, the oldest of those, and never what is in flight."""
     bus, channel, got, gate = await full(bed, "drop_old", **bed.prefetch(1))
     for n in range(3):
-        id = await bus.publish(channel, f"urgent-{n}", priority=10)
+        id = await bus.publish(channel, f"urgent-{n}", **bed.offered(priority=10))
         expect(id is not None, "an urgent message was dropped")
     gate.open()
     await got.exactly(CAPACITY)
@@ -82,7 +82,7 @@ async def block(bed: Bed) -> None:
     async def publish() -> None:
         nonlocal accepted
         for n in range(CAPACITY, 50):
-            await bus.publish(channel, n, priority=90)
+            await bus.publish(channel, n, **bed.offered(priority=90))
             accepted += 1
 
     publisher = asyncio.create_task(publish())
@@ -98,7 +98,7 @@ async def block(bed: Bed) -> None:
 async def cancelled_while_waiting(bed: Bed) -> None:
     """A publish that is cancelled while it waits for room has not happened."""
     bus, channel, got, gate = await full(bed, "block")
-    waiting = [asyncio.create_task(_publish(bus, channel, 100 + n)) for n in range(6)]
+    waiting = [asyncio.create_task(_publish(bed, bus, channel, 100 + n)) for n in range(6)]
     await bed.quiet()
     for task in waiting[::2]:
         task.cancel()
@@ -109,8 +109,8 @@ async def cancelled_while_waiting(bed: Bed) -> None:
     await got.every([*range(CAPACITY), 101, 103, 105])
 
 
-async def _publish(bus: MessageBus, channel: str, payload: int) -> str | None:
-    return await bus.publish(channel, payload, priority=90)
+async def _publish(bed: Bed, bus: MessageBus, channel: str, payload: int) -> str | None:
+    return await bus.publish(channel, payload, **bed.offered(priority=90))
 
 
 @promise("bounded")

@@ -72,11 +72,13 @@ async def dead_letter(bed: Bed) -> None:
     await bed.subscribe(bus, f"_dlq.{channel}", dead.handle)
     subscription = await bed.subscribe(bus, channel, got.handle, retry=TWICE)
     payload = {"kept": [1, "ü", None]}
-    id = await bus.publish(channel, payload, headers={"mine": "too"}, key="k", priority=9)
+    optional = bed.offered(key="k", priority=9)
+    id = await bus.publish(channel, payload, headers={"mine": "too"}, **optional)
     (letter,) = await dead.exactly(1, "dead letters")
     same(len(got.messages), 2, "attempts")
     same(letter.payload, payload, "the dead letter's payload")
-    same((letter.key, letter.priority), ("k", 9), "the dead letter's key and priority")
+    wanted_too = (optional.get("key"), optional.get("priority", 50))
+    same((letter.key, letter.priority), wanted_too, "the dead letter's key and priority")
     headers = dict(letter.headers)
     wanted = {
         "mine": "too",
