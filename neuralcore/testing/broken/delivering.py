@@ -6,8 +6,21 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
-from neuralcore.messaging.transport import Delivery, Demand, Envelope, Group, Interest, Outcome, Settlement, Transport
+from msgspec.structs import replace as replace_in
+
+from neuralcore.messaging.transport import (
+    Delivery,
+    Demand,
+    Envelope,
+    Group,
+    Interest,
+    Outcome,
+    Runtime,
+    Settlement,
+    Transport,
+)
 from neuralcore.testing.broken.wrapped import Wrapped
 
 
@@ -91,3 +104,28 @@ class StartsAtTheEnd(Wrapped):
 class AnswersTwice(Wrapped):
     def answered(self, replies: Sequence[Envelope]) -> Sequence[Envelope]:
         return [reply for reply in replies for _ in range(2)]
+
+
+class ForgetsExpiryOnRetry(Wrapped):
+    def delivering(self, delivery: Delivery) -> Delivery:
+        if delivery.attempt > 1:
+            delivery.envelope = replace_in(delivery.envelope, expires_at_ns=None)
+        return delivery
+
+
+class HidesLosses(Wrapped):
+    """Tells nobody that a lease was lost."""
+
+    async def open(self, runtime: Runtime) -> None:
+        await super().open(cast("Runtime", _Deaf(runtime)))
+
+
+class _Deaf:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def lost(self, deliveries: Sequence[Delivery]) -> None:
+        """Nobody hears of it."""

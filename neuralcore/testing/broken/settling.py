@@ -39,3 +39,10 @@ class LosesDeadLetters(Wrapped):
 
     def publishing(self, envelope: Envelope) -> Sequence[Envelope]:
         return () if envelope.channel.startswith(DEAD_LETTER_PREFIX) else (envelope,)
+
+
+class SettlesAnyway(Wrapped):
+    """Settles what comes after a publish whether that one was stored or not."""
+
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return replace(settlement, after=None)

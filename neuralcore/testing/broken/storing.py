@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.names import is_reserved
-from neuralcore.messaging.transport import Delivery, Envelope, Transport
+from neuralcore.messaging.transport import CommitResult, Delivery, Envelope, PublishStatus, Settlement, Transport
 from neuralcore.testing.broken.wrapped import Wrapped
 
 _HIDDEN = "x-hidden"
@@ -84,6 +84,22 @@ class IgnoresDelay(Wrapped):
 class IgnoresDuplicates(Wrapped):
     def publishing(self, envelope: Envelope) -> Sequence[Envelope]:
         return (replace(envelope, dedup_key=secrets.token_hex(8)),)
+
+
+class ForgetsReplays(Wrapped):
+    """Takes a replay for the message that it replays."""
+
+    def publishing(self, envelope: Envelope) -> Sequence[Envelope]:
+        return (replace(envelope, replay=0),)
+
+
+class TellsNoDuplicates(Wrapped):
+    """Suppresses a duplicate, and says that it was stored."""
+
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        result = await super().commit(publishes, settlements)
+        told = [PublishStatus.STORED if each is PublishStatus.DUPLICATE else each for each in result.published]
+        return CommitResult(told, result.settled, result.reasons)
 
 
 class ForgetsBounds(Wrapped):

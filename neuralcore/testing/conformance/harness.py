@@ -47,6 +47,10 @@ class Client(ABC):
         """It goes on as if nothing had been."""
         raise Unproven("the harness cannot pause a client")
 
+    async def lost(self, count: int) -> None:
+        """Wait until that many of the messages that it holds know that their lease is lost."""
+        raise Unproven("the harness cannot see a client's messages")
+
     async def finish(self) -> None:
         """Let the handlers that hold messages return."""
         raise Unproven("the harness cannot let a client's handlers return")

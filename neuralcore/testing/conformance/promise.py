@@ -35,7 +35,7 @@ class Promise:
     text: str
     check: Check
     needs: tuple[str, ...] = ()
-    """Fields of Capabilities. Without them the promise reads "not declared"."""
+    """Fields of Capabilities, or ``field=value``. Without them the promise reads "not declared"."""
     stores: bool = False
     """It is about what outlives one client: not for a transport that lives inside the bus's process."""
     mandatory: bool = False
@@ -46,10 +46,16 @@ class Promise:
 
     def missing(self, capabilities: Capabilities) -> tuple[str, ...]:
         """What the transport would have to declare for this promise to apply."""
-        lacking = [name for name in self.needs if getattr(capabilities, name) in (False, None, "none")]
+        lacking = [need for need in self.needs if not _offered(capabilities, need)]
         if self.stores and capabilities.in_process:
             lacking.append("a store of its own")
         return tuple(lacking)
+
+
+def _offered(capabilities: Capabilities, need: str) -> bool:
+    name, _, wanted = need.partition("=")
+    offered = getattr(capabilities, name)
+    return offered == wanted if wanted else offered not in (False, None, "none")
 
 
 _registered: dict[str, Promise] = {}
@@ -57,7 +63,7 @@ _registered: dict[str, Promise] = {}
 
 def promise(*needs: str, stores: bool = False, mandatory: bool = False) -> Callable[[Check], Check]:
     """Register a check; its docstring's first line is the promise, its module the group."""
-    unknown = set(needs) - set(Capabilities.__dataclass_fields__)
+    unknown = {need.partition("=")[0] for need in needs} - set(Capabilities.__dataclass_fields__)
     if unknown:
         raise ValueError(f"Capabilities has no {', '.join(sorted(unknown))}")
 

@@ -46,7 +46,7 @@ class Victim(Client):
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._held = 0
+        self._said = {"holding": 0, "lost": 0}
 
     @classmethod
     async def start(cls, *arguments: str) -> Victim:
@@ -64,16 +64,23 @@ class Victim(Client):
         self._process.stdin.close()
         return await self._process.wait()
 
-    async def line(self, wanted: str) -> None:
+    async def line(self, *wanted: str) -> str:
+        """The next line that it prints, which must be one of these. Raises Broken."""
         assert self._process.stdout is not None
         line = (await self._process.stdout.readline()).decode().strip()
-        if line != wanted:
-            raise Broken(f"the client process said {line!r} where {wanted!r} was expected")
+        if line not in wanted:
+            raise Broken(f"the client process said {line!r} where {' or '.join(map(repr, wanted))} was expected")
+        return line
 
     async def holding(self, count: int) -> None:
-        while self._held < count:
-            await self.line("holding")
-            self._held += 1
+        await self._told("holding", count)
+
+    async def lost(self, count: int) -> None:
+        await self._told("lost", count)
+
+    async def _told(self, word: str, count: int) -> None:
+        while self._said[word] < count:
+            self._said[await self.line(*self._said)] += 1
 
     async def kill(self) -> None:
         if self._process.returncode is None:

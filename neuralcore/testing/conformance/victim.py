@@ -1,7 +1,8 @@
 """A client made to be killed, in a process of its own.
 
 ``victim URL hold CHANNEL GROUP CONCURRENCY`` prints "ready", then "holding" for every message its handler is given, and
-lets them go when it reads a line. ``victim URL publish CHANNEL COUNT`` prints "published" when the last one is stored.
+"lost" for every one whose lease is lost meanwhile; it lets them go when it reads a line. ``victim URL publish CHANNEL
+COUNT`` prints "published" when the last one is stored.
 """
 # ruff: noqa: T201 - what it prints is how it is steered
 
@@ -15,13 +16,21 @@ from typing import Any
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 
+GLANCE = 0.05
+"""Seconds between two looks at a lease."""
+
 
 async def hold(bus: MessageBus, channel: str, group: str, concurrency: str) -> None:
     finish = asyncio.Event()
+    waiting = asyncio.ensure_future(finish.wait())
 
     async def handle(message: Message) -> None:
         print("holding", flush=True)
-        await finish.wait()
+        while not finish.is_set():
+            if message.lease_lost:
+                print("lost", flush=True)
+                await finish.wait()
+            await asyncio.wait([waiting], timeout=GLANCE)
 
     subscription = bus.subscribe(channel, handle, group=group, concurrency=int(concurrency))
     await subscription.ready()

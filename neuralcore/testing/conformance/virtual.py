@@ -20,6 +20,9 @@ __all__ = ["MemoryHarness", "NativeHarness", "VirtualHarness"]
 
 T = TypeVar("T")
 
+_GLANCE = 0.01
+"""Seconds between two looks at something that tells nobody."""
+
 
 class VirtualHarness(Harness):
     """For transports that take their time from the runtime's clock and use neither threads nor sockets."""
@@ -108,7 +111,7 @@ class _Victim(Client):
     def __init__(self, transport: MemoryTransport, bus: MessageBus) -> None:
         self._transport = transport
         self._bus = bus
-        self._held = 0
+        self._held: list[Message] = []
         self._changed = asyncio.Event()
         self._finish = asyncio.Event()
         self._dead = False
@@ -119,12 +122,12 @@ class _Victim(Client):
         await subscription.ready()
 
     async def _hold(self, message: Message) -> None:
-        self._held += 1
+        self._held.append(message)
         self._changed.set()
         await self._finish.wait()
 
     async def holding(self, count: int) -> None:
-        while self._held < count:
+        while len(self._held) < count:
             self._changed.clear()
             await self._changed.wait()
 
@@ -138,6 +141,10 @@ class _Victim(Client):
 
     async def resume(self) -> None:
         self._transport.thaw()
+
+    async def lost(self, count: int) -> None:
+        while sum(message.lease_lost for message in self._held) < count:  # noqa: ASYNC110 - a lost lease tells nobody
+            await asyncio.sleep(_GLANCE)
 
     async def finish(self) -> None:
         self._finish.set()

@@ -23,6 +23,7 @@ GROUPS = (
     "dedup",
     "positions",
     "store",
+    "registry",
     "crash",
 )
 

@@ -125,6 +125,20 @@ async def a_late_settlement_is_harmless(bed: Bed) -> None:
     await got.every(["held", "next"])
 
 
+@promise("groups", stores=True)
+async def a_stalled_client_is_told(bed: Bed) -> None:
+    """A handler that holds a message whose lease was lost meanwhile is told by ``message.lease_lost``."""
+    bus, channel, group, other = await bed.bus(), bed.channel(), bed.group(), bed.collector()
+    victim = await bed.spawn(channel, group)
+    await bus.publish(channel, "held")
+    await victim.holding(1)
+    await victim.pause()
+    await bed.subscribe(bus, channel, other.handle, group=group)
+    await other.count(1, "deliveries after the lease ran out", beyond=3 * bed.harness.lease)
+    await victim.resume()
+    await bed.within(victim.lost(1), "telling the handler that its lease is lost", beyond=3 * bed.harness.lease)
+
+
 @promise("durable", "groups", stores=True)
 async def restarted_broker(bed: Bed) -> None:
     """What was published before the broker's restart is delivered after it, and clients go on."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from neuralcore._core import Message
 from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.transport import PublishStatus
 from neuralcore.testing.conformance.bed import Bed
-from neuralcore.testing.conformance.promise import promise
+from neuralcore.testing.conformance.promise import promise, same
+from neuralcore.testing.conformance.promises.store import envelope, fetch, numbers, reader
 
 
 @promise("dedup")
@@ -64,3 +68,27 @@ async def retries_pass(bed: Bed) -> None:
     await bed.subscribe(bus, channel, got.handle, retry=RetryPolicy(base=0.01))
     await bus.publish(channel, 1, message_id="retried")
     await got.exactly(3)
+
+
+@promise("dedup", stores=True)
+async def replays_pass(bed: Bed) -> None:
+    """A replay is stored and delivered though its id was seen, each number once."""
+    transport, channel = await bed.transport(), bed.channel()
+    consumer = await reader(transport, bed, channel)
+    original = envelope(channel, 7)
+    for replay in (0, 1, 2):
+        result = await transport.commit([replace(original, replay=replay)])
+        same(list(result.published), [PublishStatus.STORED], f"the status of replay {replay}")
+    same(numbers(await fetch(bed, consumer, 10, wanted=3)), [7, 7, 7], "deliveries")
+    await consumer.close()
+
+
+@promise("dedup=store", stores=True)
+async def duplicates_are_told(bed: Bed) -> None:
+    """A commit says which of its publishes were duplicates, also among themselves."""
+    transport, channel = await bed.transport(), bed.channel()
+    first, second = envelope(channel, 1), envelope(channel, 2)
+    await transport.commit([first])
+    result = await transport.commit([first, second, second])
+    stored, duplicate = PublishStatus.STORED, PublishStatus.DUPLICATE
+    same(list(result.published), [duplicate, stored, duplicate], "statuses")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from neuralcore._core import Message
+from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.testing.conformance.bed import Bed
 from neuralcore.testing.conformance.promise import expect, promise, same
 
@@ -38,6 +40,22 @@ async def in_time(bed: Bed) -> None:
     gate.open()
     await got.exactly(1)
     same(bus.metrics().expired, 0, "messages counted as expired")
+
+
+@promise(mandatory=True)
+async def between_attempts(bed: Bed) -> None:
+    """A message whose time to live ends while it waits for its retry does not come again."""
+    bus, channel, got = await bed.bus(), bed.channel(), bed.collector(fail)
+    await bed.subscribe(bus, channel, got.handle, retry=RetryPolicy(base=2 * TTL, factor=1.0, jitter=False))
+    await bus.publish(channel, "fails", ttl=TTL)
+    await got.count(1)
+    await bed.advance(3 * TTL)
+    await got.exactly(1)
+    same(bus.metrics().expired, 1, "messages counted as expired")
+
+
+async def fail(message: Message) -> None:
+    raise RuntimeError("on purpose")
 
 
 @promise(mandatory=True)

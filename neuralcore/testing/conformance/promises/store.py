@@ -127,6 +127,26 @@ async def settling(bed: Bed) -> None:
     await consumer.close()
 
 
+@promise("bounded", stores=True)
+async def after_a_refusal(bed: Bed) -> None:
+    """A settlement that comes after a publish is skipped when that one is not stored, and the lease is kept."""
+    transport, channel, full = await bed.transport(), bed.channel(), bed.channel("full")
+    await transport.declare(ChannelConfig(full, capacity=1, overflow="reject"))
+    keeper, consumer = await reader(transport, bed, full), await reader(transport, bed, channel)
+    await transport.commit([envelope(full, 0), envelope(channel, 1)])
+    (delivery,) = await fetch(bed, consumer, 1, wanted=1)
+    result = await transport.commit([envelope(full, 2)], [Settlement(delivery, Outcome.ACK, after=0)])
+    same(list(result.published), [PublishStatus.REFUSED], "a publish into a full channel")
+    same(list(result.settled), [SettleStatus.SKIPPED], "the settlement that comes after it")
+    (first,) = await fetch(bed, keeper, 1, wanted=1)
+    await transport.commit([], [Settlement(first, Outcome.ACK)])
+    result = await transport.commit([envelope(full, 2)], [Settlement(delivery, Outcome.ACK, after=0)])
+    same(list(result.published), [PublishStatus.STORED], "a publish that has room")
+    same(list(result.settled), [SettleStatus.SETTLED], "the settlement that comes after it")
+    await keeper.close()
+    await consumer.close()
+
+
 @promise(stores=True, mandatory=True)
 async def cancelled_fetch(bed: Bed) -> None:
     """A fetch that is cancelled loses no delivery."""
