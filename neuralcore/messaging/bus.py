@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from neuralcore._core import Clock, Message
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.checks import check_text
+from neuralcore.messaging.checks import check_seconds, check_text
 from neuralcore.messaging.closing import CloseReport, Closing
 from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.errors import (
@@ -146,8 +146,10 @@ class MessageBus:
 
     async def close(self, *, drain: bool = True, timeout: float = 10.0) -> CloseReport:
         """Refuse new publishers, finish what is in flight (and in process what is queued) within ``timeout`` seconds,
-        give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed.
+        give back the rest. Handlers that still run may publish and reply. Harmless when repeated. Raises LoopClosed;
+        TypeError and ValueError for what is no time-out.
         """
+        check_seconds("timeout", timeout)
         if self._closing is None and self._life.stage in ("new", "closed"):
             self._become("closed")
             self._threads.close()
@@ -183,6 +185,7 @@ class MessageBus:
 
     def run(self, *, timeout: float = 10.0) -> CloseReport:
         """The main of a program: start, work until SIGINT or SIGTERM, drain for up to ``timeout`` seconds, close."""
+        check_seconds("timeout", timeout)
         return run(self, timeout=timeout)
 
     # Channels

@@ -14,12 +14,16 @@ __all__ = [
     "check_count",
     "check_dead_letter",
     "check_positive",
+    "check_seconds",
     "check_text",
     "check_type",
 ]
 
 MAX_COUNT = 2**31 - 1
 """What every core and every store can count to."""
+
+_LONGEST_WAIT = 1e9
+"""Seconds; some thirty years."""
 
 
 def check_positive(name: str, value: object) -> None:
@@ -28,6 +32,14 @@ def check_positive(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number; got {value!r}")
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be positive and finite; got {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """How long to wait: a finite number, not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds; got {value!r}")
+    if not 0 <= value <= _LONGEST_WAIT:
+        raise ValueError(f"{name} must be from 0 to {_LONGEST_WAIT:g} seconds; got {value!r}")
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:

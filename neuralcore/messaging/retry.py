@@ -67,6 +67,8 @@ class RetryPolicy:
             if not (value >= least and math.isfinite(value)):
                 raise ValueError(f"RetryPolicy.{name} must be finite and at least {least:g}; got {value!r}")
         check_delay(self.cap, "RetryPolicy.cap")
+        if not isinstance(self.jitter, bool):
+            raise TypeError(f"RetryPolicy.jitter must be a bool; got {self.jitter!r}")
 
     def exhausted(self, attempt: int) -> bool:
         """Whether the message is dead-lettered when this attempt (counted from 1) has failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.messaging.checks import check_count, check_positive, check_text, check_type
+from neuralcore.messaging.checks import check_count, check_positive, check_seconds, check_text, check_type
 
 if TYPE_CHECKING:
     from neuralcore.messaging.handler import Compiled
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from neuralcore.messaging.workers import Workers
 
 __all__ = ["Subscription", "check_member"]
+
+_MOST_WORKERS = 65_536
+"""Of one subscription: each is a task."""
 
 
 class Subscription:
@@ -86,6 +89,7 @@ class Subscription:
         Inside one of its own handlers it only stops what comes in and returns at once, for it cannot wait for itself:
         that handler ends as usual, the rest happens in the background, and closing the bus waits for it.
         """
+        check_seconds("timeout", timeout)
         await self._siblings.end(self, drain=drain, timeout=timeout)
 
 
@@ -93,7 +97,7 @@ def check_member(
     *, concurrency: int, batch: int, timeout: float | None, blocking: bool | None, name: str | None
 ) -> None:
     """What each member of a group may choose for itself; what they share is checked with their Terms."""
-    check_count("concurrency", concurrency)
+    check_count("concurrency", concurrency, most=_MOST_WORKERS)
     check_count("batch", batch, least=0)
     if timeout is not None:
         check_positive("timeout", timeout)

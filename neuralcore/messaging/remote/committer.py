@@ -90,26 +90,36 @@ class Committer:
         return True
 
     async def close(self) -> None:
-        """Refuse what is left."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        for work in [*self._queue, *self._lanes.clear()]:
-            self._finish(work, Done(error=Closed()))
-        self._queue.clear()
+        self._end()
 
     # The loop
 
     async def _run(self) -> None:
-        while True:
-            while not self._queue:
-                await self._signal.wait()
-                self._signal.clear()
-            await self._declarations.flush()
-            batch = self._batch()
-            if batch:
-                await self._commit(batch)
+        try:
+            while True:
+                await self._step()
+        finally:
+            self._end()  # also when its loop cancels everything: nobody is to wait for an answer that nobody gives
+
+    async def _step(self) -> None:
+        while not self._queue:
+            await self._signal.wait()
+            self._signal.clear()
+        await self._declarations.flush()
+        batch = self._batch()
+        if batch:
+            await self._commit(batch)
+
+    def _end(self) -> None:
+        """Refuse what is left, and what comes."""
+        self._closed = True
+        for work in [*self._queue, *self._lanes.clear()]:
+            self._finish(work, Done(error=Closed()))
+        self._queue.clear()
 
     def _batch(self) -> list[Work]:
         batch: list[Work] = []

@@ -33,6 +33,7 @@ SHARED: list[tuple[str, Any, type[Exception], str]] = [
 OWN: list[tuple[str, Any, type[Exception], str]] = [
     ("concurrency", 0, ValueError, "at least 1"),
     ("concurrency", 1.5, TypeError, "integer"),
+    ("concurrency", 10**9, ValueError, "at most 65536"),
     ("batch", -1, ValueError, "at least 0"),
     ("timeout", 0, ValueError, "positive"),
     ("timeout", float("inf"), ValueError, "finite"),
