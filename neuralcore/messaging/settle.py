@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from neuralcore._core import Mailbox, MailboxStats, Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.context import BusContext, handling, log
+from neuralcore.messaging.eager import begun
 from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.names import dead_letter_channel
@@ -171,12 +172,12 @@ class Settlement(ABC):
         retry = Retry() if delay is None else Retry(check_delay(delay, "nack(delay)"))
         _open(message)
         self._remember_answer(message)
-        return _done(self._fail(message, retry))
+        return _done(begun(self._fail(message, retry)))
 
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]:
         _open(message)
         self._remember_answer(message)
-        return _done(self._fail(message, Reject(reason)))
+        return _done(begun(self._fail(message, Reject(reason))))
 
     def release(self, message: Message, /) -> Awaitable[None]:
         _open(message)
@@ -188,7 +189,7 @@ class Settlement(ABC):
             raise NotARequest(message.channel, message.id)
         work = self._reply(message, payload, None)
         self._remember_answer(message)
-        return _done(work)
+        return _done(begun(work))
 
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         self._timers.due(mailbox, monotonic_ns)
