@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 
 from neuralcore._core import Message
 from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.errors import SettlementError
 from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.loops import on_loop
 
@@ -98,7 +100,8 @@ class Stream:
             _end(waiter)
         for message in self._held:
             if not message.settled:
-                await message.release()
+                with suppress(SettlementError):  # its lease was lost: somebody else has it already
+                    await message.release()
         self._held.clear()
 
     async def __aenter__(self) -> Stream:

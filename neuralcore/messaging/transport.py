@@ -275,7 +275,11 @@ class Consumer(ABC):
 
     @abstractmethod
     async def update(self, interests: Sequence[Interest]) -> None:
-        """Replace the set of subscriptions; returns once the positions of new ones are fixed."""
+        """Replace the set of subscriptions; returns once the positions of new ones are fixed.
+
+        A NeuralCoreError, TypeError or ValueError refuses what is new, and leaves the set as it was. Unavailable, and
+        whatever else is raised, may pass: it is tried again, on this same consumer.
+        """
 
     @abstractmethod
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
@@ -316,7 +320,11 @@ class Transport(ABC):
     async def open(self, runtime: Runtime) -> None: ...
 
     async def declare(self, channel: ChannelConfig) -> None:
-        """Make a channel known; again changes it live or raises ChannelConflict with the reasons."""
+        """Make a channel known; again changes it live or raises ChannelConflict with the reasons.
+
+        A NeuralCoreError, TypeError or ValueError refuses it, to be told to its users. Unavailable, and whatever else
+        is raised, may pass: it is tried again, and everything waits for it.
+        """
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         raise_unsupported("remove")

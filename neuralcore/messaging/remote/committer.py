@@ -42,7 +42,7 @@ class Committer:
         self._transport = transport
         self._declarations = declarations
         self._queue: deque[Work] = deque()
-        self._lanes = Lanes(context, self._offer)
+        self._lanes = Lanes(context, self._offer_first)
         self._signal = Signal(context)
         self._task: asyncio.Task[None] | None = None
         self._unfinished = 0
@@ -69,6 +69,11 @@ class Committer:
             return
         self._unfinished += work.persistent
         self._queue.append(work)
+        self._signal.set()
+
+    def _offer_first(self, works: Sequence[Work]) -> None:
+        """They were here before what is in the queue."""
+        self._queue.extendleft(reversed(works))
         self._signal.set()
 
     def _offer(self, works: Iterable[Work]) -> None:

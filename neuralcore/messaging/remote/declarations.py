@@ -6,8 +6,8 @@ import asyncio
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext, log
-from neuralcore.messaging.errors import ChannelConflict, NeuralCoreError, Unsupported
 from neuralcore.messaging.remote.backoff import Backoff
+from neuralcore.messaging.remote.refusal import refuses
 from neuralcore.messaging.transport import Transport
 
 __all__ = ["Declarations"]
@@ -18,7 +18,7 @@ class Declarations:
         self._transport = transport
         self._configs: dict[str, ChannelConfig] = {}
         self._pending: dict[str, ChannelConfig] = {}
-        self._refused: dict[str, NeuralCoreError] = {}
+        self._refused: dict[str, Exception] = {}
         self._known: set[str] = set()
         self._busy = asyncio.Lock()
         self._backoff = Backoff("declaring channels", context.rng)
@@ -32,7 +32,7 @@ class Declarations:
     def config(self, channel: str) -> ChannelConfig:
         return self._configs.get(channel) or ChannelConfig(channel)
 
-    def refusal(self, channel: str) -> NeuralCoreError | None:
+    def refusal(self, channel: str) -> Exception | None:
         """What the transport said against its configuration."""
         return self._refused.get(channel)
 
@@ -49,12 +49,12 @@ class Declarations:
     async def _told(self, config: ChannelConfig) -> bool:
         try:
             await self._transport.declare(config)
-        except (ChannelConflict, Unsupported) as error:
-            log.error("the transport refuses the configuration of a channel: %s", error)
+        except Exception as error:  # noqa: BLE001 - it is told apart
+            if not refuses(error):
+                await self._backoff.wait(error)
+                return False
+            log.error("the transport refuses the configuration of %s: %s", config.name, error)
             self._refused[config.name] = error
-        except Exception as error:  # noqa: BLE001 - anything else may pass, and is tried again
-            await self._backoff.wait(error)
-            return False
         self._backoff.worked()
         self._known.add(config.name)
         return True

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from neuralcore.messaging.context import BusContext, log
-from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.intake import Intake
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.polling import poll_seconds
+from neuralcore.messaging.remote.refusal import refuses
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.signal import Signal
 from neuralcore.messaging.transport import Consumer, Delivery, Demand, Group, Interest, Transport
@@ -117,30 +117,51 @@ class Feeder:
         await self._declarations.flush()
         known = dict(self._intakes)
         try:
-            await consumer.update([_interest(intake) for intake in known.values()])
-        except Unavailable:
-            raise
+            await self._update(consumer, known)
         except Exception as error:
-            if not self._reject_new(error):
+            if not refuses(error):
                 raise
-        else:
-            self._told = tuple(known)
-            for id in known:
-                ready = self._ready.get(id)
-                if ready is not None and not ready.done():
-                    ready.set_result(None)
+            await self._find_refused(consumer, known, error)
 
-    def _reject_new(self, error: Exception) -> bool:
-        """What is new is at fault: who waits for it is told, and the others go on. False when nothing is new."""
-        new = [id for id in self._intakes if id not in self._told]
-        for id in new:
-            intake = self._intakes.pop(id)
-            log.error("the transport refuses the subscription to %r: %s", intake.terms.pattern, error)
+    async def _update(self, consumer: Consumer, known: Mapping[int, Intake]) -> None:
+        await consumer.update([_interest(intake) for intake in known.values()])
+        self._told = tuple(known)
+        for id in known:
             ready = self._ready.get(id)
             if ready is not None and not ready.done():
-                ready.set_exception(error)
-                ready.exception()  # nobody may ask; it was logged
-        return bool(new)
+                ready.set_result(None)
+
+    async def _find_refused(self, consumer: Consumer, known: Mapping[int, Intake], error: Exception) -> None:
+        """One of the new ones is at fault: each is tried by itself, and the others go on. Raises when none is new."""
+        good = {id: intake for id, intake in known.items() if id in self._told}
+        new = {id: intake for id, intake in known.items() if id not in good}
+        if not new:
+            raise error
+        for id, intake in new.items():
+            if await self._takes(consumer, good, id, intake):
+                good[id] = intake
+        await self._update(consumer, good)
+
+    async def _takes(self, consumer: Consumer, good: Mapping[int, Intake], id: int, intake: Intake) -> bool:
+        try:
+            await self._update(consumer, {**good, id: intake})
+        except Exception as error:
+            if not refuses(error):
+                raise
+            self._reject(id, error)
+            return False
+        return True
+
+    def _reject(self, id: int, error: Exception) -> None:
+        """Who waits for it is told."""
+        intake = self._intakes.pop(id, None)
+        if intake is None:  # ended meanwhile
+            return
+        log.error("the transport refuses the subscription to %r: %s", intake.terms.pattern, error)
+        ready = self._ready.get(id)
+        if ready is not None and not ready.done():
+            ready.set_exception(error)
+            ready.exception()  # nobody may ask; it was logged
 
     def _demand(self) -> dict[int, Demand]:
         return {

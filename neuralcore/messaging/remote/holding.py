@@ -77,6 +77,9 @@ class Holding:
             self._low = -1
             return Demand(room)
         self._low = intake.mailbox.capacity if self._pulled else _low(window, intake.at_once)
+        if len(self._messages) <= self._low and (room := self._room(intake, window)) > 0:
+            self._low = -1  # another thread has settled meanwhile, and had nobody to wake
+            return Demand(room)
         waiting = len(self._messages) - max(intake.at_once, len(self._pulled))
         rank = intake.mailbox.most_relaxed() if waiting > 0 else None
         return Demand(min(waiting, _MOST_URGENT), rank) if rank else Demand(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.remote.work import Work
@@ -17,7 +17,7 @@ _AGAIN = RetryPolicy(base=0.002, cap=0.25)
 class Lanes:
     """A newer publish never overtakes one that waits on its channel."""
 
-    def __init__(self, context: BusContext, offer: Callable[[Iterable[Work]], None]) -> None:
+    def __init__(self, context: BusContext, offer: Callable[[Sequence[Work]], None]) -> None:
         self._context = context
         self._offer = offer
         self._lanes: dict[str, deque[Work]] = {}

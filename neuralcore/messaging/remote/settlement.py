@@ -105,6 +105,8 @@ class RemoteSettlement(Settlement):
         """Take these out of the mailbox, as far as no handler has them."""
         wanted = set(deliveries)
         out: list[Message] = []
+        if not wanted:
+            return out
         for message in self.mailbox.clear():
             if message.delivery in wanted:
                 out.append(message)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from neuralcore.messaging.errors import Closed
+from neuralcore.messaging.transport import Delivery, Envelope
 from neuralcore.testing import virtual
 from neuralcore.testing.memory import MemoryTransport
 
@@ -195,3 +196,45 @@ async def test_suspects_that_wait_for_their_turn_are_released_and_not_less_than_
     report = await second.close(timeout=1)
     assert (report.released, report.abandoned, report.interrupted) == (4, 0, 1)
     await first.close(drain=False)
+
+
+@virtual
+@pytest.mark.parametrize("verb", ["stream", "bus"])
+async def test_a_stream_whose_leases_were_lost_holds_nothing_up(town, verb):
+    transport = MemoryTransport(town.store)
+    bus = await town.bus(transport)
+    stream = bus.stream("jobs", group="g")
+    await bus.publish_many([("jobs", number) for number in range(3)])
+    held = [await anext(stream) for _ in range(3)]
+    bus._link.lost([message.delivery for message in held[:2]])
+    await (stream if verb == "stream" else bus).close()
+    other, seen = await town.bus(), []
+    await other.subscribe("jobs", lambda m: seen.append(m.payload), group="g", blocking=False).ready()
+    await town.eventually(lambda: 2 in seen)
+    await bus.close()
+    assert not transport.running
+    await town.close()
+
+
+@virtual
+@pytest.mark.parametrize("disturbed", [True, False])
+async def test_what_a_broadcast_drains_outlives_the_lost_leases_of_others(town, disturbed):
+    bus, seen = await town.bus(), []
+
+    async def handler(message):
+        await asyncio.sleep(0 if message.payload < 20 else 1)
+        seen.append(message.payload)
+
+    subscription = bus.subscribe("news", handler, broadcast=True)
+    await subscription.ready()
+    await bus.publish_many([("news", number) for number in range(60)])
+    await asyncio.sleep(2.5)
+    waiting, before = len(subscription.settlement.holding), len(seen)
+    assert waiting > 5
+    ending = asyncio.ensure_future(subscription.unsubscribe(timeout=600.0))
+    await asyncio.sleep(0.1)
+    if disturbed:
+        bus._link.lost([Delivery(envelope=Envelope(id="x", channel="other", body=b""), interest=99)])
+    await ending
+    assert len(seen) - before == waiting
+    await town.close()

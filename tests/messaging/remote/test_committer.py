@@ -181,3 +181,28 @@ async def test_a_transport_that_answers_too_few_statuses_leaves_nobody_waiting(t
     transport.broken = False
     assert await bus.publish("jobs", 2) is not None
     await town.close()
+
+
+@virtual
+async def test_publishes_that_wait_for_room_are_not_overtaken_while_commits_are_slow(town, relay_on):
+    class Slow(relay_on):
+        async def commit(self, publishes, settlements=()):
+            await asyncio.sleep(0.02)
+            return await super().commit(publishes, settlements)
+
+    bus, seen = await town.bus(Slow(town.store)), []
+    bus.create_channel("jobs", capacity=3, overflow="block")
+
+    async def handler(message):
+        seen.append(message.payload)
+        await asyncio.sleep(0.013)
+
+    await bus.subscribe("jobs", handler, group="g").ready()
+    publishing = []
+    for number in range(60):
+        publishing.append(asyncio.ensure_future(bus.publish("jobs", number)))
+        await asyncio.sleep(0.003)
+    await asyncio.gather(*publishing)
+    await town.eventually(lambda: len(seen) == 60)
+    assert seen == list(range(60))
+    await town.close()

@@ -49,7 +49,9 @@ async def poison_that_kills(bed: Bed) -> None:
     await bed.subscribe(bus, f"_dlq.{channel}", dead.handle)
     await bus.publish(channel, "poison")
     crashes = 0
-    while not dead.messages and crashes <= ATTEMPTS + 1:
+    for _ in range(ATTEMPTS + 4):
+        if dead.messages or crashes > ATTEMPTS + 1:
+            break
         victim = await bed.spawn(channel, group)
         if await _begins(bed, victim, dead):
             crashes += 1
