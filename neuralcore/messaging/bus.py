@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from neuralcore._core import Clock, Message
 from neuralcore.messaging.channel import ChannelConfig
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from neuralcore.messaging.dead_letters import DeadLetters
 
 __all__ = ["MessageBus"]
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class MessageBus:

@@ -28,18 +28,21 @@ _LONGEST_WAIT = 1e9
 
 def check_positive(name: str, value: object) -> None:
     """A positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not (value > 0 and math.isfinite(value)):
+    number = _number(name, value)
+    if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite; got {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:
     """How long to wait: a finite number, not negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds; got {value!r}")
-    if not 0 <= value <= _LONGEST_WAIT:
+    if not 0 <= _number(name, value) <= _LONGEST_WAIT:
         raise ValueError(f"{name} must be from 0 to {_LONGEST_WAIT:g} seconds; got {value!r}")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    return value
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:

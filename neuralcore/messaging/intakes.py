@@ -68,16 +68,9 @@ class Intakes:
         return intake
 
     def start(
-        self,
-        subscription: Subscription,
-        call: Callable[[Any], Any],
-        loop: asyncio.AbstractEventLoop,
-        *,
-        batch: int,
-        timeout: float | None,
-        terms: Terms,
+        self, subscription: Subscription, call: Callable[[Any], Any], loop: asyncio.AbstractEventLoop
     ) -> tuple[Intake, Workers]:
-        intake = self.open(terms)
+        intake = self.open(subscription.terms)
         intake.members.append(subscription)
         workers = Workers(
             self._context,
@@ -85,8 +78,8 @@ class Intakes:
             call,
             loop=loop,
             concurrency=subscription.concurrency,
-            batch=batch,
-            timeout=timeout,
+            batch=subscription.batch,
+            timeout=subscription.timeout,
             name=subscription.name,
         )
         on_loop(loop, workers.start)

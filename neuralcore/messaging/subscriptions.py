@@ -90,14 +90,8 @@ class Subscriptions:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             loop = self._context.loop
-        subscription.intake, subscription.workers = self._intakes.start(
-            subscription,
-            self._call_of(subscription),
-            loop,
-            batch=subscription.batch,
-            timeout=subscription.timeout,
-            terms=subscription.terms,
-        )
+        call = self._call_of(subscription)
+        subscription.intake, subscription.workers = self._intakes.start(subscription, call, loop)
 
     def _call_of(self, subscription: Subscription) -> Callable[[Any], Any]:
         return handle_path(

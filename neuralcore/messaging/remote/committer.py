@@ -151,6 +151,7 @@ class Committer:
             result = await self._transport.commit(publishes, settlements)
             _check(self._transport.scheme, result, len(publishes), len(settlements))
         except asyncio.CancelledError:
+            self._closed = True  # nothing is tried again: whoever waits is told now
             self._unknown(batch, Closed())
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing is known of the whole batch

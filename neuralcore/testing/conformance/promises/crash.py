@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from neuralcore.testing.conformance.bed import Bed
+from neuralcore.messaging.bus import MessageBus
+from neuralcore.testing.conformance.bed import Bed, Collector
+from neuralcore.testing.conformance.harness import Client
 from neuralcore.testing.conformance.promise import expect, promise, same
 
 ATTEMPTS = 5
@@ -104,12 +106,9 @@ async def killed_publisher(bed: Bed) -> None:
     await got.every(range(20))
 
 
-@promise("groups", stores=True)
-async def a_late_settlement_is_harmless(bed: Bed) -> None:
-    """A client that stalls past its lease loses the message to another; what it settles later changes nothing."""
-    bus, channel, group, got = await bed.bus(), bed.channel(), bed.group(), bed.collector()
-    gate = bed.gate()
-    other = bed.collector(gate.wait)
+async def stalled(bed: Bed, bus: MessageBus, channel: str, other: Collector) -> Client:
+    """A client that goes on after the message in its handler, "held", went to another consumer."""
+    group = bed.group()
     victim = await bed.spawn(channel, group)
     await bus.publish(channel, "held")
     await victim.holding(1)
@@ -117,6 +116,15 @@ async def a_late_settlement_is_harmless(bed: Bed) -> None:
     await bed.subscribe(bus, channel, other.handle, group=group)
     await other.count(1, "deliveries after the lease ran out", beyond=3 * bed.harness.lease)
     await victim.resume()
+    return victim
+
+
+@promise("groups", stores=True)
+async def a_late_settlement_is_harmless(bed: Bed) -> None:
+    """A client that stalls past its lease loses the message to another; what it settles later changes nothing."""
+    bus, channel, got, gate = await bed.bus(), bed.channel(), bed.collector(), bed.gate()
+    other = bed.collector(gate.wait)
+    victim = await stalled(bed, bus, channel, other)
     await victim.finish()
     await bed.quiet()
     gate.open()
@@ -130,14 +138,7 @@ async def a_late_settlement_is_harmless(bed: Bed) -> None:
 @promise("groups", stores=True)
 async def a_stalled_client_is_told(bed: Bed) -> None:
     """A handler that holds a message whose lease was lost meanwhile is told by ``message.lease_lost``."""
-    bus, channel, group, other = await bed.bus(), bed.channel(), bed.group(), bed.collector()
-    victim = await bed.spawn(channel, group)
-    await bus.publish(channel, "held")
-    await victim.holding(1)
-    await victim.pause()
-    await bed.subscribe(bus, channel, other.handle, group=group)
-    await other.count(1, "deliveries after the lease ran out", beyond=3 * bed.harness.lease)
-    await victim.resume()
+    victim = await stalled(bed, await bed.bus(), bed.channel(), bed.collector())
     await bed.within(victim.lost(1), "telling the handler that its lease is lost", beyond=3 * bed.harness.lease)
 
 
