@@ -1,0 +1,221 @@
+"""What becomes of entries: taken, come back, settled; and the keys that they hold.
+
+An entry's message is in flight while it is LEASED. A key is held by one entry of a position from the moment it is taken
+until it is settled or released, also while it waits for its next attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.moment import Moment
+from neuralcore_transports.sqlite.store.registry import Position
+from neuralcore_transports.sqlite.store.schema import EntryState
+from neuralcore_transports.sqlite.store.transaction import Book
+
+__all__ = ["Entries", "Lease"]
+
+
+class Lease(NamedTuple):
+    """The token in a delivery."""
+
+    seq: int
+    position: int
+    number: int
+
+
+class Entries:
+    def __init__(self, book: Book, messages: Messages) -> None:
+        self._book = book
+        self._messages = messages
+        self._execute = book.execute
+
+    # Coming in
+
+    def enter(self, first: int, now: Moment) -> None:
+        """Give each open message numbered from ``first`` on an entry in every living position of its channel."""
+        self._execute(
+            _ENTER + " FROM message m JOIN position p ON p.channel = m.channel JOIN party g ON g.id = p.party"
+            " WHERE m.seq >= ? AND m.state = 0 AND g.ended = 0",
+            (*_times(now), first),
+        )
+
+    def enter_all(self, position: Position, where: str, parameters: Sequence[object], now: Moment) -> None:
+        """Give everything that a channel keeps and ``where`` wants an entry in a position that has none."""
+        count = self._execute(
+            _ENTER + f" FROM message m JOIN position p ON p.id = ? WHERE m.channel = ? AND {where}",
+            (*_times(now), position.id, position.channel.id, *parameters),
+        ).rowcount
+        self._messages.count_entries(position.id, count)
+
+    def make_due(self, now: Moment, most: int) -> int:
+        """Let those go whose time has come; how many."""
+        execute = self._execute
+        due = execute(
+            "UPDATE entry SET state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE (seq, position) IN"
+            " (SELECT seq, position FROM entry WHERE state = 3 AND due <= ? ORDER BY due LIMIT ?)",
+            (now.wall, now.mono, most),
+        ).rowcount
+        dated = execute(
+            "UPDATE entry SET state = 1 WHERE (seq, position) IN"
+            " (SELECT seq, position FROM entry WHERE state = 5 AND not_before <= ? ORDER BY not_before LIMIT ?)",
+            (now.wall, most),
+        ).rowcount
+        return int(due + dated)
+
+    def any_due(self, now: Moment) -> bool:
+        due = self.next_due()
+        return due is not None and (due.mono <= now.mono or due.wall <= now.wall)
+
+    def next_due(self) -> Moment | None:
+        """When ``make_due`` may find something: once either of the times is reached."""
+        mono = self._execute("SELECT min(due) FROM entry WHERE state = 3").fetchone()[0]
+        wall = self._execute("SELECT min(not_before) FROM entry WHERE state = 5").fetchone()[0]
+        return None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
+
+    # Being taken
+
+    def admits(self, position: int, key: str | None, seq: int) -> bool:
+        """Its key is free, or its own; from here on it is its own."""
+        if key is None:
+            return True
+        holder = self._execute("SELECT seq FROM held WHERE position = ? AND key = ?", (position, key)).fetchone()
+        if holder is None:
+            self._execute("INSERT INTO held VALUES (?, ?, ?)", (position, key, seq))
+            return True
+        return bool(holder[0] == seq)
+
+    def park(self, position: int, seq: int) -> None:
+        self._execute("UPDATE entry SET state = 4 WHERE seq = ? AND position = ?", (seq, position))
+
+    def lease(self, owner: int, leases: Sequence[Lease], now: Moment) -> None:
+        self._book.executemany(
+            "UPDATE entry SET state = 2, owner = ?, lease = ?, since = ?, charged = 0 WHERE seq = ? AND position = ?",
+            [(owner, number, now.mono, seq, position) for seq, position, number in leases],
+        )
+
+    # Being settled
+
+    def ack(self, lease: Lease, key: str | None) -> bool:
+        """Whether it was leased. Its message is then one that this position has settled."""
+        gone = self._execute(
+            "DELETE FROM entry WHERE seq = ? AND position = ? AND state = 2 AND lease = ?", lease
+        ).rowcount
+        if gone and key is not None:
+            self.free_key(lease.position, key, lease.seq)
+        return gone == 1
+
+    def charge(self, lease: Lease) -> bool:
+        """Count its attempt, once; the lease goes on."""
+        return self._execute(
+            "UPDATE entry SET failed = failed + 1 - charged, charged = 1"
+            " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
+            lease,
+        ).rowcount == 1
+
+    def nack(self, lease: Lease, key: str | None, delay: int, pass_key: bool, now: Moment) -> bool:
+        """Behind its equals; with a key that is held, in its old place."""
+        due = now.mono + delay
+        passes = key is None or pass_key
+        came_back = self._execute(
+            "UPDATE entry SET failed = failed + 1 - charged, charged = 0, suspect = 0, owner = NULL, lease = NULL,"
+            " due = ?, not_before = NULL, state = ?, rank = coalesce(?, rank)"
+            " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
+            (
+                due,
+                EntryState.DELAYED if delay > 0 else EntryState.READY,
+                self._book.number() if passes else None,
+                *lease,
+            ),
+        ).rowcount
+        if came_back and key is not None and passes:
+            self.free_key(lease.position, key, lease.seq)
+        return came_back == 1
+
+    def release(self, lease: Lease, key: str | None, now: Moment) -> bool:
+        """Untouched: an attempt that was stored for a suspect has not happened."""
+        came_back = self._execute(
+            "UPDATE entry SET failed = failed - charged, charged = 0, owner = NULL, lease = NULL,"
+            " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END"
+            " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
+            (now.wall, *lease),
+        ).rowcount
+        if came_back and key is not None:
+            self.free_key(lease.position, key, lease.seq)
+        return came_back == 1
+
+    def suspect(self, lease: Lease, key: str | None, now: Moment) -> None:
+        """Its owner is gone: it may be what ended it."""
+        self._execute(
+            "UPDATE entry SET suspect = 1, charged = 0, owner = NULL, lease = NULL,"
+            " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE seq = ? AND position = ?",
+            (now.wall, lease.seq, lease.position),
+        )
+        if key is not None:
+            self.free_key(lease.position, key, lease.seq)
+
+    def drop(self, seq: int, position: int, key: str | None) -> None:
+        self._execute("DELETE FROM entry WHERE seq = ? AND position = ?", (seq, position))
+        if key is not None:
+            self.free_key(position, key, seq)
+
+    # Keys
+
+    def free_key(self, position: int, key: str, seq: int) -> None:
+        """Give it back, and let the next one of those that wait for it go."""
+        if self._execute("DELETE FROM held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)).rowcount:
+            self._execute(
+                "UPDATE entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM entry WHERE position = ?"
+                " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
+                (position, position, key),
+            )
+
+    # Leaving all at once
+
+    def in_flight(self, position: Position) -> list[tuple[int, Lease]]:
+        """Owners and leases."""
+        rows = self._execute(
+            "SELECT owner, seq, position, lease FROM entry INDEXED BY entry_leased WHERE state = 2 AND position = ?",
+            (position.id,),
+        )
+        return [(owner, Lease(seq, where, lease)) for owner, seq, where, lease in rows]
+
+    def lose(self, leases: Sequence[tuple[int, Lease]]) -> None:
+        """Their owners are to hear of it."""
+        self._book.executemany(
+            "INSERT OR IGNORE INTO lost VALUES (?, ?)", [(owner, lease.number) for owner, lease in leases]
+        )
+
+    def clear(self, position: Position, *, in_flight: bool) -> list[int]:
+        """Drop a position's entries, those in flight too if told so; the messages that had one."""
+        seqs: list[int] = []
+        for state in EntryState:  # one by one, because the index over each state is what finds them
+            if in_flight or state is not EntryState.LEASED:
+                seqs += (
+                    seq
+                    for (seq,) in self._execute(
+                        f"DELETE FROM entry WHERE position = ? AND state = {state:d} RETURNING seq",  # noqa: S608
+                        (position.id,),
+                    )
+                )
+        if in_flight:
+            self._execute("DELETE FROM held WHERE position = ?", (position.id,))
+        self._messages.count_entries(position.id, -len(seqs))
+        return seqs
+
+
+_NEVER = 1 << 62
+
+_ENTER = (
+    "INSERT INTO entry (seq, position, state, priority, rank, key, due, not_before)"
+    " SELECT m.seq, p.id, CASE WHEN m.delay > 0 AND m.stored_mono + m.delay > ? THEN 3 WHEN m.not_before > ? THEN 5"
+    " ELSE 1 END, m.priority, m.seq, m.key, m.stored_mono + m.delay, m.not_before"
+)
+
+
+def _times(now: Moment) -> tuple[int, int]:
+    return now.mono, now.wall
+
+

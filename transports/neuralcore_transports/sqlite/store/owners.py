@@ -1,0 +1,144 @@
+"""Who has leases: processes that beat, fall silent, and are given up.
+
+A process extends all its leases at once, by its own row's deadline. What it had when that passed goes back as suspect; its
+inboxes and broadcasts outlive it for a while, in case it was only stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuralcore_transports.sqlite.store.entries import Entries, Lease
+from neuralcore_transports.sqlite.store.inboxes import Inboxes
+from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.moment import Limits, Moment
+from neuralcore_transports.sqlite.store.parties import Parties
+from neuralcore_transports.sqlite.store.transaction import Book
+
+__all__ = ["Owners"]
+
+
+class Owners:
+    def __init__(
+        self,
+        book: Book,
+        messages: Messages,
+        entries: Entries,
+        parties: Parties,
+        inboxes: Inboxes,
+        limits: Limits,
+    ) -> None:
+        self._book = book
+        self._messages = messages
+        self._entries = entries
+        self._parties = parties
+        self._inboxes = inboxes
+        self._limits = limits
+
+    def connect(self, name: str, boot: str, now: Moment) -> int:
+        id = self._book.execute(
+            "INSERT INTO owner (name, boot, deadline) VALUES (?, ?, ?)", (name, boot, now.mono + self._limits.lease)
+        ).lastrowid
+        assert id is not None
+        return id
+
+    def beat(self, owner: int, now: Moment) -> bool:
+        """Extend all its leases; False when it was given up."""
+        return (
+            self._book.execute(
+                "UPDATE owner SET deadline = ? WHERE id = ?", (now.mono + self._limits.lease, owner)
+            ).rowcount
+            == 1
+        )
+
+    def others(self, owner: int) -> list[tuple[int, str]]:
+        """Numbers and boots."""
+        return self._book.execute("SELECT id, boot FROM owner WHERE id != ?", (owner,)).fetchall()
+
+    def leave(self, owner: int, now: Moment) -> None:
+        """A clean end: what it has leased goes back untouched."""
+        for lease, key in self._leases(owner):
+            if self._ends(lease, key, now):
+                continue
+            self._entries.release(lease, key, now)
+        self.forget(owner, now)
+
+    def give_up(self, owner: int, now: Moment) -> None:
+        """It is dead: what it has leased goes to others as suspect, and nothing of it stays."""
+        self.take_leases(owner, now)
+        self.forget(owner, now)
+
+    def forget(self, owner: int, now: Moment) -> None:
+        self._inboxes.close_all(owner)
+        self._parties.end_owner(owner, now)
+        self._book.execute("DELETE FROM lost WHERE owner = ?", (owner,))
+        self._book.execute("DELETE FROM owner WHERE id = ?", (owner,))
+
+    def take_leases(self, owner: int, now: Moment) -> None:
+        """It has fallen silent."""
+        leases = self._leases(owner)
+        for lease, key in leases:
+            if not self._ends(lease, key, now):
+                self._entries.suspect(lease, key, now)
+        self._entries.lose([(owner, lease) for lease, _ in leases])
+
+    def expire(self, now: Moment) -> bool:
+        """Take the leases of those that fell silent and those that were held for too long; whether there were any."""
+        silent = self._book.execute("SELECT id, deadline FROM owner WHERE deadline <= ?", (now.mono,)).fetchall()
+        found = False
+        for owner, deadline in silent:
+            found |= bool(self._leases(owner))
+            self.take_leases(owner, now)
+            if now.mono - (deadline - self._limits.lease) >= self._limits.session_ttl:
+                self.forget(owner, now)
+                found = True
+        for owner, lease, key in self._held_too_long(now):
+            found = True
+            if not self._ends(lease, key, now):
+                self._entries.suspect(lease, key, now)
+            self._entries.lose([(owner, lease)])
+        return found
+
+    def next_event(self) -> int | None:
+        """The store's time at which the next lease may end."""
+        rows = self._book.execute(
+            "SELECT min(deadline) FROM owner UNION ALL SELECT min(since) + ? FROM entry WHERE state = 2",
+            (self._limits.max_hold,),
+        )
+        return min((due for (due,) in rows if due is not None), default=None)
+
+    def take_lost(self, owner: int) -> list[int]:
+        """The numbers of its leases that ended against its will."""
+        return [number for (number,) in self._book.execute("DELETE FROM lost WHERE owner = ? RETURNING lease", (owner,))]
+
+    def _leases(self, owner: int) -> Sequence[tuple[Lease, str | None]]:
+        rows = self._book.execute(
+            "SELECT seq, position, lease, key FROM entry WHERE state = 2 AND owner = ? ORDER BY lease", (owner,)
+        )
+        return [(Lease(seq, position, number), key) for seq, position, number, key in rows.fetchall()]
+
+    def _held_too_long(self, now: Moment) -> Sequence[tuple[int, Lease, str | None]]:
+        found = []
+        for (owner,) in self._book.execute("SELECT id FROM owner").fetchall():
+            rows = self._book.execute(
+                "SELECT seq, position, lease, key, since FROM entry WHERE state = 2 AND owner = ? ORDER BY lease",
+                (owner,),
+            )
+            for seq, position, number, key, since in rows:
+                if now.mono - since < self._limits.max_hold:
+                    break
+                found.append((owner, Lease(seq, position, number), key))
+            rows.close()
+        return found
+
+    def _ends(self, lease: Lease, key: str | None, now: Moment) -> bool:
+        """Of a broadcast that is over, nothing comes back."""
+        position = self._book.registry.positions.get(lease.position)
+        if position is not None and not position.party.ended:
+            return False
+        self._entries.drop(lease.seq, lease.position, key)
+        if position is not None:
+            self._messages.count_entries(position.id, -1)
+            self._parties.settled_by(position.channel.id, [lease.seq], now)
+            self._parties.bury(position.party.id)
+        return True

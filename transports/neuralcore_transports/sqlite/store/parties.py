@@ -1,0 +1,277 @@
+"""Who subscribes to what: groups, their patterns, and the positions that these make on channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.names import matches
+from neuralcore.messaging.transport import Cursor, Interest
+from neuralcore_transports.sqlite.store.entries import Entries
+from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.moment import Moment
+from neuralcore_transports.sqlite.store.registry import (
+    Channel,
+    Party,
+    Position,
+    default_start,
+    encode_config,
+)
+from neuralcore_transports.sqlite.store.transaction import Book
+
+__all__ = ["Parties", "Wanted", "resolve"]
+
+Wanted = tuple[str, tuple[Any, ...]]
+"""A condition over ``message``, and its parameters."""
+
+_MARK = "@"
+"""Begins a cursor that is a place in the order; unlike an id it outlives its message."""
+
+
+class Parties:
+    """Groups and their positions last until they are removed; broadcasts end with their reader."""
+
+    def __init__(self, book: Book, messages: Messages, entries: Entries) -> None:
+        self._book = book
+        self._messages = messages
+        self._entries = entries
+
+    # Channels
+
+    def create(self, config: ChannelConfig, now: Moment) -> Channel:
+        """A new channel, from its beginning for everyone whose patterns cover it."""
+        registry = self._book.registry
+        self._book.execute("INSERT INTO channel (name, config) VALUES (?, ?)", (config.name, encode_config(config)))
+        registry.changed()
+        channel = registry.channels[config.name]
+        for party in [party for party in registry.parties.values() if not party.ended and party.wants(config.name)]:
+            self._place(party, channel)
+        registry.changed()
+        return registry.channels[config.name]
+
+    def configure(self, config: ChannelConfig) -> Channel:
+        registry = self._book.registry
+        channel = registry.channels[config.name]
+        self._book.execute("UPDATE channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
+        was_evictable = channel.evictable
+        registry.changed()
+        channel = registry.channels[config.name]
+        if channel.evictable is not was_evictable:
+            self._book.execute("UPDATE message SET evictable = ? WHERE channel = ?", (channel.evictable, channel.id))
+        return channel
+
+    # Subscribing
+
+    def update(
+        self, group: str | None, owner: int, interests: Sequence[Interest], known: dict[int, int], now: Moment
+    ) -> dict[int, int]:
+        """The party of each interest: one for all of a group's, or a broadcast's own, ``known`` from before.
+
+        Raises ValueError for a start that cannot be found.
+        """
+        registry = self._book.registry
+        parties = {interest.id: self._party(group, owner, known.get(interest.id)) for interest in interests}
+        for interest in interests:
+            party = registry.parties[parties[interest.id]]
+            if interest.pattern not in party.patterns:
+                self._subscribe(party, interest, now)
+        return parties
+
+    def _party(self, group: str | None, owner: int, known: int | None) -> int:
+        registry = self._book.registry
+        if group is None:
+            party = None if known is None else registry.parties.get(known)
+        else:
+            party = registry.group(group)
+        if party is not None:
+            return party.id
+        made = self._book.execute(
+            "INSERT INTO party (name, owner) VALUES (?, ?)", (group, owner if group is None else None)
+        ).lastrowid
+        assert made is not None
+        registry.changed()
+        return made
+
+    def _subscribe(self, party: Party, interest: Interest, now: Moment) -> None:
+        registry = self._book.registry
+        covered = list(registry.covered(interest.pattern))
+        starts = [
+            (channel.id, self._start(party, channel, interest, covered))
+            for channel in covered
+            if channel.id not in party.positions
+        ]
+        self._book.execute("INSERT INTO pattern VALUES (?, ?)", (party.id, interest.pattern))
+        registry.changed()
+        for channel_id, wanted in starts:
+            self._attach(party.id, channel_id, wanted, now)
+
+    def _start(self, party: Party, channel: Channel, interest: Interest, covered: Sequence[Channel]) -> Wanted | None:
+        """None wants nothing of what is there."""
+        start = default_start(party, channel) if interest.start is None else interest.start
+        return resolve(self._book, start, covered)
+
+    def _attach(self, party: int, channel_id: int, wanted: Wanted | None, now: Moment) -> None:
+        registry = self._book.registry
+        had_group = registry.channel(channel_id).has_group  # type: ignore[union-attr]
+        position = self._place(registry.parties[party], registry.channel(channel_id))  # type: ignore[arg-type]
+        registry.changed()
+        channel = registry.channel(channel_id)
+        assert channel is not None
+        if wanted is not None:
+            self._messages.claim(channel, *wanted)
+            self._entries.enter_all(registry.positions[position], *wanted, now)
+        if channel.has_group and not had_group:
+            self._messages.stop_waiting(channel)
+        self._messages.trim(channel, now, 256)
+
+    def _place(self, party: Party, channel: Channel) -> int:
+        made = self._book.execute(
+            "INSERT INTO position (party, channel) VALUES (?, ?)", (party.id, channel.id)
+        ).lastrowid
+        assert made is not None
+        return made
+
+    # Ending
+
+    def end(self, party_id: int, now: Moment) -> None:
+        """A broadcast gets nothing more; what it has in flight may still be settled."""
+        registry = self._book.registry
+        party = registry.parties.get(party_id)
+        if party is None:
+            return
+        self._book.execute("UPDATE party SET ended = 1 WHERE id = ?", (party_id,))
+        positions = list(party.positions.values())
+        registry.changed()
+        for position in positions:
+            self.settled_by(position.channel.id, self._entries.clear(position, in_flight=False), now)
+        self.bury(party_id)
+
+    def bury(self, party_id: int) -> None:
+        """Forget an ended broadcast once it has nothing left in flight."""
+        registry = self._book.registry
+        party = registry.parties.get(party_id)
+        if party is None or not party.ended:
+            return
+        left = [
+            position
+            for position in party.positions.values()
+            if not self._book.execute(
+                "SELECT 1 FROM entry INDEXED BY entry_leased WHERE state = 2 AND position = ? LIMIT 1", (position.id,)
+            ).fetchone()
+        ]
+        for position in left:
+            self._remove_position(position)
+        if len(left) == len(party.positions):
+            self._remove_party(party)
+        if left or not party.positions:
+            registry.changed()
+
+    def end_owner(self, owner: int, now: Moment) -> None:
+        """All broadcasts of one."""
+        parties = self._book.registry.parties.values()
+        for party in [party.id for party in parties if party.owner == owner and not party.ended]:
+            self.end(party, now)
+
+    def settled_by(self, channel_id: int, seqs: Sequence[int], now: Moment) -> None:
+        channel = self._book.registry.channel(channel_id)
+        if channel is not None and seqs:
+            self._messages.unclaim(channel, seqs, now)
+
+    def _remove_position(self, position: Position) -> None:
+        self._book.execute("DELETE FROM held WHERE position = ?", (position.id,))
+        self._book.execute("DELETE FROM position WHERE id = ?", (position.id,))
+
+    def _remove_party(self, party: Party) -> None:
+        self._book.execute("DELETE FROM pattern WHERE party = ?", (party.id,))
+        self._book.execute("DELETE FROM party WHERE id = ?", (party.id,))
+
+    # Removing
+
+    def remove_channel(self, name: str, now: Moment) -> None:
+        """With everything in it."""
+        registry = self._book.registry
+        channel = registry.channels.get(name)
+        if channel is None:
+            return
+        for position in [p for p in registry.positions.values() if p.channel is channel]:
+            self._forget(position)
+        for table in ("message", "seen"):
+            self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))  # noqa: S608
+        self._book.execute("DELETE FROM channel WHERE id = ?", (channel.id,))
+        registry.changed()
+
+    def remove_group(self, name: str, channel: str | None, now: Moment) -> None:
+        registry = self._book.registry
+        party = registry.group(name)
+        if party is None:
+            return
+        gone = [p for p in party.positions.values() if channel is None or p.channel.name == channel]
+        where = "" if channel is None else " AND pattern = ?"
+        self._book.execute(
+            f"DELETE FROM pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
+        )
+        settled = [(position.channel.id, self._forget(position)) for position in gone]
+        if channel is None:
+            self._remove_party(party)
+        registry.changed()
+        for channel_id, seqs in settled:
+            self.settled_by(channel_id, seqs, now)
+
+    def _forget(self, position: Position) -> list[int]:
+        """The messages that it had."""
+        self._entries.lose(self._entries.in_flight(position))
+        seqs = self._entries.clear(position, in_flight=True)
+        self._remove_position(position)
+        return seqs
+
+    # Seeking
+
+    def seek(self, party_id: int, pattern: str, cursor: Cursor, now: Moment) -> None:
+        """Every message from there on again, as if new; those in flight are lost to their owners."""
+        registry = self._book.registry
+        positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
+        wanted = resolve(self._book, cursor, [position.channel for position in positions])
+        for position in positions:
+            self._entries.lose(self._entries.in_flight(position))
+            old = self._entries.clear(position, in_flight=True)
+            if wanted is not None:
+                self._messages.claim(position.channel, *wanted)
+                self._entries.enter_all(position, *wanted, now)
+            self.settled_by(position.channel.id, old, now)
+
+
+def place_after(seq: int) -> str:
+    """The cursor for what follows."""
+    return f"{_MARK}{seq + 1}"
+
+
+def resolve(book: Book, cursor: Cursor, channels: Sequence[Channel]) -> Wanted | None:
+    """Which messages a cursor wants (None: none); ids are looked up in these channels.
+
+    Raises ValueError for an id that is not kept and for a time without a zone.
+    """
+    if isinstance(cursor, datetime):
+        if cursor.tzinfo is None:
+            raise ValueError(f"a cursor's time needs a zone, as in datetime.now(timezone.utc); got {cursor!r}")
+        return "stored_wall >= ?", (round(cursor.timestamp() * 1e9),)
+    if cursor == "beginning":
+        return "1", ()
+    if cursor == "new":
+        return None
+    return "seq >= ?", (_seq(book, cursor, channels),)
+
+
+def _seq(book: Book, id: str, channels: Sequence[Channel]) -> int:
+    for channel in channels:
+        row = book.execute(
+            "SELECT max(m.seq) FROM seen s JOIN message m ON m.seq = s.seq AND m.channel = s.channel"
+            " WHERE s.channel = ? AND s.kind IN (0, 2) AND s.key = ?",
+            (channel.id, id),
+        ).fetchone()
+        if row[0] is not None:
+            return int(row[0])
+    if id.startswith(_MARK) and id[1:].isdecimal():
+        return int(id[1:])
+    raise ValueError(f"no message {id!r} is kept; start at 'beginning', 'new', or at a time")

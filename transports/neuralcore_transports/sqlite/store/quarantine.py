@@ -1,0 +1,35 @@
+"""Where rows go that are not what was written: nobody gets them, nothing else waits for them, and they can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from neuralcore_transports.sqlite.store.entries import Entries
+from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.moment import Moment
+from neuralcore_transports.sqlite.store.registry import Channel
+from neuralcore_transports.sqlite.store.transaction import Book
+
+__all__ = ["Quarantine"]
+
+
+class Quarantine:
+    def __init__(self, book: Book, messages: Messages, entries: Entries, tell: Callable[[str, str], None]) -> None:
+        """``tell`` is called with the channel and what was found."""
+        self._book = book
+        self._messages = messages
+        self._entries = entries
+        self._tell = tell
+
+    def put(self, channel: Channel, seq: int, reason: str, now: Moment) -> None:
+        """Take a message from every position, and set its row aside."""
+        for position, key in self._book.rows("SELECT position, key FROM entry WHERE seq = ?", (seq,)):
+            self._entries.drop(seq, position, key)
+            self._messages.count_entries(position, -1)
+        content = "\n".join(repr(tuple(row)) for row in self._book.rows("SELECT * FROM message WHERE seq = ?", (seq,)))
+        self._book.execute(
+            "INSERT INTO quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
+            (seq, channel.name, now.wall, reason, content.encode(errors="surrogateescape")),
+        )
+        self._messages.delete(channel, seq)
+        self._tell(channel.name, f"message number {seq} was damaged and is in quarantine: {reason}")

@@ -1,0 +1,150 @@
+"""What the store knows of channels, parties, patterns and positions, kept in memory for as long as nobody changes it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.names import matches
+from neuralcore.messaging.transport import Cursor
+
+__all__ = ["Channel", "Party", "Position", "Registry", "specificity"]
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    id: int
+    name: str
+    config: ChannelConfig
+    positions: list[Position] = field(default_factory=list)
+    """Those that get what is published from now on."""
+
+    @property
+    def has_group(self) -> bool:
+        return any(position.party.name is not None for position in self.positions)
+
+    @property
+    def evictable(self) -> bool:
+        return self.config.capacity is not None and self.config.overflow == "drop_old"
+
+
+@dataclass(eq=False, slots=True)
+class Party:
+    """A group, or without a name one broadcast of its owner."""
+
+    id: int
+    name: str | None
+    owner: int | None
+    ended: bool
+    """It gets nothing new; what is in flight may still be settled."""
+    patterns: set[str] = field(default_factory=set)
+    positions: dict[int, Position] = field(default_factory=dict)
+    """By channel."""
+
+    def wants(self, channel: str) -> bool:
+        return any(matches(pattern, channel) for pattern in self.patterns)
+
+
+@dataclass(eq=False, slots=True)
+class Position:
+    id: int
+    party: Party
+    channel: Channel
+
+
+class Registry:
+    """Read inside transactions; whoever writes to these tables calls ``changed``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._version = -1
+        self._changed = False
+        self.channels: dict[str, Channel] = {}
+        self.parties: dict[int, Party] = {}
+        self.positions: dict[int, Position] = {}
+        self._by_id: dict[int, Channel] = {}
+        self._groups: dict[str, Party] = {}
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def refresh(self, version: int) -> None:
+        if version != self._version:
+            self._load()
+            self._version = version
+
+    def forget_changes(self) -> None:
+        """The transaction that made them did not happen, or was ended already."""
+        if self._changed:
+            self._version = -1
+            self._changed = False
+
+    def keep_changes(self) -> None:
+        """The transaction that made them was committed."""
+        self._changed = False
+
+    def changed(self) -> None:
+        """Bring it up to date after a change in this transaction, and have everybody else do so."""
+        (version,) = self._connection.execute("UPDATE store SET registry = registry + 1 RETURNING registry").fetchone()
+        self._changed = True
+        self._load()
+        self._version = version
+
+    def channel(self, id: int) -> Channel | None:
+        return self._by_id.get(id)
+
+    def group(self, name: str) -> Party | None:
+        return self._groups.get(name)
+
+    def covered(self, pattern: str) -> Iterator[Channel]:
+        exact = self.channels.get(pattern)
+        if exact is not None:
+            return iter((exact,))
+        return (channel for name, channel in self.channels.items() if matches(pattern, name))
+
+    def _load(self) -> None:
+        execute = self._connection.execute
+        by_id = {
+            id: Channel(id, name, decode_config(config))
+            for id, name, config in execute("SELECT id, name, config FROM channel ORDER BY id")
+        }
+        parties = {
+            id: Party(id, name, owner, bool(ended))
+            for id, name, owner, ended in execute("SELECT id, name, owner, ended FROM party ORDER BY id")
+        }
+        for id, pattern in execute("SELECT party, pattern FROM pattern"):
+            if id in parties:
+                parties[id].patterns.add(pattern)
+        positions: dict[int, Position] = {}
+        for id, party_id, channel_id in execute("SELECT id, party, channel FROM position ORDER BY id"):
+            party, channel = parties.get(party_id), by_id.get(channel_id)
+            if party is not None and channel is not None:
+                positions[id] = party.positions[channel_id] = Position(id, party, channel)
+                if not party.ended:
+                    channel.positions.append(positions[id])
+        self._by_id, self.parties, self.positions = by_id, parties, positions
+        self.channels = {channel.name: channel for channel in by_id.values()}
+        self._groups = {party.name: party for party in parties.values() if party.name is not None}
+
+
+def encode_config(config: ChannelConfig) -> str:
+    return msgspec.json.encode(config).decode()
+
+
+def decode_config(text: str) -> ChannelConfig:
+    return msgspec.json.decode(text, type=ChannelConfig)
+
+
+def specificity(pattern: str) -> tuple[int, ...]:
+    """Sorts the patterns of one channel, most specific first: token by token a literal, then ``*``, then ``>``."""
+    return tuple({"*": 1, ">": 2}.get(token, 0) for token in pattern.split("."))
+
+
+def default_start(party: Party, channel: Channel) -> Cursor:
+    """A channel's first group starts at the beginning, later ones and broadcasts at new."""
+    return "new" if party.name is None or channel.has_group else "beginning"

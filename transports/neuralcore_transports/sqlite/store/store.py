@@ -1,0 +1,269 @@
+"""The store: every step that a client can take, each one transaction.
+
+It has no clock, no loop and no thread: every call brings its moment, and a simulation may drive it directly. One store
+belongs to one connection; many of them, in many processes, share one file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.names import INBOX_PREFIX
+from neuralcore.messaging.transport import (
+    ChannelRef,
+    CommitResult,
+    Cursor,
+    Delivery,
+    Demand,
+    Envelope,
+    GroupRef,
+    Interest,
+    Outcome,
+    Page,
+    PublishStatus,
+    Settlement,
+    SettleStatus,
+    StoreStats,
+)
+from neuralcore_transports.sqlite.store import looking
+from neuralcore_transports.sqlite.store.entries import Entries
+from neuralcore_transports.sqlite.store.fetch import Fetcher, Reader
+from neuralcore_transports.sqlite.store.inboxes import Inboxes
+from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.moment import Limits, Moment
+from neuralcore_transports.sqlite.store.owners import Owners
+from neuralcore_transports.sqlite.store.parties import Parties
+from neuralcore_transports.sqlite.store.publish import Publisher
+from neuralcore_transports.sqlite.store.quarantine import Quarantine
+from neuralcore_transports.sqlite.store.settle import Settler
+from neuralcore_transports.sqlite.store.transaction import Book
+from neuralcore_transports.sqlite.store.upkeep import Upkeep
+
+__all__ = ["Store"]
+
+_DUE: int = 2_000
+"""Delayed entries that one fetch lets go at most."""
+
+
+class Store:
+    def __init__(self, book: Book, limits: Limits, *, tell: Callable[[str, str], None] = lambda channel, what: None):
+        """``tell`` hears of messages that were damaged, by channel."""
+        self._book = book
+        self._messages = Messages(book)
+        self._entries = Entries(book, self._messages)
+        self._parties = Parties(book, self._messages, self._entries)
+        self._inboxes = Inboxes(book, limits.inbox_capacity)
+        self._publisher = Publisher(book, self._messages, self._entries, self._parties, limits)
+        self._settler = Settler(book, self._messages, self._entries, self._parties)
+        self._owners = Owners(book, self._messages, self._entries, self._parties, self._inboxes, limits)
+        self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
+        self.upkeep = Upkeep(book, self._messages)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._book.connection
+
+    @contextmanager
+    def _step(self, *, durable: bool = False) -> Iterator[None]:
+        try:
+            with self._book.write(durable=durable):
+                yield
+                self._messages.write_counts()
+        except BaseException:
+            self._messages.forget_counts()
+            self._publisher.forget()
+            self._settler.forget()
+            raise
+
+    # Owners
+
+    def connect(self, name: str, boot: str, now: Moment) -> int:
+        with self._step():
+            return self._owners.connect(name, boot, now)
+
+    def beat(self, owner: int, now: Moment) -> bool:
+        """Extend the leases of an owner; False when it was given up, and has to connect again."""
+        with self._step():
+            return self._owners.beat(owner, now)
+
+    def disconnect(self, owner: int, now: Moment) -> None:
+        """A clean end: what it has leased goes back untouched."""
+        with self._step():
+            self._owners.leave(owner, now)
+
+    def others(self, owner: int) -> list[tuple[int, str]]:
+        """Everybody else who has not left, with their boots."""
+        with self._book.read():
+            return self._owners.others(owner)
+
+    def give_up(self, owner: int, now: Moment) -> None:
+        """It is known to be dead."""
+        with self._step():
+            self._owners.give_up(owner, now)
+
+    def advance(self, now: Moment) -> bool:
+        """Do what has become due: let delayed messages go, take what was held for too long or by somebody who fell silent.
+
+        Whether there was anything.
+        """
+        with self._step():
+            due = self._entries.make_due(now, _DUE)
+            return self._owners.expire(now) or due > 0
+
+    def take_lost(self, owner: int) -> list[int]:
+        """The numbers of leases that ended against their owner's will, once."""
+        with self._step():
+            return self._owners.take_lost(owner)
+
+    # Channels
+
+    def declare(self, config: ChannelConfig, now: Moment) -> None:
+        with self._step(durable=True):
+            if config.name in self._book.registry.channels:
+                self._messages.trim(self._parties.configure(config), now, 256)
+            else:
+                self._parties.create(config, now)
+
+    def channels(self) -> list[str]:
+        with self._book.read():
+            return list(self._book.registry.channels)
+
+    def remove(self, target: ChannelRef | GroupRef, now: Moment) -> None:
+        with self._step(durable=True):
+            if isinstance(target, ChannelRef):
+                self._parties.remove_channel(target.channel, now)
+            else:
+                self._parties.remove_group(target.group, target.channel, now)
+
+    # Publishing and settling
+
+    def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
+        """All of it in one transaction; a settlement ``after`` a publish that was not stored is skipped.
+
+        On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with the
+        next one: a power cut may have it delivered again, never lost.
+        """
+        durable = any(not envelope.channel.startswith(INBOX_PREFIX) for envelope in publishes) or any(
+            settlement.outcome is Outcome.ATTEMPT for settlement in settlements
+        )
+        with self._step(durable=durable):
+            return self.add(publishes, settlements, now)
+
+    def joined(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
+        """The same inside a transaction that the caller has begun for writing, and will end."""
+        try:
+            with self._book.joined():
+                result = self.add(publishes, settlements, now)
+                self._messages.write_counts()
+                return result
+        finally:
+            self._messages.forget_counts()
+            self._publisher.forget()
+            self._settler.forget()
+
+    def add(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
+        reasons: dict[int, str] = {}
+        published = [
+            self._inboxes.put(envelope)
+            if envelope.channel.startswith(INBOX_PREFIX)
+            else self._publisher.publish(envelope, now, index, reasons)
+            for index, envelope in enumerate(publishes)
+        ]
+        self._publisher.flush(now)
+        settled = [self._settle_after(settlement, published, now) for settlement in settlements]
+        self._settler.flush(now)
+        for name in {envelope.channel for envelope in publishes}:
+            channel = self._book.registry.channels.get(name)
+            if channel is not None and channel.config.retention is not None:
+                self._messages.trim(channel, now, len(publishes) + 256)
+        return CommitResult(published, settled, reasons)
+
+    def _settle_after(self, settlement: Settlement, published: Sequence[PublishStatus], now: Moment) -> SettleStatus:
+        stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
+        if settlement.after is not None and published[settlement.after] not in stored:
+            return SettleStatus.SKIPPED
+        return self._settler.settle(settlement, now)
+
+    # Consuming
+
+    def update(self, reader: Reader, interests: Sequence[Interest], now: Moment) -> None:
+        """Raises ValueError for a start that cannot be found; nothing is changed then."""
+        with self._step(durable=reader.group is not None):
+            parties = self._parties.update(reader.group, reader.owner, interests, reader.parties, now)
+            for party in set(reader.parties.values()) - set(parties.values()):
+                if reader.group is None:
+                    self._parties.end(party, now)
+        reader.set(interests, parties)
+
+    def is_open(self, reader: Reader) -> bool:
+        """False once its broadcasts were forgotten with its silent owner. A group outlives everybody."""
+        if reader.group is not None:
+            return True
+        with self._book.read():
+            return all(party in self._book.registry.parties for party in reader.parties.values())
+
+    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> list[Delivery]:
+        """Empty without having written anything when nothing is ready."""
+        with self._book.read():
+            if not self._entries.any_due(now) and not self._fetcher.anything(reader, demand):
+                return []
+        with self._step():
+            self._entries.make_due(now, _DUE)
+            return self._fetcher.fetch(reader, demand, now)
+
+    def next_due(self) -> Moment | None:
+        """The times at which the next delayed entry may go; None when there is none. Either may be far in the future."""
+        with self._book.read():
+            return self._entries.next_due()
+
+    def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
+        """Every message from there on again, as if new; those in flight are lost to their owners."""
+        with self._step(durable=True):
+            self._parties.seek(reader.parties[interest], reader.interests[interest].pattern, position, now)
+
+    def close_reader(self, reader: Reader, now: Moment) -> None:
+        if reader.interests:
+            self.update(reader, (), now)
+
+    # Replies
+
+    def open_inbox(self, address: str, owner: int) -> None:
+        with self._step():
+            self._inboxes.open(address, owner)
+
+    def take_replies(self, address: str) -> list[Envelope] | None:
+        """None when the inbox was closed, or forgotten with its silent owner."""
+        with self._book.read():
+            if not self._inboxes.anything(address):
+                return []
+        with self._step():
+            return self._inboxes.take(address)
+
+    def close_inbox(self, address: str) -> None:
+        with self._step():
+            self._inboxes.close(address)
+
+    # Looking in
+
+    def browse(self, name: str, start: Cursor, limit: int, now: Moment) -> Page:
+        with self._book.read():
+            return looking.browse(self._book, name, start, limit, now)
+
+    def stats(self) -> Mapping[str, StoreStats]:
+        with self._book.read():
+            return looking.stats(self._book)
+
+    # Time
+
+    def next_event(self) -> int | None:
+        """The store's time at which the next lease may end."""
+        with self._book.read():
+            return self._owners.next_event()
+
+    def tidy(self, now: Moment, most: int) -> int:
+        """Forget up to so many things that nobody needs any more; how many there were."""
+        with self._step():
+            return self.upkeep.tidy(now, most)

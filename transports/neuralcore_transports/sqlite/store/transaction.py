@@ -1,0 +1,150 @@
+"""One write transaction at a time on one connection: begun, numbered, committed or undone."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from neuralcore_transports.sqlite.store.registry import Registry
+
+__all__ = ["Book", "is_busy"]
+
+_FIRST_NAP: Final = 0.0003
+_LONGEST_NAP: Final = 0.004
+
+
+class Book:
+    """What the parts of a store share: the connection, the registry, and the numbers that are given out."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        patience: float = 10.0,
+        level: str = "FULL",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``connection`` begins no transactions by itself and does not wait for locks; waiting is done here, because
+        SQLite's own naps are up to 100 ms long. ``patience``: seconds that another process may keep its lock;
+        ``level``: ``PRAGMA synchronous`` of durable transactions.
+        """
+        self.connection = connection
+        self.registry = Registry(connection)
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self._patience = patience
+        self._level = level
+        self._relaxed = "OFF" if level == "OFF" else "NORMAL"
+        self._sleep = sleep
+        self._next = self._stored_next = 0
+        self._synced: bool | None = None
+
+    def number(self) -> int:
+        """One that was never given out before."""
+        given = self._next
+        self._next += 1
+        return given
+
+    def numbers(self, count: int) -> int:
+        """The first of so many."""
+        first = self._next
+        self._next += count
+        return first
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """All of them, also when a text in one is no UTF-8 any more: it then has surrogates in it."""
+        try:
+            return self.execute(query, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        self.connection.text_factory = _lenient
+        try:
+            return self.execute(query, parameters).fetchall()
+        finally:
+            self.connection.text_factory = str
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[None]:
+        """All of it or nothing. ``durable``: not done before it is on disk, if the connection is set up for that."""
+        self._sync(durable)
+        self._waiting("BEGIN IMMEDIATE")
+        try:
+            self._open()
+            yield
+            if self._next != self._stored_next:
+                self.execute("UPDATE store SET next = ?", (self._next,))
+            self._waiting("COMMIT")
+            self.registry.keep_changes()
+        except BaseException:
+            self.undo()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """One consistent view."""
+        self._waiting("BEGIN")
+        try:
+            self._open()
+            yield
+        finally:
+            self.undo()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Inside a transaction that somebody else has begun for writing, and will end."""
+        self._open()
+        try:
+            yield
+            if self._next != self._stored_next:
+                self.execute("UPDATE store SET next = ?", (self._next,))
+        finally:
+            self.registry.forget_changes()  # nobody tells whether it will be committed
+
+    def undo(self) -> None:
+        self.registry.forget_changes()
+        if self.connection.in_transaction:
+            self.connection.rollback()
+
+    def _open(self) -> None:
+        self._next, version = self.execute("SELECT next, registry FROM store").fetchone()
+        self._stored_next = self._next
+        self.registry.refresh(version)
+
+    def _sync(self, durable: bool) -> None:
+        if durable is not self._synced:
+            self.execute(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")
+            self._synced = durable
+
+    def _waiting(self, statement: str) -> None:
+        """Raises OperationalError when somebody else keeps the lock for too long."""
+        try:
+            self.execute(statement)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+        else:
+            return
+        deadline, nap = time.monotonic() + self._patience, _FIRST_NAP
+        while True:
+            self._sleep(nap)
+            nap = min(nap * 1.5, _LONGEST_NAP)
+            try:
+                self.execute(statement)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode(errors="surrogateescape")
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Somebody else has the lock."""
+    return "locked" in str(error)  # error codes came with Python 3.11
