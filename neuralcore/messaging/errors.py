@@ -36,6 +36,7 @@
         ├── MissingExtra
         ├── Unsupported
         └── Unavailable
+            └── NotStored         of this commit nothing has happened
 
 Every error keeps what its message was made of as attributes, and survives pickling and copying.
 """
@@ -68,6 +69,7 @@ __all__ = [
     "NoSubscribers",
     "NotARequest",
     "NotStarted",
+    "NotStored",
     "PayloadTooLarge",
     "PriorityOutOfRange",
     "PublishError",
@@ -397,6 +399,10 @@ class Unavailable(TransportError):
         )
         self.transport = transport
         self.reason = reason
+
+
+class NotStored(Unavailable):
+    """Raised by a transport's commit of which nothing has happened, for certain: whoever published may simply try again."""
 
 
 def _which(channel: str, id: str) -> str:

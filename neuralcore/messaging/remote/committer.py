@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from neuralcore.messaging.context import BusContext
-from neuralcore.messaging.errors import Closed, TransportError, Unavailable
+from neuralcore.messaging.errors import Closed, NotStored, TransportError, Unavailable
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.lanes import Lanes
@@ -187,7 +187,8 @@ class Committer:
             if work.persistent and self._patient(work):
                 self._context.loop.call_later(delay, self._again, work)
             else:
-                self._finish(work, Done(PublishStatus.UNKNOWN, SettleStatus.UNKNOWN, error=error))
+                published = None if isinstance(error, NotStored) else PublishStatus.UNKNOWN
+                self._finish(work, Done(published, SettleStatus.UNKNOWN, error=error))
 
     def _patient(self, work: Work) -> bool:
         now = self._context.clock.monotonic_ns()

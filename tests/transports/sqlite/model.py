@@ -200,7 +200,7 @@ class SqliteModel:
     def next_event(self, now):
         due = self.store.next_due()
         times = [] if due is None else [due.mono, now.mono + due.wall - now.wall]
-        since = self.connection.execute("SELECT min(since) FROM entry WHERE state = 2").fetchone()[0]
+        since = self.connection.execute("SELECT min(since) FROM nc_entry WHERE state = 2").fetchone()[0]
         if since is not None:
             times.append(since + self.limits.max_hold)
         for owner in self._owners:
@@ -223,7 +223,7 @@ class SqliteModel:
             self._wake_all()
 
     def _known(self, id):
-        return self.connection.execute("SELECT 1 FROM owner WHERE id = ?", (id,)).fetchone() is not None
+        return self.connection.execute("SELECT 1 FROM nc_owner WHERE id = ?", (id,)).fetchone() is not None
 
     def _take_lost(self):
         for owner, id in self._owners.items():
@@ -232,7 +232,7 @@ class SqliteModel:
                 if held is not None:
                     owner.lost.append(held[1])
                     owner.wake()
-        gone = self.connection.execute("SELECT lease FROM lost").fetchall()
+        gone = self.connection.execute("SELECT lease FROM nc_lost").fetchall()
         assert all(isinstance(lease, int) for (lease,) in gone)
 
 

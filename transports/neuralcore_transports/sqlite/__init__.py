@@ -1,0 +1,36 @@
+"""``sqlite://``: durable on one machine, without a server.
+
+::
+
+    transport.py   the contract, on the bus's loop        options.py     what a URL says
+    consumer.py    readers and inboxes of it              errors.py      what can be wrong with a file
+    client.py      its steps on a thread (aiosqlite)      opening.py     rights, format, connections
+    keeper.py      the thread that keeps it alive         clock.py       the store's time
+    checkpoint.py  keeping the log short                  liveness.py    who has died
+    store/         the logic: synchronous, without a clock
+"""
+
+from neuralcore_transports.sqlite.errors import (
+    DiskFull,
+    NewerStore,
+    NotAStore,
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreReadOnly,
+)
+from neuralcore_transports.sqlite.options import Durability, SqliteOptions
+from neuralcore_transports.sqlite.transport import SqliteTransport
+
+__all__ = [
+    "DiskFull",
+    "Durability",
+    "NewerStore",
+    "NotAStore",
+    "SqliteOptions",
+    "SqliteTransport",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreLocked",
+    "StoreReadOnly",
+]

@@ -37,7 +37,7 @@ class Entries:
     def enter(self, first: int, now: Moment) -> None:
         """Give each open message numbered from ``first`` on an entry in every living position of its channel."""
         self._execute(
-            _ENTER + " FROM message m JOIN position p ON p.channel = m.channel JOIN party g ON g.id = p.party"
+            _ENTER + " FROM nc_message m JOIN nc_position p ON p.channel = m.channel JOIN nc_party g ON g.id = p.party"
             " WHERE m.seq >= ? AND m.state = 0 AND g.ended = 0",
             (*_times(now), first),
         )
@@ -45,7 +45,7 @@ class Entries:
     def enter_all(self, position: Position, where: str, parameters: Sequence[object], now: Moment) -> None:
         """Give everything that a channel keeps and ``where`` wants an entry in a position that has none."""
         count = self._execute(
-            _ENTER + f" FROM message m JOIN position p ON p.id = ? WHERE m.channel = ? AND {where}",
+            _ENTER + f" FROM nc_message m JOIN nc_position p ON p.id = ? WHERE m.channel = ? AND {where}",
             (*_times(now), position.id, position.channel.id, *parameters),
         ).rowcount
         self._messages.count_entries(position.id, count)
@@ -54,13 +54,13 @@ class Entries:
         """Let those go whose time has come; how many."""
         execute = self._execute
         due = execute(
-            "UPDATE entry SET state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE (seq, position) IN"
-            " (SELECT seq, position FROM entry WHERE state = 3 AND due <= ? ORDER BY due LIMIT ?)",
+            "UPDATE nc_entry SET state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE (seq, position) IN"
+            " (SELECT seq, position FROM nc_entry WHERE state = 3 AND due <= ? ORDER BY due LIMIT ?)",
             (now.wall, now.mono, most),
         ).rowcount
         dated = execute(
-            "UPDATE entry SET state = 1 WHERE (seq, position) IN"
-            " (SELECT seq, position FROM entry WHERE state = 5 AND not_before <= ? ORDER BY not_before LIMIT ?)",
+            "UPDATE nc_entry SET state = 1 WHERE (seq, position) IN"
+            " (SELECT seq, position FROM nc_entry WHERE state = 5 AND not_before <= ? ORDER BY not_before LIMIT ?)",
             (now.wall, most),
         ).rowcount
         return int(due + dated)
@@ -71,8 +71,8 @@ class Entries:
 
     def next_due(self) -> Moment | None:
         """When ``make_due`` may find something: once either of the times is reached."""
-        mono = self._execute("SELECT min(due) FROM entry WHERE state = 3").fetchone()[0]
-        wall = self._execute("SELECT min(not_before) FROM entry WHERE state = 5").fetchone()[0]
+        mono = self._execute("SELECT min(due) FROM nc_entry WHERE state = 3").fetchone()[0]
+        wall = self._execute("SELECT min(not_before) FROM nc_entry WHERE state = 5").fetchone()[0]
         return None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
 
     # Being taken
@@ -81,18 +81,18 @@ class Entries:
         """Its key is free, or its own; from here on it is its own."""
         if key is None:
             return True
-        holder = self._execute("SELECT seq FROM held WHERE position = ? AND key = ?", (position, key)).fetchone()
+        holder = self._execute("SELECT seq FROM nc_held WHERE position = ? AND key = ?", (position, key)).fetchone()
         if holder is None:
-            self._execute("INSERT INTO held VALUES (?, ?, ?)", (position, key, seq))
+            self._execute("INSERT INTO nc_held VALUES (?, ?, ?)", (position, key, seq))
             return True
         return bool(holder[0] == seq)
 
     def park(self, position: int, seq: int) -> None:
-        self._execute("UPDATE entry SET state = 4 WHERE seq = ? AND position = ?", (seq, position))
+        self._execute("UPDATE nc_entry SET state = 4 WHERE seq = ? AND position = ?", (seq, position))
 
     def lease(self, owner: int, leases: Sequence[Lease], now: Moment) -> None:
         self._book.executemany(
-            "UPDATE entry SET state = 2, owner = ?, lease = ?, since = ?, charged = 0 WHERE seq = ? AND position = ?",
+            "UPDATE nc_entry SET state = 2, owner = ?, lease = ?, since = ?, charged = 0 WHERE seq = ? AND position = ?",
             [(owner, number, now.mono, seq, position) for seq, position, number in leases],
         )
 
@@ -101,7 +101,7 @@ class Entries:
     def ack(self, lease: Lease, key: str | None) -> bool:
         """Whether it was leased. Its message is then one that this position has settled."""
         gone = self._execute(
-            "DELETE FROM entry WHERE seq = ? AND position = ? AND state = 2 AND lease = ?", lease
+            "DELETE FROM nc_entry WHERE seq = ? AND position = ? AND state = 2 AND lease = ?", lease
         ).rowcount
         if gone and key is not None:
             self.free_key(lease.position, key, lease.seq)
@@ -110,7 +110,7 @@ class Entries:
     def charge(self, lease: Lease) -> bool:
         """Count its attempt, once; the lease goes on."""
         return self._execute(
-            "UPDATE entry SET failed = failed + 1 - charged, charged = 1"
+            "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 1"
             " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
             lease,
         ).rowcount == 1
@@ -120,7 +120,7 @@ class Entries:
         due = now.mono + delay
         passes = key is None or pass_key
         came_back = self._execute(
-            "UPDATE entry SET failed = failed + 1 - charged, charged = 0, suspect = 0, owner = NULL, lease = NULL,"
+            "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 0, suspect = 0, owner = NULL, lease = NULL,"
             " due = ?, not_before = NULL, state = ?, rank = coalesce(?, rank)"
             " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
             (
@@ -137,7 +137,7 @@ class Entries:
     def release(self, lease: Lease, key: str | None, now: Moment) -> bool:
         """Untouched: an attempt that was stored for a suspect has not happened."""
         came_back = self._execute(
-            "UPDATE entry SET failed = failed - charged, charged = 0, owner = NULL, lease = NULL,"
+            "UPDATE nc_entry SET failed = failed - charged, charged = 0, owner = NULL, lease = NULL,"
             " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END"
             " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
             (now.wall, *lease),
@@ -149,7 +149,7 @@ class Entries:
     def suspect(self, lease: Lease, key: str | None, now: Moment) -> None:
         """Its owner is gone: it may be what ended it."""
         self._execute(
-            "UPDATE entry SET suspect = 1, charged = 0, owner = NULL, lease = NULL,"
+            "UPDATE nc_entry SET suspect = 1, charged = 0, owner = NULL, lease = NULL,"
             " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE seq = ? AND position = ?",
             (now.wall, lease.seq, lease.position),
         )
@@ -157,7 +157,7 @@ class Entries:
             self.free_key(lease.position, key, lease.seq)
 
     def drop(self, seq: int, position: int, key: str | None) -> None:
-        self._execute("DELETE FROM entry WHERE seq = ? AND position = ?", (seq, position))
+        self._execute("DELETE FROM nc_entry WHERE seq = ? AND position = ?", (seq, position))
         if key is not None:
             self.free_key(position, key, seq)
 
@@ -165,9 +165,9 @@ class Entries:
 
     def free_key(self, position: int, key: str, seq: int) -> None:
         """Give it back, and let the next one of those that wait for it go."""
-        if self._execute("DELETE FROM held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)).rowcount:
+        if self._execute("DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)).rowcount:
             self._execute(
-                "UPDATE entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM entry WHERE position = ?"
+                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
                 " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
                 (position, position, key),
             )
@@ -177,7 +177,7 @@ class Entries:
     def in_flight(self, position: Position) -> list[tuple[int, Lease]]:
         """Owners and leases."""
         rows = self._execute(
-            "SELECT owner, seq, position, lease FROM entry INDEXED BY entry_leased WHERE state = 2 AND position = ?",
+            "SELECT owner, seq, position, lease FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ?",
             (position.id,),
         )
         return [(owner, Lease(seq, where, lease)) for owner, seq, where, lease in rows]
@@ -185,7 +185,7 @@ class Entries:
     def lose(self, leases: Sequence[tuple[int, Lease]]) -> None:
         """Their owners are to hear of it."""
         self._book.executemany(
-            "INSERT OR IGNORE INTO lost VALUES (?, ?)", [(owner, lease.number) for owner, lease in leases]
+            "INSERT OR IGNORE INTO nc_lost VALUES (?, ?)", [(owner, lease.number) for owner, lease in leases]
         )
 
     def clear(self, position: Position, *, in_flight: bool) -> list[int]:
@@ -196,12 +196,12 @@ class Entries:
                 seqs += (
                     seq
                     for (seq,) in self._execute(
-                        f"DELETE FROM entry WHERE position = ? AND state = {state:d} RETURNING seq",  # noqa: S608
+                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",  # noqa: S608
                         (position.id,),
                     )
                 )
         if in_flight:
-            self._execute("DELETE FROM held WHERE position = ?", (position.id,))
+            self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
         self._messages.count_entries(position.id, -len(seqs))
         return seqs
 
@@ -209,7 +209,7 @@ class Entries:
 _NEVER = 1 << 62
 
 _ENTER = (
-    "INSERT INTO entry (seq, position, state, priority, rank, key, due, not_before)"
+    "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
     " SELECT m.seq, p.id, CASE WHEN m.delay > 0 AND m.stored_mono + m.delay > ? THEN 3 WHEN m.not_before > ? THEN 5"
     " ELSE 1 END, m.priority, m.seq, m.key, m.stored_mono + m.delay, m.not_before"
 )

@@ -18,11 +18,11 @@ from neuralcore_transports.sqlite.store.transaction import Book
 __all__ = ["Fetcher", "Reader"]
 
 _HEAD: Final = (
-    "SELECT priority, rank FROM entry WHERE position = ? AND state = 1 AND priority < ? ORDER BY priority, rank LIMIT 1"
+    "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ? ORDER BY priority, rank LIMIT 1"
 )
 _CHUNK: Final = (
     f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"  # noqa: S608 - constants
-    " FROM entry e LEFT JOIN message m ON m.seq = e.seq WHERE e.position = ? AND e.state = 1 AND e.priority < ?"
+    " FROM nc_entry e LEFT JOIN nc_message m ON m.seq = e.seq WHERE e.position = ? AND e.state = 1 AND e.priority < ?"
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
 _LAST: Final = (1 << 62, 0)

@@ -23,7 +23,7 @@ def browse(book: Book, name: str, start: Cursor, limit: int, now: Moment) -> Pag
     retention = channel.config.retention
     oldest = 0 if retention is None or retention.age is None else now.mono - round(retention.age * 1e9)
     rows = book.rows(
-        f"SELECT {COLUMNS} FROM message m WHERE channel = ? AND {where} AND (state = 0 OR stored_mono > ?)"  # noqa: S608
+        f"SELECT {COLUMNS} FROM nc_message m WHERE channel = ? AND {where} AND (state = 0 OR stored_mono > ?)"  # noqa: S608
         " ORDER BY seq LIMIT ?",
         (channel.id, *parameters, oldest, limit + 1),
     )
@@ -39,11 +39,11 @@ def browse(book: Book, name: str, start: Cursor, limit: int, now: Moment) -> Pag
 
 def stats(book: Book) -> Mapping[str, StoreStats]:
     in_flight: dict[int, int] = {}
-    for position, count in book.execute("SELECT position, count(*) FROM entry WHERE state = 2 GROUP BY position"):
+    for position, count in book.execute("SELECT position, count(*) FROM nc_entry WHERE state = 2 GROUP BY position"):
         in_flight[position] = count
-    entries = dict(book.execute("SELECT id, entries FROM position"))
+    entries = dict(book.execute("SELECT id, entries FROM nc_position"))
     found = {}
-    for id, open, kept, rejected in book.execute("SELECT id, open, kept, rejected FROM channel").fetchall():
+    for id, open, kept, rejected in book.execute("SELECT id, open, kept, rejected FROM nc_channel").fetchall():
         channel = book.registry.channel(id)
         if channel is None:
             continue
@@ -59,5 +59,5 @@ def stats(book: Book) -> Mapping[str, StoreStats]:
 
 
 def _waiting(book: Book, channel: int) -> int:
-    row = book.execute("SELECT count(*) FROM message WHERE channel = ? AND state = 1", (channel,)).fetchone()
+    row = book.execute("SELECT count(*) FROM nc_message WHERE channel = ? AND state = 1", (channel,)).fetchone()
     return int(row[0])

@@ -16,7 +16,7 @@ __all__ = ["Messages"]
 _TRIM: Final = 256
 """Messages that one transaction trims beside its own work, so that a flood of old ones never blocks publishers."""
 
-_UNCLAIMED: Final = "NOT EXISTS (SELECT 1 FROM entry WHERE entry.seq = message.seq)"
+_UNCLAIMED: Final = "NOT EXISTS (SELECT 1 FROM nc_entry WHERE nc_entry.seq = nc_message.seq)"
 
 
 class Messages:
@@ -40,12 +40,12 @@ class Messages:
         self._entries[position] += change
 
     def open(self, channel: int) -> int:
-        row = self._book.execute("SELECT open FROM channel WHERE id = ?", (channel,)).fetchone()
+        row = self._book.execute("SELECT open FROM nc_channel WHERE id = ?", (channel,)).fetchone()
         return (row[0] if row else 0) + self._open.get(channel, 0)
 
     def kept(self, channel: int) -> tuple[int, int]:
         """How many, and their bytes."""
-        row = self._book.execute("SELECT kept, kept_bytes FROM channel WHERE id = ?", (channel,)).fetchone() or (0, 0)
+        row = self._book.execute("SELECT kept, kept_bytes FROM nc_channel WHERE id = ?", (channel,)).fetchone() or (0, 0)
         return row[0] + self._kept.get(channel, 0), row[1] + self._bytes.get(channel, 0)
 
     def write_counts(self) -> None:
@@ -53,10 +53,10 @@ class Messages:
         channels = [(self._open.get(id, 0), self._kept.get(id, 0), self._bytes.get(id, 0), id) for id in self._open]
         channels += [(0, change, self._bytes.get(id, 0), id) for id, change in self._kept.items() if id not in self._open]
         self._book.executemany(
-            "UPDATE channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?", channels
+            "UPDATE nc_channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?", channels
         )
         entries = [(change, id) for id, change in self._entries.items() if change]
-        self._book.executemany("UPDATE position SET entries = entries + ? WHERE id = ?", entries)
+        self._book.executemany("UPDATE nc_position SET entries = entries + ? WHERE id = ?", entries)
         self.forget_counts()
 
     def forget_counts(self) -> None:
@@ -73,7 +73,7 @@ class Messages:
             self.trim(channel, now, len(seqs) + _TRIM)
         else:
             gone = self._book.executemany(
-                f"DELETE FROM message WHERE seq = ? AND {_UNCLAIMED}", [(seq,) for seq in seqs]  # noqa: S608
+                f"DELETE FROM nc_message WHERE seq = ? AND {_UNCLAIMED}", [(seq,) for seq in seqs]  # noqa: S608
             ).rowcount
             self.count(channel.id, open=-gone)
 
@@ -83,7 +83,7 @@ class Messages:
     def _keep(self, channel: Channel, seqs: Sequence[int]) -> None:
         for seq in seqs:
             row = self._book.execute(
-                f"UPDATE message SET state = ? WHERE seq = ? AND state = ? AND {_UNCLAIMED} RETURNING length(body)",  # noqa: S608
+                f"UPDATE nc_message SET state = ? WHERE seq = ? AND state = ? AND {_UNCLAIMED} RETURNING length(body)",  # noqa: S608
                 (MessageState.KEPT, seq, MessageState.OPEN),
             ).fetchone()
             if row is not None:
@@ -92,7 +92,7 @@ class Messages:
     def delete(self, channel: Channel, seq: int) -> None:
         """Take one from everyone who has not got it yet; nobody has it in flight."""
         row = self._book.execute(
-            "DELETE FROM message WHERE seq = ? RETURNING state, length(body)", (seq,)
+            "DELETE FROM nc_message WHERE seq = ? RETURNING state, length(body)", (seq,)
         ).fetchone()
         if row is None:
             return
@@ -111,7 +111,7 @@ class Messages:
         doomed: list[tuple[int, int, int]] = []
         if count:
             rows = self._book.execute(
-                "SELECT seq, state, length(body), stored_mono FROM message"
+                "SELECT seq, state, length(body), stored_mono FROM nc_message"
                 " WHERE channel = ? AND state > 0 ORDER BY seq LIMIT ?",
                 (channel.id, most),
             )
@@ -131,7 +131,7 @@ class Messages:
 
     def _forget(self, channel: Channel, doomed: Sequence[tuple[int, int, int]]) -> None:
         if doomed:
-            self._book.executemany("DELETE FROM message WHERE seq = ?", [(seq,) for seq, _, _ in doomed])
+            self._book.executemany("DELETE FROM nc_message WHERE seq = ?", [(seq,) for seq, _, _ in doomed])
             waiting = sum(state == MessageState.WAITING for _, state, _ in doomed)
             self.count(channel.id, open=-waiting, kept=-len(doomed), bytes=-sum(size for _, _, size in doomed))
 
@@ -146,7 +146,7 @@ class Messages:
         self._move(channel, MessageState.KEPT, "state = 1", ())
 
     def _move(self, channel: Channel, target: MessageState, where: str, parameters: Sequence[Any]) -> None:
-        found = f"FROM message WHERE channel = ? AND {where}"
+        found = f"FROM nc_message WHERE channel = ? AND {where}"
         for state, count, size in self._book.execute(
             f"SELECT state, count(*), sum(length(body)) {found} GROUP BY state",  # noqa: S608
             (channel.id, *parameters),
@@ -155,6 +155,6 @@ class Messages:
             left = target == MessageState.OPEN
             self.count(channel.id, open=count * (is_open - was_open), kept=-count * left, bytes=-size * left)
         self._book.execute(
-            f"UPDATE message SET state = {target:d} WHERE channel = ? AND {where}",  # noqa: S608
+            f"UPDATE nc_message SET state = {target:d} WHERE channel = ? AND {where}",  # noqa: S608
             (channel.id, *parameters),
         )

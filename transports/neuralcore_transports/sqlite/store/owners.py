@@ -37,7 +37,7 @@ class Owners:
 
     def connect(self, name: str, boot: str, now: Moment) -> int:
         id = self._book.execute(
-            "INSERT INTO owner (name, boot, deadline) VALUES (?, ?, ?)", (name, boot, now.mono + self._limits.lease)
+            "INSERT INTO nc_owner (name, boot, deadline) VALUES (?, ?, ?)", (name, boot, now.mono + self._limits.lease)
         ).lastrowid
         assert id is not None
         return id
@@ -46,14 +46,14 @@ class Owners:
         """Extend all its leases; False when it was given up."""
         return (
             self._book.execute(
-                "UPDATE owner SET deadline = ? WHERE id = ?", (now.mono + self._limits.lease, owner)
+                "UPDATE nc_owner SET deadline = ? WHERE id = ?", (now.mono + self._limits.lease, owner)
             ).rowcount
             == 1
         )
 
     def others(self, owner: int) -> list[tuple[int, str]]:
         """Numbers and boots."""
-        return self._book.execute("SELECT id, boot FROM owner WHERE id != ?", (owner,)).fetchall()
+        return self._book.execute("SELECT id, boot FROM nc_owner WHERE id != ?", (owner,)).fetchall()
 
     def leave(self, owner: int, now: Moment) -> None:
         """A clean end: what it has leased goes back untouched."""
@@ -71,8 +71,8 @@ class Owners:
     def forget(self, owner: int, now: Moment) -> None:
         self._inboxes.close_all(owner)
         self._parties.end_owner(owner, now)
-        self._book.execute("DELETE FROM lost WHERE owner = ?", (owner,))
-        self._book.execute("DELETE FROM owner WHERE id = ?", (owner,))
+        self._book.execute("DELETE FROM nc_lost WHERE owner = ?", (owner,))
+        self._book.execute("DELETE FROM nc_owner WHERE id = ?", (owner,))
 
     def take_leases(self, owner: int, now: Moment) -> None:
         """It has fallen silent."""
@@ -84,7 +84,7 @@ class Owners:
 
     def expire(self, now: Moment) -> bool:
         """Take the leases of those that fell silent and those that were held for too long; whether there were any."""
-        silent = self._book.execute("SELECT id, deadline FROM owner WHERE deadline <= ?", (now.mono,)).fetchall()
+        silent = self._book.execute("SELECT id, deadline FROM nc_owner WHERE deadline <= ?", (now.mono,)).fetchall()
         found = False
         for owner, deadline in silent:
             found |= bool(self._leases(owner))
@@ -99,29 +99,29 @@ class Owners:
             self._entries.lose([(owner, lease)])
         return found
 
-    def next_event(self) -> int | None:
-        """The store's time at which the next lease may end."""
-        rows = self._book.execute(
-            "SELECT min(deadline) FROM owner UNION ALL SELECT min(since) + ? FROM entry WHERE state = 2",
-            (self._limits.max_hold,),
-        )
-        return min((due for (due,) in rows if due is not None), default=None)
+    def overdue(self, now: Moment) -> bool:
+        """Whether ``expire`` would do something."""
+        for owner, deadline in self._book.execute("SELECT id, deadline FROM nc_owner").fetchall():
+            ended = deadline - self._limits.lease + self._limits.session_ttl
+            if ended <= now.mono or (deadline <= now.mono and self._leases(owner)):
+                return True
+        return bool(self._held_too_long(now))
 
     def take_lost(self, owner: int) -> list[int]:
         """The numbers of its leases that ended against its will."""
-        return [number for (number,) in self._book.execute("DELETE FROM lost WHERE owner = ? RETURNING lease", (owner,))]
+        return [number for (number,) in self._book.execute("DELETE FROM nc_lost WHERE owner = ? RETURNING lease", (owner,))]
 
     def _leases(self, owner: int) -> Sequence[tuple[Lease, str | None]]:
         rows = self._book.execute(
-            "SELECT seq, position, lease, key FROM entry WHERE state = 2 AND owner = ? ORDER BY lease", (owner,)
+            "SELECT seq, position, lease, key FROM nc_entry WHERE state = 2 AND owner = ? ORDER BY lease", (owner,)
         )
         return [(Lease(seq, position, number), key) for seq, position, number, key in rows.fetchall()]
 
     def _held_too_long(self, now: Moment) -> Sequence[tuple[int, Lease, str | None]]:
         found = []
-        for (owner,) in self._book.execute("SELECT id FROM owner").fetchall():
+        for (owner,) in self._book.execute("SELECT id FROM nc_owner").fetchall():
             rows = self._book.execute(
-                "SELECT seq, position, lease, key, since FROM entry WHERE state = 2 AND owner = ? ORDER BY lease",
+                "SELECT seq, position, lease, key, since FROM nc_entry WHERE state = 2 AND owner = ? ORDER BY lease",
                 (owner,),
             )
             for seq, position, number, key, since in rows:

@@ -43,7 +43,7 @@ class Parties:
     def create(self, config: ChannelConfig, now: Moment) -> Channel:
         """A new channel, from its beginning for everyone whose patterns cover it."""
         registry = self._book.registry
-        self._book.execute("INSERT INTO channel (name, config) VALUES (?, ?)", (config.name, encode_config(config)))
+        self._book.execute("INSERT INTO nc_channel (name, config) VALUES (?, ?)", (config.name, encode_config(config)))
         registry.changed()
         channel = registry.channels[config.name]
         for party in [party for party in registry.parties.values() if not party.ended and party.wants(config.name)]:
@@ -54,12 +54,12 @@ class Parties:
     def configure(self, config: ChannelConfig) -> Channel:
         registry = self._book.registry
         channel = registry.channels[config.name]
-        self._book.execute("UPDATE channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
+        self._book.execute("UPDATE nc_channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
         was_evictable = channel.evictable
         registry.changed()
         channel = registry.channels[config.name]
         if channel.evictable is not was_evictable:
-            self._book.execute("UPDATE message SET evictable = ? WHERE channel = ?", (channel.evictable, channel.id))
+            self._book.execute("UPDATE nc_message SET evictable = ? WHERE channel = ?", (channel.evictable, channel.id))
         return channel
 
     # Subscribing
@@ -88,7 +88,7 @@ class Parties:
         if party is not None:
             return party.id
         made = self._book.execute(
-            "INSERT INTO party (name, owner) VALUES (?, ?)", (group, owner if group is None else None)
+            "INSERT INTO nc_party (name, owner) VALUES (?, ?)", (group, owner if group is None else None)
         ).lastrowid
         assert made is not None
         registry.changed()
@@ -102,7 +102,7 @@ class Parties:
             for channel in covered
             if channel.id not in party.positions
         ]
-        self._book.execute("INSERT INTO pattern VALUES (?, ?)", (party.id, interest.pattern))
+        self._book.execute("INSERT INTO nc_pattern VALUES (?, ?)", (party.id, interest.pattern))
         registry.changed()
         for channel_id, wanted in starts:
             self._attach(party.id, channel_id, wanted, now)
@@ -128,7 +128,7 @@ class Parties:
 
     def _place(self, party: Party, channel: Channel) -> int:
         made = self._book.execute(
-            "INSERT INTO position (party, channel) VALUES (?, ?)", (party.id, channel.id)
+            "INSERT INTO nc_position (party, channel) VALUES (?, ?)", (party.id, channel.id)
         ).lastrowid
         assert made is not None
         return made
@@ -141,7 +141,7 @@ class Parties:
         party = registry.parties.get(party_id)
         if party is None:
             return
-        self._book.execute("UPDATE party SET ended = 1 WHERE id = ?", (party_id,))
+        self._book.execute("UPDATE nc_party SET ended = 1 WHERE id = ?", (party_id,))
         positions = list(party.positions.values())
         registry.changed()
         for position in positions:
@@ -158,7 +158,7 @@ class Parties:
             position
             for position in party.positions.values()
             if not self._book.execute(
-                "SELECT 1 FROM entry INDEXED BY entry_leased WHERE state = 2 AND position = ? LIMIT 1", (position.id,)
+                "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1", (position.id,)
             ).fetchone()
         ]
         for position in left:
@@ -180,12 +180,12 @@ class Parties:
             self._messages.unclaim(channel, seqs, now)
 
     def _remove_position(self, position: Position) -> None:
-        self._book.execute("DELETE FROM held WHERE position = ?", (position.id,))
-        self._book.execute("DELETE FROM position WHERE id = ?", (position.id,))
+        self._book.execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._book.execute("DELETE FROM nc_position WHERE id = ?", (position.id,))
 
     def _remove_party(self, party: Party) -> None:
-        self._book.execute("DELETE FROM pattern WHERE party = ?", (party.id,))
-        self._book.execute("DELETE FROM party WHERE id = ?", (party.id,))
+        self._book.execute("DELETE FROM nc_pattern WHERE party = ?", (party.id,))
+        self._book.execute("DELETE FROM nc_party WHERE id = ?", (party.id,))
 
     # Removing
 
@@ -197,9 +197,9 @@ class Parties:
             return
         for position in [p for p in registry.positions.values() if p.channel is channel]:
             self._forget(position)
-        for table in ("message", "seen"):
+        for table in ("nc_message", "nc_seen"):
             self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))  # noqa: S608
-        self._book.execute("DELETE FROM channel WHERE id = ?", (channel.id,))
+        self._book.execute("DELETE FROM nc_channel WHERE id = ?", (channel.id,))
         registry.changed()
 
     def remove_group(self, name: str, channel: str | None, now: Moment) -> None:
@@ -210,7 +210,7 @@ class Parties:
         gone = [p for p in party.positions.values() if channel is None or p.channel.name == channel]
         where = "" if channel is None else " AND pattern = ?"
         self._book.execute(
-            f"DELETE FROM pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
+            f"DELETE FROM nc_pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
         )
         settled = [(position.channel.id, self._forget(position)) for position in gone]
         if channel is None:
@@ -266,7 +266,7 @@ def resolve(book: Book, cursor: Cursor, channels: Sequence[Channel]) -> Wanted |
 def _seq(book: Book, id: str, channels: Sequence[Channel]) -> int:
     for channel in channels:
         row = book.execute(
-            "SELECT max(m.seq) FROM seen s JOIN message m ON m.seq = s.seq AND m.channel = s.channel"
+            "SELECT max(m.seq) FROM nc_seen s JOIN nc_message m ON m.seq = s.seq AND m.channel = s.channel"
             " WHERE s.channel = ? AND s.kind IN (0, 2) AND s.key = ?",
             (channel.id, id),
         ).fetchone()

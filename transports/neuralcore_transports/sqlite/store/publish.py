@@ -23,7 +23,7 @@ __all__ = ["Publisher"]
 BY_ID, BY_KEY, ONLY_TO_FIND = 0, 1, 2
 
 _SEE: Final = (
-    "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, until = excluded.until"
+    "INSERT INTO nc_seen VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, until = excluded.until"
     " WHERE until <= ?"
 )
 
@@ -104,7 +104,7 @@ class Publisher:
             return False
         if kind == BY_KEY:
             self._book.execute(
-                "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?, ?, ?)",
                 (channel.id, ONLY_TO_FIND, envelope.id, envelope.replay, seq, until),
             )
         return True
@@ -112,7 +112,7 @@ class Publisher:
     def _forget(self, envelope: Envelope, channel: Channel) -> None:
         kind, key = (BY_ID, envelope.id) if envelope.dedup_key is None else (BY_KEY, envelope.dedup_key)
         self._book.execute(
-            "DELETE FROM seen WHERE channel = ? AND kind = ? AND key = ? AND replay = ?",
+            "DELETE FROM nc_seen WHERE channel = ? AND kind = ? AND key = ? AND replay = ?",
             (channel.id, kind, key, envelope.replay),
         )
 
@@ -138,8 +138,8 @@ class Publisher:
         """
         self.flush(now)
         victim = self._book.execute(
-            "SELECT seq, key FROM message WHERE channel = ? AND evictable = 1 AND priority >= ?"
-            " AND CASE state WHEN 0 THEN NOT EXISTS (SELECT 1 FROM entry WHERE entry.seq = message.seq AND NOT"
+            "SELECT seq, key FROM nc_message WHERE channel = ? AND evictable = 1 AND priority >= ?"
+            " AND CASE state WHEN 0 THEN NOT EXISTS (SELECT 1 FROM nc_entry WHERE nc_entry.seq = nc_message.seq AND NOT"
             " (state IN (1, 4) OR (state = 3 AND due <= ? AND ifnull(not_before, 0) <= ?)"
             " OR (state = 5 AND not_before <= ?)))"
             " WHEN 1 THEN stored_mono + delay <= ? AND ifnull(not_before, 0) <= ? ELSE 0 END"

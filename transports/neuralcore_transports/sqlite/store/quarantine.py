@@ -23,12 +23,12 @@ class Quarantine:
 
     def put(self, channel: Channel, seq: int, reason: str, now: Moment) -> None:
         """Take a message from every position, and set its row aside."""
-        for position, key in self._book.rows("SELECT position, key FROM entry WHERE seq = ?", (seq,)):
+        for position, key in self._book.rows("SELECT position, key FROM nc_entry WHERE seq = ?", (seq,)):
             self._entries.drop(seq, position, key)
             self._messages.count_entries(position, -1)
-        content = "\n".join(repr(tuple(row)) for row in self._book.rows("SELECT * FROM message WHERE seq = ?", (seq,)))
+        content = "\n".join(repr(tuple(row)) for row in self._book.rows("SELECT * FROM nc_message WHERE seq = ?", (seq,)))
         self._book.execute(
-            "INSERT INTO quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
             (seq, channel.name, now.wall, reason, content.encode(errors="surrogateescape")),
         )
         self._messages.delete(channel, seq)

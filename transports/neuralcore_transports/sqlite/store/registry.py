@@ -90,7 +90,7 @@ class Registry:
 
     def changed(self) -> None:
         """Bring it up to date after a change in this transaction, and have everybody else do so."""
-        (version,) = self._connection.execute("UPDATE store SET registry = registry + 1 RETURNING registry").fetchone()
+        (version,) = self._connection.execute("UPDATE nc_store SET registry = registry + 1 RETURNING registry").fetchone()
         self._changed = True
         self._load()
         self._version = version
@@ -111,17 +111,17 @@ class Registry:
         execute = self._connection.execute
         by_id = {
             id: Channel(id, name, decode_config(config))
-            for id, name, config in execute("SELECT id, name, config FROM channel ORDER BY id")
+            for id, name, config in execute("SELECT id, name, config FROM nc_channel ORDER BY id")
         }
         parties = {
             id: Party(id, name, owner, bool(ended))
-            for id, name, owner, ended in execute("SELECT id, name, owner, ended FROM party ORDER BY id")
+            for id, name, owner, ended in execute("SELECT id, name, owner, ended FROM nc_party ORDER BY id")
         }
-        for id, pattern in execute("SELECT party, pattern FROM pattern"):
+        for id, pattern in execute("SELECT party, pattern FROM nc_pattern"):
             if id in parties:
                 parties[id].patterns.add(pattern)
         positions: dict[int, Position] = {}
-        for id, party_id, channel_id in execute("SELECT id, party, channel FROM position ORDER BY id"):
+        for id, party_id, channel_id in execute("SELECT id, party, channel FROM nc_position ORDER BY id"):
             party, channel = parties.get(party_id), by_id.get(channel_id)
             if party is not None and channel is not None:
                 positions[id] = party.positions[channel_id] = Position(id, party, channel)

@@ -20,7 +20,7 @@ _CHECKED: Final = (
 COLUMNS: Final = ", ".join(f"m.{name}" for name in (*_CHECKED, "checksum", "body"))
 """What ``envelope_of`` wants to see, in a query where the table is called m."""
 INSERT: Final = (
-    f"INSERT INTO message ({', '.join(_CHECKED)}, checksum, body, state, evictable)"  # noqa: S608 - constants
+    f"INSERT INTO nc_message ({', '.join(_CHECKED)}, checksum, body, state, evictable)"  # noqa: S608 - constants
     f" VALUES ({', '.join('?' * (len(_CHECKED) + 4))})"
 )
 

@@ -1,4 +1,7 @@
-"""The tables, their version, and how an older file becomes a newer one."""
+"""The tables, their version, and how an older file becomes a newer one.
+
+Their names begin with ``nc_``, because they may stand among an application's own: a transaction over both needs one file.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "VERSION", "EntryState", "MessageState", "create", "migrate"]
+__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "version_of"]
 
-APPLICATION_ID: Final = 0x4E435342
-"""``NCSB``: what `file` and this module know a NeuralCore store by."""
 VERSION: Final = 1
 
 
@@ -37,8 +38,9 @@ class EntryState(IntEnum):
 # Numbers of channels, groups, positions and owners are never used twice (AUTOINCREMENT): what still names a removed one
 # means nobody. Messages are numbered by ``store.next``, for the same reason and at less cost.
 _TABLES: Final = """
-CREATE TABLE store (
+CREATE TABLE nc_store (
     id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL,
     next INTEGER NOT NULL,      -- the next number of a message, of a place in the order, of a lease
     registry INTEGER NOT NULL,  -- grows with every change of channels, groups, patterns and positions
     boot TEXT NOT NULL,         -- the clock: see clock.py
@@ -47,7 +49,7 @@ CREATE TABLE store (
     wall INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE channel (
+CREATE TABLE nc_channel (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
@@ -57,20 +59,20 @@ CREATE TABLE channel (
     rejected INTEGER NOT NULL DEFAULT 0     -- settlements that came after their lease was lost
 ) STRICT;
 
-CREATE TABLE party (            -- a group, or without a name one broadcast of its owner
+CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT UNIQUE,
     owner INTEGER,
     ended INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE TABLE pattern (
+CREATE TABLE nc_pattern (
     party INTEGER NOT NULL,
     pattern TEXT NOT NULL,
     PRIMARY KEY (party, pattern)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE position (         -- where one party stands on one channel
+CREATE TABLE nc_position (         -- where one party stands on one channel
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     party INTEGER NOT NULL,
     channel INTEGER NOT NULL,
@@ -78,7 +80,7 @@ CREATE TABLE position (         -- where one party stands on one channel
     UNIQUE (channel, party)
 ) STRICT;
 
-CREATE TABLE message (
+CREATE TABLE nc_message (
     seq INTEGER PRIMARY KEY,
     channel INTEGER NOT NULL,
     id TEXT NOT NULL,
@@ -101,11 +103,11 @@ CREATE TABLE message (
     evictable INTEGER NOT NULL, -- its channel drops old ones when it is full
     body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX message_channel ON message (channel, seq);
-CREATE INDEX message_kept ON message (channel, seq) WHERE state > 0;
-CREATE INDEX message_evictable ON message (channel, priority DESC, seq) WHERE evictable = 1;
+CREATE INDEX nc_message_channel ON nc_message (channel, seq);
+CREATE INDEX nc_message_kept ON nc_message (channel, seq) WHERE state > 0;
+CREATE INDEX nc_message_evictable ON nc_message (channel, priority DESC, seq) WHERE evictable = 1;
 
-CREATE TABLE entry (            -- one message in one position, until the position has settled it
+CREATE TABLE nc_entry (            -- one message in one position, until the position has settled it
     seq INTEGER NOT NULL,
     position INTEGER NOT NULL,
     state INTEGER NOT NULL,
@@ -122,20 +124,20 @@ CREATE TABLE entry (            -- one message in one position, until the positi
     since INTEGER,
     PRIMARY KEY (seq, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entry_ready ON entry (position, priority, rank) WHERE state = 1;
-CREATE INDEX entry_leased ON entry (owner, lease) WHERE state = 2;
-CREATE INDEX entry_delayed ON entry (due) WHERE state = 3;
-CREATE INDEX entry_parked ON entry (position, key, priority, rank) WHERE state = 4;
-CREATE INDEX entry_dated ON entry (not_before) WHERE state = 5;
+CREATE INDEX nc_entry_ready ON nc_entry (position, priority, rank) WHERE state = 1;
+CREATE INDEX nc_entry_leased ON nc_entry (owner, lease) WHERE state = 2;
+CREATE INDEX nc_entry_delayed ON nc_entry (due) WHERE state = 3;
+CREATE INDEX nc_entry_parked ON nc_entry (position, key, priority, rank) WHERE state = 4;
+CREATE INDEX nc_entry_dated ON nc_entry (not_before) WHERE state = 5;
 
-CREATE TABLE held (             -- whose turn it is with a key
+CREATE TABLE nc_held (             -- whose turn it is with a key
     position INTEGER NOT NULL,
     key TEXT NOT NULL,
     seq INTEGER NOT NULL,
     PRIMARY KEY (position, key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE seen (             -- the window of deduplication, and where to find a message by its id
+CREATE TABLE nc_seen (             -- the window of deduplication, and where to find a message by its id
     channel INTEGER NOT NULL,
     kind INTEGER NOT NULL,      -- 0: the id, 1: an idempotency key, 2: an id to be found only
     key TEXT NOT NULL,
@@ -145,33 +147,33 @@ CREATE TABLE seen (             -- the window of deduplication, and where to fin
     PRIMARY KEY (channel, kind, key, replay)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE owner (            -- a process (or one of several buses in it)
+CREATE TABLE nc_owner (            -- a process (or one of several buses in it)
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
     boot TEXT NOT NULL,
     deadline INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE lost (             -- leases that ended against their owner's will, until it has heard of them
+CREATE TABLE nc_lost (             -- leases that ended against their owner's will, until it has heard of them
     owner INTEGER NOT NULL,
     lease INTEGER NOT NULL,
     PRIMARY KEY (owner, lease)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE inbox (
+CREATE TABLE nc_inbox (
     address TEXT PRIMARY KEY,
     owner INTEGER NOT NULL,
     waiting INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE reply (
+CREATE TABLE nc_reply (
     number INTEGER PRIMARY KEY,
     address TEXT NOT NULL,
     envelope BLOB NOT NULL
 ) STRICT;
-CREATE INDEX reply_address ON reply (address, number);
+CREATE INDEX nc_reply_address ON nc_reply (address, number);
 
-CREATE TABLE quarantine (       -- rows whose checksum was wrong, as they were found
+CREATE TABLE nc_quarantine (       -- rows whose checksum was wrong, as they were found
     number INTEGER PRIMARY KEY,
     seq INTEGER NOT NULL,
     channel TEXT,
@@ -189,9 +191,7 @@ def create(connection: sqlite3.Connection, boot: str, mono: int, wall: int) -> N
     """In a transaction that the caller began."""
     for statement in _statements(_TABLES):
         connection.execute(statement)
-    connection.execute("INSERT INTO store VALUES (1, 1, 1, ?, ?, ?, ?)", (boot, 0, mono, wall))
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("INSERT INTO nc_store VALUES (1, ?, 1, 1, ?, ?, ?, ?)", (VERSION, boot, 0, mono, wall))
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
@@ -199,7 +199,15 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     for script in _MIGRATIONS[version - 1 :]:
         for statement in _statements(script):
             connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("UPDATE nc_store SET version = ?", (VERSION,))
+
+
+def version_of(connection: sqlite3.Connection) -> int | None:
+    """None: the file has no store yet."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
+        return None
+    row = connection.execute("SELECT version FROM nc_store").fetchone()
+    return None if row is None else int(row[0])
 
 
 def _statements(script: str) -> list[str]:

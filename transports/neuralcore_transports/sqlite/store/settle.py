@@ -32,7 +32,7 @@ class Settler:
             position = self._book.registry.positions.get(lease.position)
             if position is not None and self._apply(settlement, lease, position, envelope.key, now):
                 return SettleStatus.SETTLED
-        self._book.execute("UPDATE channel SET rejected = rejected + 1 WHERE name = ?", (envelope.channel,))
+        self._book.execute("UPDATE nc_channel SET rejected = rejected + 1 WHERE name = ?", (envelope.channel,))
         return SettleStatus.LEASE_LOST
 
     def _apply(self, settlement: Settlement, lease: Lease, position: Position, key: str | None, now: Moment) -> bool:

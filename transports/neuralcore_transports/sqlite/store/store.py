@@ -80,13 +80,19 @@ class Store:
 
     # Owners
 
-    def connect(self, name: str, boot: str, now: Moment) -> int:
+    def connect(self, name: str, boot: str, now: Moment, hold: Callable[[int], object] = lambda id: None) -> int:
+        """``hold`` is called with the owner's number before anybody else can see it."""
         with self._step():
-            return self._owners.connect(name, boot, now)
+            id = self._owners.connect(name, boot, now)
+            hold(id)
+            return id
 
-    def beat(self, owner: int, now: Moment) -> bool:
+    def beat(
+        self, owner: int, now: Moment, also: Callable[[sqlite3.Connection], object] = lambda connection: None
+    ) -> bool:
         """Extend the leases of an owner; False when it was given up, and has to connect again."""
         with self._step():
+            also(self._book.connection)
             return self._owners.beat(owner, now)
 
     def disconnect(self, owner: int, now: Moment) -> None:
@@ -103,6 +109,11 @@ class Store:
         """It is known to be dead."""
         with self._step():
             self._owners.give_up(owner, now)
+
+    def overdue(self, now: Moment) -> bool:
+        """Whether a lease has run out that nobody has taken yet."""
+        with self._book.read():
+            return self._owners.overdue(now)
 
     def advance(self, now: Moment) -> bool:
         """Do what has become due: let delayed messages go, take what was held for too long or by somebody who fell silent.
@@ -255,13 +266,6 @@ class Store:
     def stats(self) -> Mapping[str, StoreStats]:
         with self._book.read():
             return looking.stats(self._book)
-
-    # Time
-
-    def next_event(self) -> int | None:
-        """The store's time at which the next lease may end."""
-        with self._book.read():
-            return self._owners.next_event()
 
     def tidy(self, now: Moment, most: int) -> int:
         """Forget up to so many things that nobody needs any more; how many there were."""

@@ -71,13 +71,13 @@ class Book:
     def write(self, *, durable: bool = False) -> Iterator[None]:
         """All of it or nothing. ``durable``: not done before it is on disk, if the connection is set up for that."""
         self._sync(durable)
-        self._waiting("BEGIN IMMEDIATE")
+        self.waiting("BEGIN IMMEDIATE")
         try:
             self._open()
             yield
             if self._next != self._stored_next:
-                self.execute("UPDATE store SET next = ?", (self._next,))
-            self._waiting("COMMIT")
+                self.execute("UPDATE nc_store SET next = ?", (self._next,))
+            self.waiting("COMMIT")
             self.registry.keep_changes()
         except BaseException:
             self.undo()
@@ -86,7 +86,7 @@ class Book:
     @contextmanager
     def read(self) -> Iterator[None]:
         """One consistent view."""
-        self._waiting("BEGIN")
+        self.waiting("BEGIN")
         try:
             self._open()
             yield
@@ -100,7 +100,7 @@ class Book:
         try:
             yield
             if self._next != self._stored_next:
-                self.execute("UPDATE store SET next = ?", (self._next,))
+                self.execute("UPDATE nc_store SET next = ?", (self._next,))
         finally:
             self.registry.forget_changes()  # nobody tells whether it will be committed
 
@@ -110,7 +110,7 @@ class Book:
             self.connection.rollback()
 
     def _open(self) -> None:
-        self._next, version = self.execute("SELECT next, registry FROM store").fetchone()
+        self._next, version = self.execute("SELECT next, registry FROM nc_store").fetchone()
         self._stored_next = self._next
         self.registry.refresh(version)
 
@@ -119,7 +119,7 @@ class Book:
             self.execute(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")
             self._synced = durable
 
-    def _waiting(self, statement: str) -> None:
+    def waiting(self, statement: str) -> None:
         """Raises OperationalError when somebody else keeps the lock for too long."""
         try:
             self.execute(statement)

@@ -32,11 +32,11 @@ class Upkeep:
     def _forget_seen(self, now: Moment, most: int) -> int:
         """Go once more round the table, which is in no order of time, from where the last call left it."""
         rows = self._book.execute(
-            "SELECT channel, kind, key, replay, until <= ? AND NOT EXISTS (SELECT 1 FROM message WHERE message.seq = seen.seq)"
-            " FROM seen WHERE (channel, kind, key, replay) > (?, ?, ?, ?) ORDER BY 1, 2, 3, 4 LIMIT ?",
+            "SELECT channel, kind, key, replay, until <= ? AND NOT EXISTS (SELECT 1 FROM nc_message WHERE nc_message.seq = nc_seen.seq)"
+            " FROM nc_seen WHERE (channel, kind, key, replay) > (?, ?, ?, ?) ORDER BY 1, 2, 3, 4 LIMIT ?",
             (now.mono, *self._place, most),
         ).fetchall()
         self._place = rows[-1][:4] if len(rows) == most else _START
         old = [row[:4] for row in rows if row[4]]
-        self._book.executemany("DELETE FROM seen WHERE channel = ? AND kind = ? AND key = ? AND replay = ?", old)
+        self._book.executemany("DELETE FROM nc_seen WHERE channel = ? AND kind = ? AND key = ? AND replay = ?", old)
         return len(old)

@@ -1,0 +1,91 @@
+"""Moving what is committed from the log into the database, so that the log stays short.
+
+SQLite before 3.51.3 (but 3.44.6 and 3.50.7) can damage a file when one connection checkpoints while another one writes
+(https://sqlite.org/wal.html#walresetbug). So nobody checkpoints by itself, and whoever does holds the write lock meanwhile,
+with a second connection: no writer, in any process and of any program, can be under way. Later versions move most of it
+without that lock, and take it only for the rest, after which the next writer begins the log anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from neuralcore_transports.sqlite.opening import connect
+from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.store.transaction import Book, is_busy
+
+__all__ = ["Checkpointer", "log_bytes", "safe_beside_writers"]
+
+_DUE: Final = 8 * 1024 * 1024
+"""Bytes of log."""
+_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+
+
+class Checkpointer:
+    def __init__(self, options: SqliteOptions) -> None:
+        self._log = Path(f"{options.path}-wal")
+        self._locker = connect(options.path)
+        self._worker = connect(options.path)
+        self._worker.execute(f"PRAGMA synchronous = {options.level}")
+        self._book = Book(self._locker, patience=options.busy, level=options.level)
+        self._threshold = _DUE
+
+    def due(self) -> bool:
+        return log_bytes(self._log) >= self._threshold
+
+    def run(self) -> None:
+        """Raises sqlite3.Error."""
+        if safe_beside_writers(sqlite3.sqlite_version_info):
+            self._move()
+        try:
+            with self._book.write():
+                left = self._move()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            left = True
+        # Somebody who reads what was before keeps the log from beginning anew: do not try at every look.
+        self._threshold = log_bytes(self._log) + _DUE // 4 if left else _DUE
+
+    def _move(self) -> bool:
+        """Whether something could not be moved."""
+        _, in_log, moved = self._worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(moved < in_log)
+
+    def close(self) -> None:
+        self._worker.close()
+        self._locker.close()
+
+
+def log_bytes(log: Path) -> int:
+    """How much of a log is in use: its file keeps the size that it once had.
+
+    The frames of the present log stand at its beginning and have its salt (https://sqlite.org/fileformat.html#walformat).
+    SQLite takes no locks on this file, so that it may be opened and closed here.
+    """
+    try:
+        with log.open("rb", buffering=0) as file:
+            header = file.read(_HEADER)
+            if len(header) < _HEADER:
+                return 0
+            frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
+            low, high = 0, (file.seek(0, os.SEEK_END) - _HEADER) // frame
+            while low < high:
+                middle = (low + high) // 2
+                file.seek(_HEADER + middle * frame + 8)
+                if file.read(8) == header[16:24]:
+                    low = middle + 1
+                else:
+                    high = middle
+            return low * frame
+    except OSError:
+        return 0
+
+
+def safe_beside_writers(version: tuple[int, ...]) -> bool:
+    """Whether this version of SQLite may checkpoint while another connection writes."""
+    return version >= (3, 51, 3) or version[:3] in ((3, 44, 6), (3, 50, 7))

@@ -1,0 +1,105 @@
+"""What can be wrong with a store's file, each in words that say what to do.
+
+::
+
+    Unavailable                       (neuralcore)
+    └── NotStored                     (neuralcore) nothing of a commit has happened
+        ├── StoreLocked               another process keeps its lock
+        ├── DiskFull
+        └── StoreReadOnly
+    TransportError                    (neuralcore)
+    └── StoreError
+        ├── NotAStore                 the file is something else
+        ├── NewerStore                written by a newer version
+        └── StoreCorrupt              SQLite says that its structure is damaged
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from neuralcore.messaging.errors import NeuralCoreError, NotStored, TransportError, Unavailable
+
+__all__ = [
+    "DiskFull",
+    "NewerStore",
+    "NotAStore",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreLocked",
+    "StoreReadOnly",
+    "translated",
+]
+
+
+class StoreLocked(NotStored):
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(
+            "sqlite",
+            f"another process has kept {path} locked for {seconds:g} s; find it with `fuser {path}`, "
+            "or give it more time with ?busy=SECONDS",
+        )
+        self.path = path
+        self.seconds = seconds
+
+
+class DiskFull(NotStored):
+    def __init__(self, path: str) -> None:
+        super().__init__("sqlite", f"there is no room left on the disk of {path}; nothing was stored, free some space")
+        self.path = path
+
+
+class StoreReadOnly(NotStored):
+    def __init__(self, path: str) -> None:
+        super().__init__("sqlite", f"{path}, or the directory that it is in, may not be written to by this user")
+        self.path = path
+
+
+class StoreError(TransportError):
+    """The file itself is at fault."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} {what}")
+        self.path = path
+
+
+class NotAStore(StoreError):
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "is no SQLite database; choose another path, or move that file away")
+
+
+class NewerStore(StoreError):
+    def __init__(self, path: str, version: int, known: int) -> None:
+        super().__init__(
+            path,
+            f"was written by a newer version of neuralcore-transports (format {version}, this one knows {known}): "
+            "upgrade with `pip install -U neuralcore-transports`",
+        )
+        self.version = version
+        self.known = known
+
+
+class StoreCorrupt(StoreError):
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            path,
+            f"is damaged ({detail}): see what with `neuralcore store check {path}`, "
+            f"save what can be saved with `neuralcore store repair {path}`",
+        )
+        self.detail = detail
+
+
+def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreError:
+    """The error that says what happened to this file."""
+    text = str(error)  # error codes came with Python 3.11
+    if "locked" in text:
+        return StoreLocked(path, patience)
+    if "full" in text:
+        return DiskFull(path)
+    if "readonly" in text:
+        return StoreReadOnly(path)
+    if "not a database" in text:
+        return NotAStore(path)
+    if "malformed" in text or "corrupt" in text:
+        return StoreCorrupt(path, text)
+    return Unavailable("sqlite", f"{path}: {text}")

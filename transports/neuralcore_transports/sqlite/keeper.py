@@ -1,0 +1,143 @@
+"""The thread that keeps a client alive: it needs no event loop, so that nothing which blocks one can cost a lease.
+
+It extends the leases, recovers those of the dead, looks for what other processes have stored, and tidies up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from neuralcore_transports.sqlite.checkpoint import Checkpointer
+from neuralcore_transports.sqlite.clock import StoreClock
+from neuralcore_transports.sqlite.liveness import Liveness
+from neuralcore_transports.sqlite.opening import open_book
+from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.store.store import Store
+
+__all__ = ["Events", "Keeper"]
+
+_LOOK_FOR_DEAD: Final = 0.25
+_TIDY: Final = 1.0
+_TIDY_ROWS: Final = 500
+_LOOK_AT_LOG: Final = 0.05
+
+log = logging.getLogger("neuralcore.sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the keeper tells, from its thread."""
+
+    changed: Callable[[], None]
+    """Somebody has written to the file."""
+    lost: Callable[[Sequence[int]], None]
+    """Leases of ours ended against our will."""
+    given_up: Callable[[int], None]
+    """We had fallen silent for so long that all our leases are gone; the number is who we are from here on."""
+    failed: Callable[[Exception], None]
+    """Something could not be done; it is tried again."""
+
+
+class Keeper:
+    def __init__(
+        self, options: SqliteOptions, clock: StoreClock, liveness: Liveness, name: str, owner: int, events: Events
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._liveness = liveness
+        self._name = name
+        self._owner = owner
+        self._events = events
+        self._stop = threading.Event()
+        self._store: Store
+        self._connection: sqlite3.Connection
+        self._checkpointer: Checkpointer
+        self._version = -1
+        self._due: dict[Callable[[], None], float] = {}
+        self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
+
+    def start(self) -> None:
+        book = open_book(self._options)
+        self._connection = book.connection
+        self._store = Store(book, self._options.limits())
+        self._checkpointer = Checkpointer(self._options)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Blocks until its thread has ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        every = {
+            self._beat: self._options.lease / 4,
+            self._recover: _LOOK_FOR_DEAD,
+            self._checkpoint: _LOOK_AT_LOG,
+            self._tidy: _TIDY,
+        }
+        now = time.monotonic()
+        self._due = {task: now + seconds for task, seconds in every.items()}
+        try:
+            while not self._stop.wait(self._options.poll):
+                self._attempt(self._look)
+                now = time.monotonic()
+                for task, seconds in every.items():
+                    if self._due[task] <= now:
+                        self._due[task] = now + seconds
+                        self._attempt(task)
+        finally:
+            self._checkpointer.close()
+            self._connection.close()
+
+    def _attempt(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 - the keeper outlives whatever happens to the file
+            self._events.failed(error)
+
+    def _look(self) -> None:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self._events.changed()
+            self._take_lost()
+
+    def _take_lost(self) -> None:
+        if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
+            self._events.lost(self._store.take_lost(self._owner))
+
+    def _beat(self) -> None:
+        if self._store.beat(self._owner, self._clock.now(), self._clock.remember):
+            return
+        old = self._owner
+        self._owner = self._store.connect(self._name, self._clock.boot, self._clock.now(), self._liveness.hold)
+        self._liveness.let_go(old)
+        self._events.given_up(self._owner)
+
+    def _recover(self) -> None:
+        for owner, boot in self._store.others(self._owner):
+            if boot != self._clock.boot or not self._liveness.is_alive(owner):
+                self._store.give_up(owner, self._clock.now())
+                self._events.changed()
+        if self._store.overdue(self._clock.now()):
+            self._beat()  # ours first: if it was this process that stood still, that is for others to judge
+            self._store.advance(self._clock.now())
+            self._take_lost()
+            self._events.changed()
+
+    def _checkpoint(self) -> None:
+        if self._checkpointer.due():
+            self._checkpointer.run()
+
+    def _tidy(self) -> None:
+        while self._store.tidy(self._clock.now(), _TIDY_ROWS) >= _TIDY_ROWS and not self._stop.wait(0.005):
+            pass
+
+

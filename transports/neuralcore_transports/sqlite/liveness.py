@@ -1,0 +1,67 @@
+"""Who is alive: every owner holds a lock that dies with its process, so that others need not wait for its lease.
+
+One byte of a side file for each owner, by locks that belong to the open file (F_OFD_SETLK): unlike those of a process, they
+are not given up when something else in it closes the file, and a forked child that closes its copy takes nothing away.
+Where there are no such locks, leases run out instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import weakref
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Liveness", "SUPPORTED"]
+
+_SET: Final = getattr(fcntl, "F_OFD_SETLK", None)
+_GET: Final = getattr(fcntl, "F_OFD_GETLK", None)
+SUPPORTED: Final = _SET is not None and _GET is not None and os.uname().sysname == "Linux"
+_FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
+
+_open: weakref.WeakSet[Liveness] = weakref.WeakSet()
+
+
+class Liveness:
+    def __init__(self, store: Path) -> None:
+        self._path = store.with_name(f"{store.name}-owners")
+        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        _open.add(self)
+
+    def hold(self, owner: int) -> None:
+        """From here on until ``close``, or the end of this process."""
+        if SUPPORTED:
+            fcntl.fcntl(self._file, _SET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
+
+    def let_go(self, owner: int) -> None:
+        if SUPPORTED:
+            fcntl.fcntl(self._file, _SET, _lock(fcntl.F_UNLCK, owner))  # type: ignore[arg-type]
+
+    def is_alive(self, owner: int) -> bool:
+        """Of another one than this object's own; True where nobody can tell."""
+        if not SUPPORTED:
+            return True
+        found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _lock(kind: int, owner: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, 1, 0)
+
+
+def _after_fork() -> None:
+    """The child's copies would keep its parent alive in the eyes of others."""
+    for each in list(_open):
+        with contextlib.suppress(OSError):
+            each.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

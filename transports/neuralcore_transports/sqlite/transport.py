@@ -1,0 +1,285 @@
+"""The SQLite transport: one client of a store that is a file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import Closed, NotStarted
+from neuralcore.messaging.transport import (
+    Capabilities,
+    ChannelRef,
+    CommitResult,
+    Consumer,
+    Cursor,
+    Envelope,
+    Group,
+    GroupRef,
+    Health,
+    Inbox,
+    Outcome,
+    Page,
+    Runtime,
+    Settlement,
+    SettleStatus,
+    StoreStats,
+    Transport,
+)
+from neuralcore_transports.sqlite.client import StoreClient
+from neuralcore_transports.sqlite.clock import StoreClock
+from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox
+from neuralcore_transports.sqlite.keeper import Events, Keeper
+from neuralcore_transports.sqlite.leases import Leases
+from neuralcore_transports.sqlite.liveness import Liveness
+from neuralcore_transports.sqlite.opening import connect, network_file_system, prepare
+from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.store.moment import Moment
+from neuralcore_transports.sqlite.store.store import Store
+
+__all__ = ["SqliteTransport"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("neuralcore.sqlite")
+
+_MAX_PAYLOAD = 256 * 1024 * 1024
+"""Bytes; SQLite's own limit is about four times that for a whole row."""
+
+_local: dict[Path, set[SqliteTransport]] = {}
+"""Who uses which file in this process: they wake each other."""
+_locals = threading.Lock()
+
+
+class SqliteTransport(Transport):
+    """``sqlite:///var/lib/app/bus.db``. Many of them, in many processes of one machine, share one file."""
+
+    scheme: ClassVar[str] = "sqlite"
+    capabilities = Capabilities(
+        durable=True,
+        multi_process=True,
+        groups=True,
+        broadcast=True,
+        priorities=True,
+        keys=True,
+        delay=True,
+        dedup="store",
+        seek_id=True,
+        seek_time=True,
+        browse=True,
+        atomic_commit=True,
+        bounded=True,
+        retention=True,
+        request_reply=True,
+        max_payload=_MAX_PAYLOAD,
+    )
+
+    def __init__(self, options: SqliteOptions) -> None:
+        self.options = options
+        self._state = "new"
+        self._runtime: Runtime
+        self._loop: asyncio.AbstractEventLoop
+        self._clock: StoreClock
+        self._client: StoreClient
+        self._liveness: Liveness
+        self._keeper: Keeper
+        self._path: Path
+        self.owner = 0
+        self.leases: Leases
+        self._wakes: set[Callable[[], None]] = set()
+        self._known_channels: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_url(cls, url: str) -> SqliteTransport:
+        """``?durability=full|normal|off``, and in seconds ``lease``, ``max_hold``, ``dedup_window``, ``session_ttl``,
+        ``busy``, ``poll``; see SqliteOptions. Raises TransportError.
+        """
+        return cls(SqliteOptions.from_url(url))
+
+    # Life
+
+    async def open(self, runtime: Runtime) -> None:
+        """Raises TransportError."""
+        if self._state != "new":
+            raise Closed("the SQLite transport")
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
+        self._clock = StoreClock(runtime.clock)
+        self._path = self.options.path.resolve()
+        await asyncio.to_thread(self._prepare)
+        self._client = StoreClient(self.options, self._clock, self._damaged)
+        await self._client.open(partial(connect, self.options.path))
+        try:
+            self._state = "open"
+            self.leases = Leases(runtime.lost)
+            self._liveness = Liveness(self.options.path)
+            name, boot, hold = runtime.bus_id, self._clock.boot, self._liveness.hold
+            self.owner = await self.run(lambda store, now: store.connect(name, boot, now, hold))
+            self._keeper = Keeper(
+                self.options,
+                self._clock,
+                self._liveness,
+                name,
+                self.owner,
+                Events(
+                    changed=self._from_elsewhere,
+                    lost=lambda numbers: self._call(self.leases.lose, numbers),
+                    given_up=lambda owner: self._call(self._given_up, owner),
+                    failed=self._keeper_failed,
+                ),
+            )
+            self._keeper.start()
+        except BaseException:
+            self._state = "closed"
+            await self._client.close()
+            raise
+        self._known_channels = frozenset(await self.channels())
+        with _locals:
+            _local.setdefault(self._path, set()).add(self)
+
+    def _prepare(self) -> None:
+        prepare(self.options, self._clock)
+        kind = network_file_system(self.options.path)
+        if kind is not None:
+            log.warning(
+                "%s is on a network file system (%s): SQLite's log cannot be shared between hosts, and its locks may not "
+                "work there; use a local disk, or redis:// or kafka:// for several hosts",
+                self.options.path,
+                kind,
+            )
+
+    async def close(self) -> None:
+        if self._state != "open":
+            self._state = "closed"
+            return
+        self._state = "closed"
+        with _locals:
+            _local[self._path].discard(self)
+        if not self._client.here:
+            return
+        await asyncio.to_thread(self._keeper.stop)
+        try:
+            owner = self.owner
+            await self._client.run(lambda store, now: store.disconnect(owner, now))
+        finally:
+            await self._client.close()
+            self._liveness.close()
+            self._wake_all()
+
+    # The store, from this client
+
+    @property
+    def running(self) -> bool:
+        return self._state == "open"
+
+    async def run(self, step: Callable[[Store, Moment], T]) -> T:
+        """One step of the store, now. Raises NeuralCoreError."""
+        if self._state != "open":
+            raise NotStarted("the SQLite transport") if self._state == "new" else Closed("the SQLite transport")
+        return await self._client.run(step)
+
+    def seconds_until(self, due: Moment) -> float:
+        """Until either of two times is reached; the wall clock's is looked at again within a second, for it may jump."""
+        now = self._clock.now()
+        return max(0.0, min(due.mono - now.mono, due.wall - now.wall, 1_000_000_000)) / 1e9
+
+    def data_lost(self, channel: str, detail: str) -> None:
+        self._runtime.data_lost(channel, detail)
+
+    def attend(self, wake: Callable[[], None]) -> None:
+        """Have it called whenever there may be something new."""
+        self._wakes.add(wake)
+
+    def ignore(self, wake: Callable[[], None]) -> None:
+        self._wakes.discard(wake)
+
+    def _wake(self) -> None:
+        for wake in tuple(self._wakes):
+            wake()
+
+    def _wake_all(self) -> None:
+        """Everybody on this file in this process."""
+        with _locals:
+            others = [each for each in _local.get(self._path, ()) if each is not self]
+        self._wake()
+        for each in others:
+            each._call(each._wake)
+
+    # What the keeper and the store tell, from their threads
+
+    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            log.debug("the loop of a bus on %s is closed", self.options.path)
+
+    def _from_elsewhere(self) -> None:
+        self._call(self._wake)
+
+    def _given_up(self, owner: int) -> None:
+        """This process stood still for so long that everybody else took it for dead."""
+        self.owner = owner
+        self._runtime.count("sessions_lost")
+        self.leases.lose_all()
+        self._wake()
+
+    def _keeper_failed(self, error: Exception) -> None:
+        self._runtime.count("upkeep_failed")
+        log.warning("looking after %s failed, it is tried again: %r", self.options.path, error)
+
+    def _damaged(self, channel: str, what: str) -> None:
+        self._runtime.count("quarantined")
+        self._runtime.data_lost(channel, what)
+
+    # The contract
+
+    async def declare(self, channel: ChannelConfig) -> None:
+        await self.run(lambda store, now: store.declare(channel, now))
+
+    async def remove(self, target: ChannelRef | GroupRef) -> None:
+        await self.run(lambda store, now: store.remove(target, now))
+        self._wake_all()
+
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        result = await self.run(lambda store, now: store.commit(publishes, settlements, now))
+        self._settled(settlements, result.settled)
+        if publishes or any(s.outcome is not Outcome.ACK or s.delivery.envelope.key is not None for s in settlements):
+            self._wake_all()
+        return result
+
+    def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:
+        for settlement, status in zip(settlements, statuses, strict=True):
+            if status is not SettleStatus.SKIPPED and settlement.outcome is not Outcome.ATTEMPT:
+                self.leases.end(settlement.delivery)
+
+    async def consume(self, group: Group) -> Consumer:
+        return SqliteConsumer(self, group.name)
+
+    async def inbox(self) -> Inbox:
+        inbox = SqliteInbox(self, f"_inbox.{self._runtime.bus_id}.{os.urandom(4).hex()}")
+        await inbox.open()
+        return inbox
+
+    async def browse(self, channel: str, start: Cursor, limit: int) -> Page:
+        return await self.run(lambda store, now: store.browse(channel, start, limit, now))
+
+    async def channels(self) -> Sequence[str]:
+        return await self.run(lambda store, now: store.channels())
+
+    async def stats(self) -> Mapping[str, StoreStats]:
+        return await self.run(lambda store, now: store.stats())
+
+    async def health(self) -> Health:
+        try:
+            await self.run(lambda store, now: store.channels())
+        except Exception as error:  # noqa: BLE001 - whatever it is, that is how it is
+            return Health(False, str(error))
+        return Health(True)
+
+
