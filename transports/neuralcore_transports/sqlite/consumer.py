@@ -116,9 +116,9 @@ class SqliteConsumer(Consumer):
 def _fetch(
     store: Store, reader: Reader, demand: Mapping[int, Demand], now: Moment
 ) -> tuple[list[Delivery], Moment | None, bool]:
-    deliveries = store.fetch(reader, demand, now)
-    if deliveries:
-        return deliveries, None, False
+    deliveries, again = store.fetch(reader, demand, now)
+    if deliveries or again:
+        return deliveries, now if again else None, False
     return deliveries, store.next_due(), not store.is_open(reader)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of entries: taken, come back, settled; and the keys that they hold.
+"""What becomes of the messages that a position has taken: leased, come back, settled; and the keys that they hold.
 
 An entry's message is in flight while it is LEASED. A key is held by one entry of a position from the moment it is taken
 until it is settled or released, also while it waits for its next attempt.
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Moment
-from neuralcore_transports.sqlite.store.registry import Position
+from neuralcore_transports.sqlite.store.registry import Channel, Position
 from neuralcore_transports.sqlite.store.schema import EntryState
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Entries", "Lease"]
+__all__ = ["Entries", "Lease", "Taken"]
 
 
 class Lease(NamedTuple):
@@ -26,6 +26,18 @@ class Lease(NamedTuple):
     number: int
 
 
+class Taken(NamedTuple):
+    """What a fetch has come to."""
+
+    seq: int
+    priority: int
+    key: str | None
+    lease: int | None
+    """None when its key does not admit it."""
+    new: bool
+    """It has no entry yet."""
+
+
 class Entries:
     def __init__(self, book: Book, messages: Messages) -> None:
         self._book = book
@@ -34,21 +46,18 @@ class Entries:
 
     # Coming in
 
-    def enter(self, first: int, now: Moment) -> None:
-        """Give each open message numbered from ``first`` on an entry in every living position of its channel."""
-        self._execute(
-            _ENTER + " FROM nc_message m JOIN nc_position p ON p.channel = m.channel JOIN nc_party g ON g.id = p.party"
-            " WHERE m.seq >= ? AND m.state = 0 AND g.ended = 0",
-            (*_times(now), first),
-        )
-
-    def enter_all(self, position: Position, where: str, parameters: Sequence[object], now: Moment) -> None:
-        """Give everything that a channel keeps and ``where`` wants an entry in a position that has none."""
-        count = self._execute(
-            _ENTER + f" FROM nc_message m JOIN nc_position p ON p.id = ? WHERE m.channel = ? AND {where}",
-            (*_times(now), position.id, position.channel.id, *parameters),
-        ).rowcount
-        self._messages.count_entries(position.id, count)
+    def place(self, channel: Channel, first: int, now: Moment, positions: Sequence[Position]) -> None:
+        """Give what was published with a delay, from number ``first`` on, an entry in each of these positions."""
+        for position in positions:
+            self._execute(
+                "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
+                " SELECT seq, ?1, CASE WHEN mono + delay > ?2 THEN 3 WHEN not_before > ?3 THEN 5 ELSE 1 END,"
+                " priority, seq, key, mono + delay, not_before FROM"
+                " (SELECT seq, mono, priority, ifnull(json_extract(attributes, '$.delay'), 0) AS delay,"
+                " json_extract(attributes, '$.not_before') AS not_before, json_extract(attributes, '$.key') AS key"
+                " FROM nc_message WHERE channel = ?4 AND state = 3 AND seq >= ?5)",
+                (position.id, now.mono, now.wall, channel.id, max(first, position.start)),
+            )
 
     def make_due(self, now: Moment, most: int) -> int:
         """Let those go whose time has come; how many."""
@@ -87,14 +96,29 @@ class Entries:
             return True
         return bool(holder[0] == seq)
 
-    def park(self, position: int, seq: int) -> None:
-        self._execute("UPDATE nc_entry SET state = 4 WHERE seq = ? AND position = ?", (seq, position))
+    def take(self, owner: int, position: int, taken: Sequence[Taken], now: Moment) -> None:
+        """Lease, or park what its key does not admit. ``new`` ones get their entry here."""
+        new = [
+            (each.seq, position, *_leased(each, owner, now), each.priority, each.seq, each.key)
+            for each in taken
+            if each.new
+        ]
+        if new:
+            self._book.executemany(
+                "INSERT INTO nc_entry (seq, position, state, owner, lease, since, priority, rank, key)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                new,
+            )
+        old = [(*_leased(each, owner, now), each.seq, position) for each in taken if not each.new]
+        if old:
+            self._book.executemany(
+                "UPDATE nc_entry SET state = ?, owner = ?, lease = ?, since = ?, charged = 0"
+                " WHERE seq = ? AND position = ?",
+                old,
+            )
 
-    def lease(self, owner: int, leases: Sequence[Lease], now: Moment) -> None:
-        self._book.executemany(
-            "UPDATE nc_entry SET state = 2, owner = ?, lease = ?, since = ?, charged = 0 WHERE seq = ? AND position = ?",
-            [(owner, number, now.mono, seq, position) for seq, position, number in leases],
-        )
+    def move_cursor(self, position: int, priority: int, following: int) -> None:
+        self._execute("INSERT OR REPLACE INTO nc_cursor VALUES (?, ?, ?)", (position, priority, following))
 
     # Being settled
 
@@ -172,12 +196,13 @@ class Entries:
                 (position, position, key),
             )
 
-    # Leaving all at once
+    # Leaving
 
     def in_flight(self, position: Position) -> list[tuple[int, Lease]]:
         """Owners and leases."""
         rows = self._execute(
-            "SELECT owner, seq, position, lease FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ?",
+            "SELECT owner, seq, position, lease FROM nc_entry INDEXED BY nc_entry_leased"
+            " WHERE state = 2 AND position = ?",
             (position.id,),
         )
         return [(owner, Lease(seq, where, lease)) for owner, seq, where, lease in rows]
@@ -202,20 +227,34 @@ class Entries:
                 )
         if in_flight:
             self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
-        self._messages.count_entries(position.id, -len(seqs))
         return seqs
+
+    def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
+        """Take one message, which is nowhere in flight, from every position."""
+        for position in channel.positions:
+            row = self._execute(
+                "DELETE FROM nc_entry WHERE seq = ? AND position = ? RETURNING key", (seq, position.id)
+            ).fetchone()
+            if row is not None:
+                if row[0] is not None:
+                    self.free_key(position.id, row[0], seq)
+            elif self.cursor(position, priority) > seq:
+                continue  # it was settled there
+            self._messages.count_entries(position.id, -1)
+
+    def cursor(self, position: Position, priority: int) -> int:
+        """Everything of that priority before this number was taken."""
+        row = self._execute(
+            "SELECT next FROM nc_cursor WHERE position = ? AND priority = ?", (position.id, priority)
+        ).fetchone()
+        return position.start if row is None else int(row[0])
 
 
 _NEVER = 1 << 62
 
-_ENTER = (
-    "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
-    " SELECT m.seq, p.id, CASE WHEN m.delay > 0 AND m.stored_mono + m.delay > ? THEN 3 WHEN m.not_before > ? THEN 5"
-    " ELSE 1 END, m.priority, m.seq, m.key, m.stored_mono + m.delay, m.not_before"
-)
 
-
-def _times(now: Moment) -> tuple[int, int]:
-    return now.mono, now.wall
-
-
+def _leased(taken: Taken, owner: int, now: Moment) -> tuple[int, int | None, int | None, int]:
+    """State, owner, lease, since."""
+    if taken.lease is None:
+        return int(EntryState.PARKED), None, None, now.mono
+    return int(EntryState.LEASED), owner, taken.lease, now.mono

@@ -8,23 +8,42 @@ from typing import Any, Final, NamedTuple
 
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest
-from neuralcore_transports.sqlite.store.entries import Entries, Lease
+from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
 from neuralcore_transports.sqlite.store.registry import Party, Position, Registry, specificity
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
+from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Fetcher", "Reader"]
 
-_HEAD: Final = (
+_BACK: Final = (
     "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ? ORDER BY priority, rank LIMIT 1"
 )
-_CHUNK: Final = (
+_BACK_ROWS: Final = (
     f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"  # noqa: S608 - constants
     " FROM nc_entry e LEFT JOIN nc_message m ON m.seq = e.seq WHERE e.position = ? AND e.state = 1 AND e.priority < ?"
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
+_NEW: Final = (
+    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ?1 UNION ALL"
+    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ?1 AND priority > p.priority) FROM p"
+    " WHERE p.priority IS NOT NULL)"
+    " SELECT priority, (SELECT min(seq) FROM nc_message WHERE channel = ?1 AND priority = p.priority AND seq >="
+    " ifnull((SELECT next FROM nc_cursor WHERE position = ?2 AND priority = p.priority), ?3)) AS seq"
+    " FROM p WHERE priority < ?4 AND seq IS NOT NULL"
+)
+"""Where the messages begin that a position has not taken yet, priority by priority."""
+_NEW_ROWS: Final = (
+    f"SELECT m.state, {COLUMNS} FROM nc_message m"  # noqa: S608
+    " WHERE m.channel = ? AND m.priority = ? AND m.seq >= ? AND m.seq <= ? ORDER BY m.seq LIMIT ?"
+)
+_Row = tuple[int, int, int, Sequence[Any]]
+"""Failed attempts, whether it is suspect, its number, and its COLUMNS."""
+
+_MOST: Final = 5_000
+"""Messages that one fetch looks at."""
 _LAST: Final = (1 << 62, 0)
 """Behind every rank."""
 _ANY: Final = 1 << 62
@@ -79,13 +98,15 @@ def _living(party: Party | None) -> Sequence[Position]:
 
 
 class _Head(NamedTuple):
-    """Where a position's ready entries begin."""
+    """Where something begins that a position may hand out: what came back to it, or what it has not taken yet."""
 
     rank: tuple[int, int]
+    """Priority, and order among equals."""
     position: Position
     interest: int
     bound: int
     """Only what is more urgent."""
+    new: bool
 
     def __lt__(self, other: tuple[object, ...]) -> bool:
         assert isinstance(other, _Head)
@@ -99,27 +120,32 @@ class Fetcher:
         self._quarantine = quarantine
 
     def anything(self, reader: Reader, demand: Mapping[int, Demand]) -> bool:
-        """Whether there is something to fetch."""
+        """Whether there may be something to fetch."""
         return any(True for _ in self._heads(reader, demand))
 
-    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> list[Delivery]:
+    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
+        """Also whether to look again at once: this call has looked at as much as one transaction should."""
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
         deliveries: list[Delivery] = []
+        looked = 0
         while heads:
             head = heappop(heads)
             wanted = left[head.interest]
             if wanted <= 0:
                 continue
+            if looked > _MOST:
+                return deliveries, True
             until = heads[0].rank if heads else _LAST
-            taken = self._take(reader.owner, head, until, wanted, now)
-            deliveries += taken
+            seen, taken = self._take(reader.owner, head, until, wanted, now)
+            looked += seen
             left[head.interest] -= len(taken)
-            following = self._head(head.position, head.bound)
+            deliveries += taken
+            following = self._following(head)
             if following is not None:
-                heappush(heads, head._replace(rank=following))
-        return deliveries
+                heappush(heads, following)
+        return deliveries, False
 
     def _heads(self, reader: Reader, demand: Mapping[int, Demand]) -> Iterator[_Head]:
         for interest, position in reader.positions(self._book.registry):
@@ -127,38 +153,61 @@ class Fetcher:
             if wanted is None or wanted.limit <= 0:
                 continue
             bound = _ANY if wanted.more_urgent_than is None else wanted.more_urgent_than
-            rank = self._head(position, bound)
-            if rank is not None:
-                yield _Head(rank, position, interest, bound)
+            back = self._book.execute(_BACK, (position.id, bound)).fetchone()
+            if back is not None:
+                yield _Head(back, position, interest, bound, new=False)
+            for rank in self._book.execute(_NEW, (position.channel.id, position.id, position.start, bound)).fetchall():
+                yield _Head(rank, position, interest, bound, new=True)
 
-    def _head(self, position: Position, bound: int) -> tuple[int, int] | None:
-        row: tuple[int, int] | None = self._book.execute(_HEAD, (position.id, bound)).fetchone()
-        return row
+    def _following(self, head: _Head) -> _Head | None:
+        if not head.new:
+            back = self._book.execute(_BACK, (head.position.id, head.bound)).fetchone()
+            return None if back is None else head._replace(rank=back)
+        priority = head.rank[0]
+        (seq,) = self._book.execute(
+            "SELECT min(seq) FROM nc_message WHERE channel = ? AND priority = ? AND seq >= ?",
+            (head.position.channel.id, priority, self._entries.cursor(head.position, priority)),
+        ).fetchone()
+        return None if seq is None else head._replace(rank=(priority, seq))
 
-    def _take(self, owner: int, head: _Head, until: tuple[int, int], wanted: int, now: Moment) -> list[Delivery]:
-        """Those of one position that come before all others."""
-        position, taken, leases = head.position, [], []
-        for row in self._book.rows(_CHUNK, (position.id, head.bound, *until, wanted)):
-            seq = row[2]
-            envelope = self._envelope(position, seq, row[3:], now)
+    def _take(
+        self, owner: int, head: _Head, until: tuple[int, int], wanted: int, now: Moment
+    ) -> tuple[int, list[Delivery]]:
+        """Those of one head that come before all others; how many were looked at."""
+        rows = self._new_rows(head, until, wanted) if head.new else self._rows_back(head, until, wanted)
+        position, deliveries, taken = head.position, [], []
+        for failed, suspect, seq, row in rows:
+            envelope = self._envelope(position, seq, row, now)
             if envelope is None:
                 continue
-            if not self._entries.admits(position.id, envelope.key, seq):
-                self._entries.park(position.id, seq)
-                continue
-            lease = Lease(seq, position.id, self._book.number())
-            leases.append(lease)
-            taken.append(
-                Delivery(
-                    envelope=envelope,
-                    interest=head.interest,
-                    attempt=row[0] + 1,
-                    suspect=bool(row[1]),
-                    lease=lease,
+            key = envelope.key
+            number = self._book.number() if self._entries.admits(position.id, key, seq) else None
+            taken.append(Taken(seq, envelope.priority, key, number, head.new))
+            if number is not None:
+                deliveries.append(
+                    Delivery(
+                        envelope=envelope,
+                        interest=head.interest,
+                        attempt=failed + 1,
+                        suspect=bool(suspect),
+                        lease=Lease(seq, position.id, number),
+                    )
                 )
-            )
-        self._entries.lease(owner, leases, now)
-        return taken
+        self._entries.take(owner, position.id, taken, now)
+        return len(rows), deliveries
+
+    def _rows_back(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
+        found = self._book.rows(_BACK_ROWS, (head.position.id, head.bound, *until, wanted))
+        return [(row[0], row[1], row[2], row[3:]) for row in found]
+
+    def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
+        """The position has taken them from here on. What was published with a delay has its own entries."""
+        priority, first = head.rank
+        last = until[1] if until[0] == priority else _ANY
+        found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
+        if found:
+            self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
+        return [(0, 0, row[1], row[1:]) for row in found if row[0] != MessageState.PLACED]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""

@@ -1,22 +1,36 @@
-"""The life of messages beyond their entries: stored, kept, forgotten; and the counts that a channel keeps of them."""
+"""The life of messages: kept, forgotten; and the counts that channels and positions keep of them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Messages"]
+__all__ = ["BESIDE", "DELAYED", "Messages"]
 
-_TRIM: Final = 256
-"""Messages that one transaction trims beside its own work, so that a flood of old ones never blocks publishers."""
+BESIDE: Final = 256
+"""How many old messages one transaction trims beside its own work, so that a flood of them never blocks publishers."""
 
-_UNCLAIMED: Final = "NOT EXISTS (SELECT 1 FROM nc_entry WHERE nc_entry.seq = nc_message.seq)"
+DELAYED: Final = (
+    "(json_extract(attributes, '$.delay') IS NOT NULL OR json_extract(attributes, '$.not_before') IS NOT NULL)"
+)
+"""Whether a message was published with a delay."""
+_IN_FLIGHT: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = nc_message.seq)"
+_NOT_TAKEN: Final = (
+    "EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c ON c.position = p.id AND c.priority = nc_message.priority"
+    " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq)"
+)
+_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"  # noqa: S608 - constants
+_DELETE: Final = f"{_DELETE_ONE} AND NOT {_NOT_TAKEN}"
+_KEEP: Final = (
+    f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"  # noqa: S608
+    " RETURNING length(body)"
+)
 
 
 class Messages:
@@ -45,18 +59,25 @@ class Messages:
 
     def kept(self, channel: int) -> tuple[int, int]:
         """How many, and their bytes."""
-        row = self._book.execute("SELECT kept, kept_bytes FROM nc_channel WHERE id = ?", (channel,)).fetchone() or (0, 0)
-        return row[0] + self._kept.get(channel, 0), row[1] + self._bytes.get(channel, 0)
+        row = self._book.execute("SELECT kept, kept_bytes FROM nc_channel WHERE id = ?", (channel,)).fetchone()
+        count, size = row or (0, 0)
+        return count + self._kept.get(channel, 0), size + self._bytes.get(channel, 0)
 
     def write_counts(self) -> None:
         """At the end of a transaction."""
-        channels = [(self._open.get(id, 0), self._kept.get(id, 0), self._bytes.get(id, 0), id) for id in self._open]
-        channels += [(0, change, self._bytes.get(id, 0), id) for id, change in self._kept.items() if id not in self._open]
-        self._book.executemany(
-            "UPDATE nc_channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?", channels
-        )
+        channels = [
+            (change, self._kept.get(id, 0), self._bytes.get(id, 0), id)
+            for id, change in self._open.items()
+            if change or id in self._kept
+        ]
+        if channels:
+            self._book.executemany(
+                "UPDATE nc_channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?",
+                channels,
+            )
         entries = [(change, id) for id, change in self._entries.items() if change]
-        self._book.executemany("UPDATE nc_position SET entries = entries + ? WHERE id = ?", entries)
+        if entries:
+            self._book.executemany("UPDATE nc_position SET entries = entries + ? WHERE id = ?", entries)
         self.forget_counts()
 
     def forget_counts(self) -> None:
@@ -67,38 +88,32 @@ class Messages:
     # What becomes of those that a position has settled
 
     def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment) -> None:
-        """A position has settled them; what no other one has is kept by retention, or forgotten."""
-        if self._keeps(channel):
-            self._keep(channel, seqs)
-            self.trim(channel, now, len(seqs) + _TRIM)
+        """A position wants them no longer; what no other one wants is kept by retention, or forgotten."""
+        if channel.config.retention is not None or not channel.has_group:
+            for seq in seqs:
+                row = self._book.execute(_KEEP, (seq,)).fetchone()
+                if row is not None:
+                    self.count(channel.id, open=-1, kept=1, bytes=row[0])
+            self.trim(channel, now, len(seqs) + BESIDE)
         else:
-            gone = self._book.executemany(
-                f"DELETE FROM nc_message WHERE seq = ? AND {_UNCLAIMED}", [(seq,) for seq in seqs]  # noqa: S608
-            ).rowcount
+            # With one position, whoever settles a message has taken it.
+            delete = _DELETE if len(channel.positions) > 1 else _DELETE_ONE
+            gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
             self.count(channel.id, open=-gone)
 
-    def _keeps(self, channel: Channel) -> bool:
-        return channel.config.retention is not None or not channel.has_group
-
-    def _keep(self, channel: Channel, seqs: Sequence[int]) -> None:
-        for seq in seqs:
-            row = self._book.execute(
-                f"UPDATE nc_message SET state = ? WHERE seq = ? AND state = ? AND {_UNCLAIMED} RETURNING length(body)",  # noqa: S608
-                (MessageState.KEPT, seq, MessageState.OPEN),
-            ).fetchone()
-            if row is not None:
-                self.count(channel.id, open=-1, kept=1, bytes=row[0])
-
     def delete(self, channel: Channel, seq: int) -> None:
-        """Take one from everyone who has not got it yet; nobody has it in flight."""
+        """One that nobody has in flight."""
         row = self._book.execute(
             "DELETE FROM nc_message WHERE seq = ? RETURNING state, length(body)", (seq,)
         ).fetchone()
-        if row is None:
-            return
-        state, size = row
-        kept = state != MessageState.OPEN
-        self.count(channel.id, open=-(state != MessageState.KEPT), kept=-kept, bytes=-size * kept)
+        if row is not None:
+            self._count_gone(channel, [(seq, *row)])
+
+    def _count_gone(self, channel: Channel, gone: Sequence[tuple[int, int, int]]) -> None:
+        """Numbers, states and sizes."""
+        kept = [size for _, state, size in gone if state in (MessageState.WAITING, MessageState.KEPT)]
+        opened = sum(state != MessageState.KEPT for _, state, _ in gone)
+        self.count(channel.id, open=-opened, kept=-len(kept), bytes=-sum(kept))
 
     # Retention
 
@@ -108,53 +123,76 @@ class Messages:
         if retention is None and not channel.has_group:
             return 0
         count, size = self.kept(channel.id)
+        if count <= 0:
+            return 0
         doomed: list[tuple[int, int, int]] = []
-        if count:
-            rows = self._book.execute(
-                "SELECT seq, state, length(body), stored_mono FROM nc_message"
-                " WHERE channel = ? AND state > 0 ORDER BY seq LIMIT ?",
-                (channel.id, most),
-            )
-            for seq, state, length, stored in rows:
-                if retention is not None and not (
-                    (retention.age is not None and now.mono - stored >= retention.age * 1e9)
-                    or (retention.count is not None and count > retention.count)
-                    or (retention.bytes is not None and size > retention.bytes)
-                ):
-                    break
-                doomed.append((seq, state, length))
-                count -= 1
-                size -= length
-            rows.close()
-        self._forget(channel, doomed)
+        rows = self._book.execute(
+            "SELECT seq, state, length(body), mono FROM nc_message"
+            " WHERE channel = ? AND state > 0 AND state < 3 ORDER BY seq LIMIT ?",
+            (channel.id, most),
+        )
+        for seq, state, length, stored in rows:
+            if retention is not None and not (
+                (retention.age is not None and now.mono - stored >= retention.age * 1e9)
+                or (retention.count is not None and count > retention.count)
+                or (retention.bytes is not None and size > retention.bytes)
+            ):
+                break
+            doomed.append((seq, state, length))
+            count -= 1
+            size -= length
+        rows.close()
+        self._book.executemany("DELETE FROM nc_message WHERE seq = ?", [(seq,) for seq, _, _ in doomed])
+        self._count_gone(channel, doomed)
         return len(doomed)
 
-    def _forget(self, channel: Channel, doomed: Sequence[tuple[int, int, int]]) -> None:
-        if doomed:
-            self._book.executemany("DELETE FROM nc_message WHERE seq = ?", [(seq,) for seq, _, _ in doomed])
-            waiting = sum(state == MessageState.WAITING for _, state, _ in doomed)
-            self.count(channel.id, open=-waiting, kept=-len(doomed), bytes=-sum(size for _, _, size in doomed))
+    def retain_waiting(self, channel: Channel) -> None:
+        """Nobody has come yet, and from here on retention may take what waits."""
+        if not channel.positions:
+            self._move(channel, "state IN (0, 3)", MessageState.WAITING)
 
     # Claims
 
-    def claim(self, channel: Channel, where: str, parameters: Sequence[Any]) -> None:
-        """A position begins with these: none of them waits or is kept any longer."""
-        self._move(channel, MessageState.OPEN, f"state > 0 AND {where}", parameters)
+    def claim(self, channel: Channel, start: int) -> None:
+        """A position begins at ``start``: from there on none is kept for retention's sake any longer."""
+        self._move(channel, f"state > 0 AND state < 3 AND seq >= {start:d}", MessageState.OPEN)
 
-    def stop_waiting(self, channel: Channel) -> None:
-        """The first group has come, and what it does not want is nobody's."""
-        self._move(channel, MessageState.KEPT, "state = 1", ())
-
-    def _move(self, channel: Channel, target: MessageState, where: str, parameters: Sequence[Any]) -> None:
-        found = f"FROM nc_message WHERE channel = ? AND {where}"
+    def _move(self, channel: Channel, where: str, target: MessageState) -> None:
+        """Among those, what has a delay is OPEN as PLACED."""
         for state, count, size in self._book.execute(
-            f"SELECT state, count(*), sum(length(body)) {found} GROUP BY state",  # noqa: S608
-            (channel.id, *parameters),
+            f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",  # noqa: S608
+            (channel.id,),
         ).fetchall():
-            was_open, is_open = state != MessageState.KEPT, target != MessageState.KEPT
-            left = target == MessageState.OPEN
-            self.count(channel.id, open=count * (is_open - was_open), kept=-count * left, bytes=-size * left)
+            sign = -1 if target is MessageState.OPEN else 1
+            self.count(channel.id, open=count * (state == MessageState.KEPT), kept=sign * count, bytes=sign * size)
+        state = str(int(target)) if target is not MessageState.OPEN else f"CASE WHEN {DELAYED} THEN 3 ELSE 0 END"
         self._book.execute(
-            f"UPDATE nc_message SET state = {target:d} WHERE channel = ? AND {where}",  # noqa: S608
-            (channel.id, *parameters),
+            f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}", (channel.id,)  # noqa: S608
         )
+
+    # What nobody wants any more, without having settled it
+
+    def collect(self, channel: Channel, first: int, last: int) -> None:
+        """Look through these, now or later."""
+        self._book.execute(
+            "UPDATE nc_channel SET collect_from = CASE WHEN collect_to > 0 THEN min(collect_from, ?1) ELSE ?1 END,"
+            " collect_to = max(collect_to, ?2) WHERE id = ?3",
+            (first, last, channel.id),
+        )
+
+    def collect_some(self, channel: Channel, now: Moment, most: int) -> int:
+        """Of the messages that are to be looked through, up to so many; how many were."""
+        row = self._book.execute(
+            "SELECT collect_from, collect_to FROM nc_channel WHERE id = ?", (channel.id,)
+        ).fetchone()
+        if row is None or not row[1]:
+            return 0
+        rows = self._book.execute(
+            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (*row, most)
+        ).fetchall()
+        self.unclaim(channel, [seq for seq, where, state in rows if where == channel.id and state in (0, 3)], now)
+        first, last = (rows[-1][0] + 1, row[1]) if len(rows) == most else (0, 0)
+        self._book.execute(
+            "UPDATE nc_channel SET collect_from = ?, collect_to = ? WHERE id = ?", (first, last, channel.id)
+        )
+        return len(rows)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Cursor, Interest
 from neuralcore_transports.sqlite.store.entries import Entries
-from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import (
     Channel,
@@ -19,12 +18,10 @@ from neuralcore_transports.sqlite.store.registry import (
     default_start,
     encode_config,
 )
+from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Parties", "Wanted", "resolve"]
-
-Wanted = tuple[str, tuple[Any, ...]]
-"""A condition over ``message``, and its parameters."""
+__all__ = ["Parties", "place_after", "resolve"]
 
 _MARK = "@"
 """Begins a cursor that is a place in the order; unlike an id it outlives its message."""
@@ -33,8 +30,9 @@ _MARK = "@"
 class Parties:
     """Groups and their positions last until they are removed; broadcasts end with their reader."""
 
-    def __init__(self, book: Book, messages: Messages, entries: Entries) -> None:
+    def __init__(self, book: Book, messages: Messages, entries: Entries, seen: Seen) -> None:
         self._book = book
+        self._seen = seen
         self._messages = messages
         self._entries = entries
 
@@ -47,20 +45,19 @@ class Parties:
         registry.changed()
         channel = registry.channels[config.name]
         for party in [party for party in registry.parties.values() if not party.ended and party.wants(config.name)]:
-            self._place(party, channel)
+            self._place(party, channel, 0)
         registry.changed()
         return registry.channels[config.name]
 
-    def configure(self, config: ChannelConfig) -> Channel:
+    def configure(self, config: ChannelConfig, now: Moment) -> None:
         registry = self._book.registry
         channel = registry.channels[config.name]
         self._book.execute("UPDATE nc_channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
-        was_evictable = channel.evictable
         registry.changed()
         channel = registry.channels[config.name]
-        if channel.evictable is not was_evictable:
-            self._book.execute("UPDATE nc_message SET evictable = ? WHERE channel = ?", (channel.evictable, channel.id))
-        return channel
+        if channel.config.retention is not None:
+            self._messages.retain_waiting(channel)
+        self._messages.trim(channel, now, BESIDE)
 
     # Subscribing
 
@@ -104,34 +101,46 @@ class Parties:
         ]
         self._book.execute("INSERT INTO nc_pattern VALUES (?, ?)", (party.id, interest.pattern))
         registry.changed()
-        for channel_id, wanted in starts:
-            self._attach(party.id, channel_id, wanted, now)
+        for channel_id, start in starts:
+            self._attach(party.id, channel_id, start, now)
 
-    def _start(self, party: Party, channel: Channel, interest: Interest, covered: Sequence[Channel]) -> Wanted | None:
-        """None wants nothing of what is there."""
+    def _start(self, party: Party, channel: Channel, interest: Interest, covered: Sequence[Channel]) -> int:
         start = default_start(party, channel) if interest.start is None else interest.start
-        return resolve(self._book, start, covered)
+        return resolve(self._book, self._seen, start, covered)
 
-    def _attach(self, party: int, channel_id: int, wanted: Wanted | None, now: Moment) -> None:
+    def _attach(self, party: int, channel_id: int, start: int, now: Moment) -> None:
         registry = self._book.registry
-        had_group = registry.channel(channel_id).has_group  # type: ignore[union-attr]
-        position = self._place(registry.parties[party], registry.channel(channel_id))  # type: ignore[arg-type]
-        registry.changed()
         channel = registry.channel(channel_id)
         assert channel is not None
-        if wanted is not None:
-            self._messages.claim(channel, *wanted)
-            self._entries.enter_all(registry.positions[position], *wanted, now)
-        if channel.has_group and not had_group:
-            self._messages.stop_waiting(channel)
-        self._messages.trim(channel, now, 256)
+        had_group = channel.has_group
+        id = self._place(registry.parties[party], channel, start)
+        registry.changed()
+        position = registry.positions[id]
+        self._begin(position, now)
+        if position.channel.has_group and not had_group:
+            self._collect(position.channel, 0, start, now)
 
-    def _place(self, party: Party, channel: Channel) -> int:
+    def _place(self, party: Party, channel: Channel, start: int) -> int:
         made = self._book.execute(
-            "INSERT INTO nc_position (party, channel) VALUES (?, ?)", (party.id, channel.id)
+            "INSERT INTO nc_position (party, channel, start) VALUES (?, ?, ?)", (party.id, channel.id, start)
         ).lastrowid
         assert made is not None
         return made
+
+    def _begin(self, position: Position, now: Moment) -> None:
+        """It wants everything from its start on."""
+        channel = position.channel
+        self._messages.claim(channel, position.start)
+        self._entries.place(channel, position.start, now, [position])
+        (count,) = self._book.execute(
+            "SELECT count(*) FROM nc_message WHERE channel = ? AND seq >= ?", (channel.id, position.start)
+        ).fetchone()
+        self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (count, position.id))
+
+    def _collect(self, channel: Channel, first: int, last: int, now: Moment) -> None:
+        """What was wanted there by nobody else is kept by retention, or forgotten."""
+        self._messages.collect(channel, first, last)
+        self._messages.collect_some(channel, now, BESIDE)
 
     # Ending
 
@@ -142,11 +151,19 @@ class Parties:
         if party is None:
             return
         self._book.execute("UPDATE nc_party SET ended = 1 WHERE id = ?", (party_id,))
+        self._book.execute("UPDATE nc_position SET ended = 1 WHERE party = ?", (party_id,))
         positions = list(party.positions.values())
         registry.changed()
         for position in positions:
-            self.settled_by(position.channel.id, self._entries.clear(position, in_flight=False), now)
+            self._left(position, self._entries.clear(position, in_flight=False), now)
         self.bury(party_id)
+
+    def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
+        """A position that is gone had these, and everything that it had not taken yet."""
+        channel = self._book.registry.channel(position.channel.id)
+        if channel is not None:
+            self.settled_by(channel.id, seqs, now)
+            self._collect(channel, position.start, self._book.number(), now)
 
     def bury(self, party_id: int) -> None:
         """Forget an ended broadcast once it has nothing left in flight."""
@@ -181,6 +198,7 @@ class Parties:
 
     def _remove_position(self, position: Position) -> None:
         self._book.execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
         self._book.execute("DELETE FROM nc_position WHERE id = ?", (position.id,))
 
     def _remove_party(self, party: Party) -> None:
@@ -212,12 +230,12 @@ class Parties:
         self._book.execute(
             f"DELETE FROM nc_pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
         )
-        settled = [(position.channel.id, self._forget(position)) for position in gone]
+        left = [(position, self._forget(position)) for position in gone]
         if channel is None:
             self._remove_party(party)
         registry.changed()
-        for channel_id, seqs in settled:
-            self.settled_by(channel_id, seqs, now)
+        for position, seqs in left:
+            self._left(position, seqs, now)
 
     def _forget(self, position: Position) -> list[int]:
         """The messages that it had."""
@@ -232,14 +250,18 @@ class Parties:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         registry = self._book.registry
         positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
-        wanted = resolve(self._book, cursor, [position.channel for position in positions])
+        start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
+        old: dict[int, list[int]] = {}
         for position in positions:
             self._entries.lose(self._entries.in_flight(position))
-            old = self._entries.clear(position, in_flight=True)
-            if wanted is not None:
-                self._messages.claim(position.channel, *wanted)
-                self._entries.enter_all(position, *wanted, now)
-            self.settled_by(position.channel.id, old, now)
+            old[position.id] = self._entries.clear(position, in_flight=True)
+            self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
+            self._book.execute("UPDATE nc_position SET start = ? WHERE id = ?", (start, position.id))
+        registry.changed()
+        for position in [registry.positions[position.id] for position in positions]:
+            self._begin(position, now)
+            self.settled_by(position.channel.id, [seq for seq in old[position.id] if seq < start], now)
+            self._collect(position.channel, 0, start, now)
 
 
 def place_after(seq: int) -> str:
@@ -247,31 +269,31 @@ def place_after(seq: int) -> str:
     return f"{_MARK}{seq + 1}"
 
 
-def resolve(book: Book, cursor: Cursor, channels: Sequence[Channel]) -> Wanted | None:
-    """Which messages a cursor wants (None: none); ids are looked up in these channels.
+def resolve(book: Book, seen: Seen, cursor: Cursor, channels: Sequence[Channel]) -> int:
+    """The number at which a cursor begins; ids are looked up in these channels.
 
     Raises ValueError for an id that is not kept and for a time without a zone.
     """
     if isinstance(cursor, datetime):
         if cursor.tzinfo is None:
             raise ValueError(f"a cursor's time needs a zone, as in datetime.now(timezone.utc); got {cursor!r}")
-        return "stored_wall >= ?", (round(cursor.timestamp() * 1e9),)
+        return _at(book, round(cursor.timestamp() * 1e9), channels)
     if cursor == "beginning":
-        return "1", ()
+        return 0
     if cursor == "new":
-        return None
-    return "seq >= ?", (_seq(book, cursor, channels),)
+        return book.number()
+    found = seen.find(cursor, channels)
+    if found is not None:
+        return found
+    if cursor.startswith(_MARK) and cursor[1:].isdecimal():
+        return int(cursor[1:])
+    raise ValueError(f"no message {cursor!r} is kept; start at 'beginning', 'new', or at a time")
 
 
-def _seq(book: Book, id: str, channels: Sequence[Channel]) -> int:
-    for channel in channels:
-        row = book.execute(
-            "SELECT max(m.seq) FROM nc_seen s JOIN nc_message m ON m.seq = s.seq AND m.channel = s.channel"
-            " WHERE s.channel = ? AND s.kind IN (0, 2) AND s.key = ?",
-            (channel.id, id),
-        ).fetchone()
-        if row[0] is not None:
-            return int(row[0])
-    if id.startswith(_MARK) and id[1:].isdecimal():
-        return int(id[1:])
-    raise ValueError(f"no message {id!r} is kept; start at 'beginning', 'new', or at a time")
+def _at(book: Book, wall: int, channels: Sequence[Channel]) -> int:
+    """The first message that was stored at that time or later; what comes after it may be older if the clock was set."""
+    found = [
+        book.execute("SELECT min(seq) FROM nc_message WHERE channel = ? AND wall >= ?", (channel.id, wall)).fetchone()[0]
+        for channel in channels
+    ]
+    return min((seq for seq in found if seq is not None), default=None) or book.number()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import InvalidChannelName
@@ -11,34 +11,28 @@ from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.transport import Envelope, PublishStatus
 from neuralcore_transports.sqlite.store.entries import Entries
 from neuralcore_transports.sqlite.store.messages import Messages
-from neuralcore_transports.sqlite.store.moment import Limits, Moment
+from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.rows import INSERT, row_of
 from neuralcore_transports.sqlite.store.schema import MessageState
+from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
 
-BY_ID, BY_KEY, ONLY_TO_FIND = 0, 1, 2
-
-_SEE: Final = (
-    "INSERT INTO nc_seen VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, until = excluded.until"
-    " WHERE until <= ?"
-)
-
-
 class Publisher:
     """Of one transaction at a time. ``flush`` before anything looks at what was published."""
 
-    def __init__(self, book: Book, messages: Messages, entries: Entries, parties: Parties, limits: Limits) -> None:
+    def __init__(self, book: Book, messages: Messages, entries: Entries, parties: Parties, seen: Seen) -> None:
         self._book = book
         self._messages = messages
         self._entries = entries
         self._parties = parties
-        self._limits = limits
+        self._seen = seen
         self._rows: list[tuple[Any, ...]] = []
-        self._claimed: defaultdict[Channel, int] = defaultdict(int)
+        self._placed: dict[Channel, int] = {}
+        """Channels with delayed ones among them, and the number of the first."""
 
     def publish(self, envelope: Envelope, now: Moment, index: int, reasons: dict[int, str]) -> PublishStatus:
         channel = self._book.registry.channels.get(envelope.channel)
@@ -54,67 +48,40 @@ class Publisher:
 
     def _store(self, envelope: Envelope, channel: Channel, now: Moment) -> PublishStatus:
         seq = self._book.number()
-        if not self._see(envelope, channel, seq, now):
+        if not self._seen.see(envelope, channel, seq, now):
             return PublishStatus.DUPLICATE
         if channel.config.capacity is not None:
             refusal = self._make_room(channel, channel.config.capacity, envelope.priority, now)
             if refusal is not None:
-                self._forget(envelope, channel)
+                self._seen.forget(envelope, channel)
                 return refusal
         self._add(envelope, channel, seq, now)
         return PublishStatus.STORED
 
     def _add(self, envelope: Envelope, channel: Channel, seq: int, now: Moment) -> None:
-        if channel.positions:
-            state = MessageState.OPEN
-            self._claimed[channel] += 1
-            self._messages.count(channel.id, open=1)
-        else:
+        state, waits = MessageState.OPEN, not channel.positions and channel.config.retention is not None
+        if waits:
             state = MessageState.WAITING
-            self._messages.count(channel.id, open=1, kept=1, bytes=len(envelope.body))
-        self._rows.append(row_of(envelope, seq, channel.id, now, state, channel.evictable))
+        elif envelope.delay_ns or envelope.not_before_ns is not None:
+            state = MessageState.PLACED
+            self._placed.setdefault(channel, seq)
+        self._messages.count(channel.id, open=1, kept=waits, bytes=len(envelope.body) * waits)
+        for position in channel.positions:
+            self._messages.count_entries(position.id, 1)
+        self._rows.append(row_of(envelope, seq, channel.id, now, state))
 
     def flush(self, now: Moment) -> None:
         """Write what was published since."""
-        if not self._rows:
-            return
-        self._book.executemany(INSERT, self._rows)
-        if self._claimed:
-            self._entries.enter(self._rows[0][0], now)
-            for channel, count in self._claimed.items():
-                for position in channel.positions:
-                    self._messages.count_entries(position.id, count)
-        self._rows.clear()
-        self._claimed.clear()
+        if self._rows:
+            self._book.executemany(INSERT, self._rows)
+            for channel, first in self._placed.items():
+                self._entries.place(channel, first, now, channel.positions)
+            self.forget()
 
     def forget(self) -> None:
         """The transaction was undone."""
         self._rows.clear()
-        self._claimed.clear()
-
-    # Known or new
-
-    def _see(self, envelope: Envelope, channel: Channel, seq: int, now: Moment) -> bool:
-        """Whether it is new; it is known from here on."""
-        window = channel.config.dedup_window
-        until = now.mono + (self._limits.dedup_window if window is None else round(window * 1e9))
-        kind, key = (BY_ID, envelope.id) if envelope.dedup_key is None else (BY_KEY, envelope.dedup_key)
-        seen = self._book.execute(_SEE, (channel.id, kind, key, envelope.replay, seq, until, now.mono))
-        if seen.rowcount == 0:
-            return False
-        if kind == BY_KEY:
-            self._book.execute(
-                "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?, ?, ?)",
-                (channel.id, ONLY_TO_FIND, envelope.id, envelope.replay, seq, until),
-            )
-        return True
-
-    def _forget(self, envelope: Envelope, channel: Channel) -> None:
-        kind, key = (BY_ID, envelope.id) if envelope.dedup_key is None else (BY_KEY, envelope.dedup_key)
-        self._book.execute(
-            "DELETE FROM nc_seen WHERE channel = ? AND kind = ? AND key = ? AND replay = ?",
-            (channel.id, kind, key, envelope.replay),
-        )
+        self._placed.clear()
 
     # Room or none
 
@@ -137,20 +104,30 @@ class Publisher:
         What is in flight or delayed keeps its slot.
         """
         self.flush(now)
-        victim = self._book.execute(
-            "SELECT seq, key FROM nc_message WHERE channel = ? AND evictable = 1 AND priority >= ?"
-            " AND CASE state WHEN 0 THEN NOT EXISTS (SELECT 1 FROM nc_entry WHERE nc_entry.seq = nc_message.seq AND NOT"
-            " (state IN (1, 4) OR (state = 3 AND due <= ? AND ifnull(not_before, 0) <= ?)"
-            " OR (state = 5 AND not_before <= ?)))"
-            " WHEN 1 THEN stored_mono + delay <= ? AND ifnull(not_before, 0) <= ? ELSE 0 END"
-            " ORDER BY priority DESC, seq LIMIT 1",
-            (channel.id, priority, now.mono, now.wall, now.wall, now.mono, now.wall),
-        ).fetchone()
-        if victim is None:
-            return False
-        seq, key = victim
-        for position in channel.positions:
-            self._entries.drop(seq, position.id, key)
-            self._messages.count_entries(position.id, -1)
-        self._messages.delete(channel, seq)
-        return True
+        for rank in self._priorities(channel, priority):
+            victim = self._book.execute(
+                "SELECT seq FROM nc_message m WHERE channel = ?1 AND priority = ?2 AND state != 2"
+                " AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND NOT (e.state IN (1, 4)"
+                " OR (e.state = 3 AND e.due <= ?3 AND ifnull(e.not_before, 0) <= ?4)"
+                " OR (e.state = 5 AND e.not_before <= ?4)))"
+                " AND mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
+                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4 ORDER BY seq LIMIT 1",
+                (channel.id, rank, now.mono, now.wall),
+            ).fetchone()
+            if victim is not None:
+                self._entries.withdraw(channel, victim[0], rank)
+                self._messages.delete(channel, victim[0])
+                return True
+        return False
+
+    def _priorities(self, channel: Channel, most_urgent: int) -> Iterator[int]:
+        """Those that there are, least urgent first."""
+        below = 1 << 62
+        while True:
+            (below,) = self._book.execute(
+                "SELECT max(priority) FROM nc_message WHERE channel = ? AND priority < ? AND priority >= ?",
+                (channel.id, below, most_urgent),
+            ).fetchone()
+            if below is None:
+                return
+            yield below

@@ -23,9 +23,8 @@ class Quarantine:
 
     def put(self, channel: Channel, seq: int, reason: str, now: Moment) -> None:
         """Take a message from every position, and set its row aside."""
-        for position, key in self._book.rows("SELECT position, key FROM nc_entry WHERE seq = ?", (seq,)):
-            self._entries.drop(seq, position, key)
-            self._messages.count_entries(position, -1)
+        row = self._book.execute("SELECT priority FROM nc_message WHERE seq = ?", (seq,)).fetchone()
+        self._entries.withdraw(channel, seq, row[0] if row and isinstance(row[0], int) else 0)
         content = "\n".join(repr(tuple(row)) for row in self._book.rows("SELECT * FROM nc_message WHERE seq = ?", (seq,)))
         self._book.execute(
             "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",

@@ -27,9 +27,6 @@ class Channel:
     def has_group(self) -> bool:
         return any(position.party.name is not None for position in self.positions)
 
-    @property
-    def evictable(self) -> bool:
-        return self.config.capacity is not None and self.config.overflow == "drop_old"
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +51,8 @@ class Position:
     id: int
     party: Party
     channel: Channel
+    start: int
+    """It wants the messages from this number on."""
 
 
 class Registry:
@@ -121,10 +120,10 @@ class Registry:
             if id in parties:
                 parties[id].patterns.add(pattern)
         positions: dict[int, Position] = {}
-        for id, party_id, channel_id in execute("SELECT id, party, channel FROM nc_position ORDER BY id"):
+        for id, party_id, channel_id, start in execute("SELECT id, party, channel, start FROM nc_position ORDER BY id"):
             party, channel = parties.get(party_id), by_id.get(channel_id)
             if party is not None and channel is not None:
-                positions[id] = party.positions[channel_id] = Position(id, party, channel)
+                positions[id] = party.positions[channel_id] = Position(id, party, channel, start)
                 if not party.ended:
                     channel.positions.append(positions[id])
         self._by_id, self.parties, self.positions = by_id, parties, positions

@@ -1,8 +1,9 @@
-"""Between envelopes and rows of ``message``: the columns, and the checksum over them."""
+"""Between envelopes and rows of ``nc_message``: the columns, and the checksum over them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any, Final
 from zlib import crc32
 
@@ -11,22 +12,36 @@ import msgspec
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite.store.moment import Moment
 
-__all__ = ["COLUMNS", "INSERT", "Corrupt", "decode_reply", "encode_reply", "envelope_of", "row_of"]
+__all__ = ["COLUMNS", "INSERT", "Attributes", "Corrupt", "decode_reply", "encode_reply", "envelope_of", "row_of"]
 
-_CHECKED: Final = (
-    "seq", "channel", "id", "priority", "timestamp", "content_type", "headers", "key", "correlation_id", "reply_to",
-    "expires", "delay", "not_before", "dedup_key", "replay", "stored_mono", "stored_wall",
-)  # fmt: skip
-COLUMNS: Final = ", ".join(f"m.{name}" for name in (*_CHECKED, "checksum", "body"))
+COLUMNS: Final = "m.seq, m.channel, m.priority, m.mono, m.wall, m.checksum, m.attributes, m.body"
 """What ``envelope_of`` wants to see, in a query where the table is called m."""
 INSERT: Final = (
-    f"INSERT INTO nc_message ({', '.join(_CHECKED)}, checksum, body, state, evictable)"  # noqa: S608 - constants
-    f" VALUES ({', '.join('?' * (len(_CHECKED) + 4))})"
+    "INSERT INTO nc_message (seq, channel, priority, mono, wall, checksum, attributes, body, state)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-_attributes = msgspec.msgpack.Encoder()
-_headers_to_text = msgspec.json.Encoder(order="deterministic")
-_text_to_headers = msgspec.json.Decoder(dict[str, str])
+
+class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a message has beside its channel, its priority and its body: a flat JSON object, and its headers in it."""
+
+    id: str
+    timestamp: int = 0
+    content_type: str = "application/json"
+    headers: dict[str, str] | None = None
+    key: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expires: int | None = None
+    delay: int = 0
+    not_before: int | None = None
+    dedup_key: str | None = None
+    replay: int = 0
+
+
+_to_text = msgspec.json.Encoder().encode
+_from_text = msgspec.json.Decoder(Attributes).decode
+_numbers = Struct("<qqqqq").pack
 _reply_encoder = msgspec.msgpack.Encoder()
 _reply_decoder = msgspec.msgpack.Decoder(Envelope)
 
@@ -35,61 +50,58 @@ class Corrupt(Exception):
     """A row is not what was written."""
 
 
-def row_of(envelope: Envelope, seq: int, channel: int, now: Moment, state: int, evictable: bool) -> tuple[Any, ...]:
+def row_of(envelope: Envelope, seq: int, channel: int, now: Moment, state: int) -> tuple[Any, ...]:
     """For ``INSERT``."""
     headers = envelope.headers
-    checked = (
-        seq,
-        channel,
-        envelope.id,
-        envelope.priority,
-        envelope.timestamp_ns,
-        envelope.content_type,
-        _headers_to_text.encode(headers).decode() if headers else None,
-        envelope.key,
-        envelope.correlation_id,
-        envelope.reply_to,
-        envelope.expires_at_ns,
-        envelope.delay_ns,
-        envelope.not_before_ns,
-        envelope.dedup_key,
-        envelope.replay,
-        now.mono,
-        now.wall,
+    attributes = _to_text(
+        Attributes(
+            envelope.id,
+            envelope.timestamp_ns,
+            envelope.content_type,
+            dict(headers) if headers else None,
+            envelope.key,
+            envelope.correlation_id,
+            envelope.reply_to,
+            envelope.expires_at_ns,
+            envelope.delay_ns,
+            envelope.not_before_ns,
+            envelope.dedup_key,
+            envelope.replay,
+        )
     )
-    return (*checked, _checksum(checked, envelope.body), envelope.body, state, evictable)
+    body, priority = envelope.body, envelope.priority
+    checksum = crc32(body, crc32(attributes, crc32(_numbers(seq, channel, priority, now.mono, now.wall))))
+    return seq, channel, priority, now.mono, now.wall, checksum, attributes.decode(), body, state
 
 
 def envelope_of(row: Sequence[Any], channel: str) -> Envelope:
     """Of a row of COLUMNS. Raises Corrupt."""
-    checked, checksum, body = row[:-2], row[-2], row[-1]
+    seq, channel_id, priority, mono, wall, checksum, attributes, body = row
     try:
-        right = _checksum(checked, body) == checksum
-    except (TypeError, ValueError):  # a body that is no bytes any more, a text that is no UTF-8
-        right = False
+        text = attributes.encode()
+        right = checksum == crc32(body, crc32(text, crc32(_numbers(seq, channel_id, priority, mono, wall))))
+    except Exception as error:  # a type that is not what was written, a text that is no UTF-8, a number out of range
+        raise Corrupt(f"it cannot be read ({type(error).__name__})") from error
     if not right:
         raise Corrupt("its checksum is wrong")
+    found = _from_text(text)
     return Envelope(
-        id=checked[2],
+        id=found.id,
         channel=channel,
-        priority=checked[3],
-        timestamp_ns=checked[4],
-        content_type=checked[5],
-        headers={} if checked[6] is None else _text_to_headers.decode(checked[6]),
-        key=checked[7],
-        correlation_id=checked[8],
-        reply_to=checked[9],
-        expires_at_ns=checked[10],
-        delay_ns=checked[11],
-        not_before_ns=checked[12],
-        dedup_key=checked[13],
-        replay=checked[14],
         body=body,
+        content_type=found.content_type,
+        priority=priority,
+        timestamp_ns=found.timestamp,
+        headers=found.headers or {},
+        key=found.key,
+        correlation_id=found.correlation_id,
+        reply_to=found.reply_to,
+        expires_at_ns=found.expires,
+        delay_ns=found.delay,
+        not_before_ns=found.not_before,
+        dedup_key=found.dedup_key,
+        replay=found.replay,
     )
-
-
-def _checksum(checked: Sequence[Any], body: bytes) -> int:
-    return crc32(body, crc32(_attributes.encode(checked)))
 
 
 def encode_reply(envelope: Envelope) -> bytes:

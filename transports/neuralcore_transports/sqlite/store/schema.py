@@ -17,11 +17,13 @@ VERSION: Final = 1
 
 class MessageState(IntEnum):
     OPEN = 0
-    """A position has it unsettled."""
+    """Some position has it unsettled, or no group has come yet."""
     WAITING = 1
-    """Nobody had subscribed when it was stored, and no group has come since."""
+    """No group has come yet, and the channel's retention may take it."""
     KEPT = 2
     """Everyone has settled it; its channel's retention keeps it."""
+    PLACED = 3
+    """As OPEN, and it was published with a delay: it has an entry in every position from the beginning."""
 
 
 class EntryState(IntEnum):
@@ -54,9 +56,11 @@ CREATE TABLE nc_channel (
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
     open INTEGER NOT NULL DEFAULT 0,        -- messages that count against the capacity
-    kept INTEGER NOT NULL DEFAULT 0,        -- messages that no position has: waiting or kept by retention
+    kept INTEGER NOT NULL DEFAULT 0,        -- messages that retention may take
     kept_bytes INTEGER NOT NULL DEFAULT 0,
-    rejected INTEGER NOT NULL DEFAULT 0     -- settlements that came after their lease was lost
+    rejected INTEGER NOT NULL DEFAULT 0,    -- settlements that came after their lease was lost
+    collect_from INTEGER NOT NULL DEFAULT 0,    -- between these there may be messages that nobody wants any more
+    collect_to INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner
@@ -72,56 +76,53 @@ CREATE TABLE nc_pattern (
     PRIMARY KEY (party, pattern)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE nc_position (         -- where one party stands on one channel
+CREATE TABLE nc_position (      -- where one party stands on one channel
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     party INTEGER NOT NULL,
     channel INTEGER NOT NULL,
-    entries INTEGER NOT NULL DEFAULT 0,
+    start INTEGER NOT NULL,     -- it wants the messages from this number on
+    ended INTEGER NOT NULL DEFAULT 0,
+    entries INTEGER NOT NULL DEFAULT 0,     -- messages that it has not settled
     UNIQUE (channel, party)
 ) STRICT;
+
+CREATE TABLE nc_cursor (        -- what a position has taken of each priority: everything before ``next``
+    position INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    next INTEGER NOT NULL,
+    PRIMARY KEY (position, priority)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE nc_message (
     seq INTEGER PRIMARY KEY,
     channel INTEGER NOT NULL,
-    id TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    timestamp INTEGER NOT NULL,
-    content_type TEXT NOT NULL,
-    headers TEXT,               -- a JSON object
-    key TEXT,
-    correlation_id TEXT,
-    reply_to TEXT,
-    expires INTEGER,
-    delay INTEGER NOT NULL,
-    not_before INTEGER,
-    dedup_key TEXT,
-    replay INTEGER NOT NULL,
-    stored_mono INTEGER NOT NULL,
-    stored_wall INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,  -- CRC-32 of all of the above and the body
     state INTEGER NOT NULL,
-    evictable INTEGER NOT NULL, -- its channel drops old ones when it is full
+    mono INTEGER NOT NULL,      -- when it was stored, by the store's time
+    wall INTEGER NOT NULL,      -- and by the wall clock
+    checksum INTEGER NOT NULL,  -- CRC-32 of all but the state
+    attributes TEXT NOT NULL,   -- a JSON object
     body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX nc_message_channel ON nc_message (channel, seq);
-CREATE INDEX nc_message_kept ON nc_message (channel, seq) WHERE state > 0;
-CREATE INDEX nc_message_evictable ON nc_message (channel, priority DESC, seq) WHERE evictable = 1;
+CREATE INDEX nc_message_order ON nc_message (channel, priority, seq);
+CREATE INDEX nc_message_kept ON nc_message (channel, seq) WHERE state > 0 AND state < 3;
+CREATE INDEX nc_message_placed ON nc_message (channel, seq) WHERE state = 3;
 
-CREATE TABLE nc_entry (            -- one message in one position, until the position has settled it
+CREATE TABLE nc_entry (         -- a message that a position has taken and not settled, or that was placed in it
     seq INTEGER NOT NULL,
     position INTEGER NOT NULL,
     state INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     rank INTEGER NOT NULL,      -- its order among equals
     key TEXT,
-    due INTEGER NOT NULL,
+    owner INTEGER,
+    lease INTEGER,
+    since INTEGER,
+    due INTEGER NOT NULL DEFAULT 0,
     not_before INTEGER,
     failed INTEGER NOT NULL DEFAULT 0,
     suspect INTEGER NOT NULL DEFAULT 0,
     charged INTEGER NOT NULL DEFAULT 0,     -- the attempt under way is counted already
-    owner INTEGER,
-    lease INTEGER,
-    since INTEGER,
     PRIMARY KEY (seq, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX nc_entry_ready ON nc_entry (position, priority, rank) WHERE state = 1;
@@ -137,14 +138,12 @@ CREATE TABLE nc_held (             -- whose turn it is with a key
     PRIMARY KEY (position, key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE nc_seen (             -- the window of deduplication, and where to find a message by its id
+CREATE TABLE nc_seen (          -- the window of deduplication, and where to find a message by its id
     channel INTEGER NOT NULL,
-    kind INTEGER NOT NULL,      -- 0: the id, 1: an idempotency key, 2: an id to be found only
-    key TEXT NOT NULL,
-    replay INTEGER NOT NULL,
+    key TEXT NOT NULL,          -- see seen.py
     seq INTEGER NOT NULL,
     until INTEGER NOT NULL,
-    PRIMARY KEY (channel, kind, key, replay)
+    PRIMARY KEY (channel, key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE nc_owner (            -- a process (or one of several buses in it)

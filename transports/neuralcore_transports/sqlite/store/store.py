@@ -32,12 +32,13 @@ from neuralcore_transports.sqlite.store import looking
 from neuralcore_transports.sqlite.store.entries import Entries
 from neuralcore_transports.sqlite.store.fetch import Fetcher, Reader
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
-from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.owners import Owners
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.publish import Publisher
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
+from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.settle import Settler
 from neuralcore_transports.sqlite.store.transaction import Book
 from neuralcore_transports.sqlite.store.upkeep import Upkeep
@@ -54,13 +55,14 @@ class Store:
         self._book = book
         self._messages = Messages(book)
         self._entries = Entries(book, self._messages)
-        self._parties = Parties(book, self._messages, self._entries)
+        self._seen = Seen(book, limits)
+        self._parties = Parties(book, self._messages, self._entries, self._seen)
         self._inboxes = Inboxes(book, limits.inbox_capacity)
-        self._publisher = Publisher(book, self._messages, self._entries, self._parties, limits)
+        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen)
         self._settler = Settler(book, self._messages, self._entries, self._parties)
         self._owners = Owners(book, self._messages, self._entries, self._parties, self._inboxes, limits)
         self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
-        self.upkeep = Upkeep(book, self._messages)
+        self._upkeep = Upkeep(book, self._messages, self._seen)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -134,7 +136,7 @@ class Store:
     def declare(self, config: ChannelConfig, now: Moment) -> None:
         with self._step(durable=True):
             if config.name in self._book.registry.channels:
-                self._messages.trim(self._parties.configure(config), now, 256)
+                self._parties.configure(config, now)
             else:
                 self._parties.create(config, now)
 
@@ -189,7 +191,7 @@ class Store:
         for name in {envelope.channel for envelope in publishes}:
             channel = self._book.registry.channels.get(name)
             if channel is not None and channel.config.retention is not None:
-                self._messages.trim(channel, now, len(publishes) + 256)
+                self._messages.trim(channel, now, len(publishes) + BESIDE)
         return CommitResult(published, settled, reasons)
 
     def _settle_after(self, settlement: Settlement, published: Sequence[PublishStatus], now: Moment) -> SettleStatus:
@@ -216,11 +218,11 @@ class Store:
         with self._book.read():
             return all(party in self._book.registry.parties for party in reader.parties.values())
 
-    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> list[Delivery]:
-        """Empty without having written anything when nothing is ready."""
+    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
+        """Also whether to look again at once. Nothing is written when there is nothing."""
         with self._book.read():
             if not self._entries.any_due(now) and not self._fetcher.anything(reader, demand):
-                return []
+                return [], False
         with self._step():
             self._entries.make_due(now, _DUE)
             return self._fetcher.fetch(reader, demand, now)
@@ -261,7 +263,7 @@ class Store:
 
     def browse(self, name: str, start: Cursor, limit: int, now: Moment) -> Page:
         with self._book.read():
-            return looking.browse(self._book, name, start, limit, now)
+            return looking.browse(self._book, self._seen, name, start, limit, now)
 
     def stats(self) -> Mapping[str, StoreStats]:
         with self._book.read():
@@ -270,4 +272,4 @@ class Store:
     def tidy(self, now: Moment, most: int) -> int:
         """Forget up to so many things that nobody needs any more; how many there were."""
         with self._step():
-            return self.upkeep.tidy(now, most)
+            return self._upkeep.tidy(now, most)
