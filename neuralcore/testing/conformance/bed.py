@@ -102,6 +102,10 @@ class Bed:
         self._transports.append((made, runtime))
         return made
 
+    def events(self, transport: Transport) -> list[str]:
+        """What this transport has told its runtime."""
+        return next(runtime.events for known, runtime in self._transports if known is transport)
+
     async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
         client = await self.harness.spawn(channel, group, concurrency=concurrency)
         self._clients.append(client)

@@ -11,6 +11,7 @@ GROUPS = (
     "groups",
     "concurrency",
     "settlement",
+    "attempts",
     "retries",
     "order",
     "keys",
@@ -24,6 +25,7 @@ GROUPS = (
     "positions",
     "store",
     "registry",
+    "reclaim",
     "crash",
 )
 
