@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.retry import Reject, Retry
@@ -10,6 +12,9 @@ __all__ = ["LATER", "done", "errand"]
 
 LATER = 2.0
 """Seconds after which an errand ``later`` is to come again."""
+
+MOMENT = 0.005
+"""Seconds: handlers that take so long overlap, where they may."""
 
 
 def done(channel: str) -> str:
@@ -20,16 +25,17 @@ def done(channel: str) -> str:
 async def errand(bus: MessageBus, message: Message) -> bool:
     """Do what the first word of the payload asks for; False when the message is to be held.
 
-    ``quick-…`` is handled at once, ``later-…`` is to come again; both are repeated on the channel of receipts first.
-    ``reject-…`` is dead-lettered.
+    ``quick-…`` is handled at once, ``slow-n`` takes a moment, ``later-…`` is to come again; all of them are repeated on
+    the channel of receipts. ``reject-…`` is dead-lettered.
     """
-    word = message.payload.partition("-")[0] if isinstance(message.payload, str) else ""
+    word, _, number = message.payload.partition("-") if isinstance(message.payload, str) else ("", "", "")
     if word == "reject":
         raise Reject("on purpose")
-    if word not in ("quick", "later"):
+    if word not in ("quick", "slow", "later"):
         return False
-    key = {} if message.key is None else {"key": message.key}
-    await bus.publish(done(message.channel), message.payload, **key)
+    if word == "slow":
+        await asyncio.sleep(int(number) % 3 * MOMENT)
+    await bus.publish(done(message.channel), message.payload, key=message.key)
     if word == "later":
         raise Retry(after=LATER)
     return True

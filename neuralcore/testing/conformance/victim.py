@@ -1,8 +1,8 @@
 """A client made to be killed, in a process of its own.
 
 ``victim URL hold CHANNEL GROUP CONCURRENCY`` prints "ready", then "holding" for every message its handler is given that
-is no ``errand``, and "lost" for every one whose lease is lost meanwhile; it lets them go when it reads a line. ``victim URL publish CHANNEL
-COUNT`` prints "published" when the last one is stored.
+is no ``errand``, and "lost" for every one whose lease is lost meanwhile; it lets them go when it reads a line.
+``victim URL publish CHANNEL COUNT`` prints "published" when the last one is stored.
 """
 # ruff: noqa: T201 - what it prints is how it is steered
 

@@ -17,6 +17,7 @@ from neuralcore.testing.conformance.bed import Bed
 from neuralcore.testing.conformance.promise import Broken, expect, promise, same
 from neuralcore.testing.conformance.promises.cancellation import cancelled_at
 
+
 @promise(stores=True, mandatory=True)
 async def commits(bed: Bed) -> None:
     """A commit answers one status for each item, in order."""
