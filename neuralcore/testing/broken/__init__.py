@@ -113,7 +113,7 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     ForgetsIdsEarly: ("dedup.the_window_ends",),
     ForgetsIdsOnClose: ("dedup.outlives_its_publisher", "dedup.same_id"),
     ForgetsReplays: ("dedup.replays_pass",),
-    GivesBackForEver: ("settlement.acked_stays_acked", "patterns.earlier_channels"),
+    GivesBackForEver: ("settlement.acked_stays_acked", "expiry.in_time"),
     HidesChannels: ("registry.news",),
     HidesLosses: ("crash.a_stalled_client_is_told",),
     HoldsRetries: ("delay.retry_outlives_its_client",),

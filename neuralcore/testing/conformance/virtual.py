@@ -31,7 +31,7 @@ class VirtualHarness(Harness):
     patience = 100.0
     grace = 30.0
     slack = 0.005
-    turns = 20_000
+    turns = 5_000
     """Of the loop while time stands still, after which a check counts as caught in a circle; the busiest takes 600."""
 
     def __init__(self, *, seed: int | None = None) -> None:
