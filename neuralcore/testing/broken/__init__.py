@@ -41,6 +41,7 @@ from neuralcore.testing.broken.leasing import (
     SettlesByMessage,
     SplitsCommits,
     StopsAtARefusal,
+    StoresLater,
     SuspectsEverybody,
 )
 from neuralcore.testing.broken.registering import FeelsIll, HidesChannels, KeepsRemoved, ListsItsOwn, TellsNothing
@@ -51,6 +52,7 @@ from neuralcore.testing.broken.seeking import (
     IgnoresSeeks,
     IgnoresStarts,
     RemembersBroadcasts,
+    RepeatsItsPages,
     SeeksTheBeginning,
 )
 from neuralcore.testing.broken.settling import (
@@ -83,7 +85,7 @@ __all__ = ["VARIANTS", "Wrapped"]
 
 VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     AcksEarly: ("settlement.nothing_before_the_handler_returned", "crash.killed_in_its_handler"),
-    AnswersTwice: ("requests.answered_once",),
+    AnswersTwice: ("requests.answered_once", "store.inboxes"),
     BrowsesFromTheBeginning: ("seek.browsing_from_an_id", "seek.browsing_from_a_time"),
     CapsDelays: ("delay.for_hours",),
     ChangesIds: ("intact.identity",),
@@ -134,10 +136,11 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     LosesOneInAThousand: ("intact.many",),
     MatchesTooMuch: ("patterns.wildcards",),
     NeverForgetsIds: ("dedup.the_window_ends",),
-    NeverReclaims: ("crash.killed_in_its_handler", "crash.the_others_go_on"),
+    NeverReclaims: ("crash.killed_in_its_handler", "crash.the_others_go_on", "crash.a_late_settlement_is_harmless"),
     NeverTrims: ("retention.by_count", "retention.by_bytes", "retention.by_age"),
     OverflowsDelays: ("delay.for_ages",),
     RemembersBroadcasts: ("positions.a_broadcast_ends_with_its_reader",),
+    RepeatsItsPages: ("store.browsing",),
     RetriesEarly: ("retries.backoff", "settlement.retry_after", "delay.retry_outlives_a_crash"),
     ReversesBatches: ("order.fifo",),
     SeeksTheBeginning: ("seek.to_the_end", "seek.to_an_id", "seek.to_a_time"),
@@ -146,6 +149,7 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     SplitsCommits: ("crash.buried_at_once",),
     StartsAtTheEnd: ("positions.first_and_later_groups", "patterns.earlier_channels"),
     StopsAtARefusal: ("store.one_is_refused",),
+    StoresLater: ("crash.killed_publisher",),
     SuspectsEverybody: ("reclaim.suspects", "store.closing"),
     TakesOneTime: ("delay.both_times",),
     TellsNoDuplicates: ("dedup.duplicates_are_told",),

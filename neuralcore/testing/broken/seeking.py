@@ -28,6 +28,11 @@ class BrowsesFromTheBeginning(Wrapped):
         return await super().browse(channel, start if own else "beginning", limit)
 
 
+class RepeatsItsPages(Wrapped):
+    async def browse(self, channel: str, start: Cursor, limit: int) -> Page:
+        return await super().browse(channel, "beginning", limit)
+
+
 class IgnoresStarts(Wrapped):
     def reading(self, interest: Interest) -> Interest:
         return replace(interest, start=None)

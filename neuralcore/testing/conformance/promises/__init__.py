@@ -31,6 +31,7 @@ GROUPS = (
     "stats",
     "reclaim",
     "crash",
+    "restart",
 )
 
 for _group in GROUPS:
