@@ -61,6 +61,18 @@ async def by_count(bed: Bed) -> None:
     await trimmed(bed, Retention(count=LEAST))
 
 
+@promise("retention", "browse", stores=True)
+async def before_any_group(bed: Bed) -> None:
+    """Of what no group has asked for yet, so many of the newest are kept, and not everything."""
+    transport, channel = await bed.transport(), bed.channel()
+    await transport.declare(ChannelConfig(channel, retention=Retention(count=LEAST)))
+    for begin in range(0, MANY, 50):
+        await transport.commit([padded(channel, n) for n in range(begin, begin + 50)])
+    kept = await shrinks(bed, transport, channel, MOST)
+    expect(len(kept) >= LEAST, f"only {len(kept)} messages are kept, where {LEAST} would have to be")
+    same(kept, list(range(MANY - len(kept), MANY)), "the newest")
+
+
 @promise("groups", "retention", "browse", stores=True)
 async def by_bytes(bed: Bed) -> None:
     """Of what every group has settled, so many bytes of the newest are kept, and not everything."""
