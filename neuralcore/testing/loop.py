@@ -35,6 +35,9 @@ T = TypeVar("T")
 START_WALL_NS = 1_750_000_000 * 10**9
 START_MONOTONIC_NS = 1_000 * 10**9
 DAY = 86_400.0
+TURNS = 1_000_000
+LEAP_NS = 1_000
+"""Time that advances by less in a turn stands still: timers that are always due now must not look like progress."""
 
 REAL_WORLD = (
     "add_reader",
@@ -69,7 +72,7 @@ REAL_WORLD = (
 
 
 class Deadlock(RuntimeError):
-    """Nothing can run, nothing is scheduled, and the main task is not done (or virtual time ran past its limit)."""
+    """Nothing can run and nothing is scheduled, or virtual time ran past its limit, or stands still in a busy loop."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -77,16 +80,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     clock: Clock
 
-    def __init__(self, *, seed: int | None = None, limit: float = 30 * DAY) -> None:
+    def __init__(self, *, seed: int | None = None, limit: float = 30 * DAY, turns: int = TURNS) -> None:
         """With a seed, callbacks that are ready together run in a shuffled order that the seed repeats.
 
         ``limit``: seconds of virtual time after which the run counts as deadlocked (a poller may never let it idle).
+        ``turns``: of the loop, after which it does when time stood still (something may always be ready).
         """
         super().__init__()
         self.seed = seed
         self.clock = Clock(manual=True, time_ns=START_WALL_NS, monotonic_ns=START_MONOTONIC_NS)
         self._clock_resolution = 1e-9
-        self._selector = _Leap(self, limit)
+        self._selector = _Leap(self, limit, turns)
         self._idle: list[asyncio.Future[None]] = []
         if seed is not None:
             self._ready = _Shuffled(random.Random(seed))
@@ -164,12 +168,15 @@ def _inline(loop: VirtualLoop, future: asyncio.Future[Any], func: Callable[[], A
 class _Leap:
     """Stands where the loop expects a selector: called when nothing is ready, it moves time instead of waiting."""
 
-    def __init__(self, loop: VirtualLoop, limit: float) -> None:
+    def __init__(self, loop: VirtualLoop, limit: float, turns: int) -> None:
         self._loop = loop
         self._limit_ns = START_MONOTONIC_NS + int(limit * 1e9)
+        self._turns = turns
+        self._turned = 0
 
     def select(self, timeout: float | None) -> tuple[()]:
         loop = self._loop
+        self._turn()
         if timeout == 0:
             return ()
         if loop._idle:
@@ -180,11 +187,20 @@ class _Leap:
             return ()
         if timeout is None:
             raise Deadlock(f"nothing can run and nothing is scheduled{self._told()}")
-        loop.clock.advance(max(1, round(timeout * 1e9)))
+        leap = max(1, round(timeout * 1e9))
+        loop.clock.advance(leap)
+        if leap >= LEAP_NS:
+            self._turned = 0
         if loop.clock.monotonic_ns() > self._limit_ns:
             self._limit_ns = sys.maxsize
             raise Deadlock(f"virtual time ran past its limit{self._told()}")
         return ()
+
+    def _turn(self) -> None:
+        self._turned += 1
+        if self._turned > self._turns:
+            self._turned = 0
+            raise Deadlock(f"time stood still for {self._turns} turns of the loop{self._told()}")
 
     def _told(self) -> str:
         seed = "" if self._loop.seed is None else f" (seed {self._loop.seed})"
@@ -215,10 +231,11 @@ def run(
     *,
     seed: int | None = None,
     limit: float = 30 * DAY,
+    turns: int = TURNS,
     debug: bool = False,
 ) -> T:
     """Like ``asyncio.run``, in virtual time. A failure prints the seed that repeats it."""
-    loop = VirtualLoop(seed=seed, limit=limit)
+    loop = VirtualLoop(seed=seed, limit=limit, turns=turns)
     loop.set_debug(debug)
     try:
         return loop.run_until_complete(main)

@@ -17,4 +17,4 @@ class TestMemory(TransportConformance):
 def test_shuffled(seed):
     report = run("memory://", harness=MemoryHarness(seed=seed))
     assert report.ok, f"seed {seed}\n{report}"
-    assert report.counts()["pass"] >= 105
+    assert report.counts()["pass"] >= 165

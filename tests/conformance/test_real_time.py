@@ -15,7 +15,11 @@ SAMPLE = ["isolation", "delay.delayed", "settlement.resend_on_error", "requests.
 
 class Hasty(UrlHarness):
     grace = 0.1
-    lease = 1.0
+
+
+def test_the_lease_is_what_the_url_says():
+    assert UrlHarness("memory://real-time?max_hold=5&lease=1.5").lease == 1.5
+    assert UrlHarness("memory://real-time").lease == UrlHarness.lease
 
 
 @pytest.mark.parametrize("url", ["native://", "memory://real-time?lease=1"])

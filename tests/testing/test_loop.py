@@ -53,6 +53,24 @@ def test_time_stands_still_while_anything_can_run() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("nap", [0.0, 1e-9])
+def test_time_that_stands_still_for_ever_ends_the_run(nap: float) -> None:
+    async def main() -> None:
+        while True:
+            await asyncio.sleep(nap)
+
+    with pytest.raises(Deadlock, match=r"time stood still for 50 turns of the loop; pending tasks:(.|\n)*in main"):
+        run(main(), turns=50)
+
+
+def test_time_that_advances_now_and_then_does_not() -> None:
+    async def main() -> None:
+        for turn in range(400):
+            await asyncio.sleep(0 if turn % 40 else 1e-6)
+
+    run(main(), turns=50)
+
+
 def test_idle_returns_when_nothing_more_can_happen_at_this_time() -> None:
     async def main() -> None:
         seen: list[str] = []

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from msgspec.structs import replace as replace_in
 
@@ -21,7 +21,7 @@ from neuralcore.messaging.transport import (
     Settlement,
     Transport,
 )
-from neuralcore.testing.broken.wrapped import Wrapped
+from neuralcore.testing.broken.wrapped import Deaf, Wrapped
 
 
 class AcksEarly(Wrapped):
@@ -117,15 +117,4 @@ class HidesLosses(Wrapped):
     """Tells nobody that a lease was lost."""
 
     async def open(self, runtime: Runtime) -> None:
-        await super().open(cast("Runtime", _Deaf(runtime)))
-
-
-class _Deaf:
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runtime, name)
-
-    def lost(self, deliveries: Sequence[Delivery]) -> None:
-        """Nobody hears of it."""
+        await super().open(cast("Runtime", Deaf(runtime, "lost")))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.transport import ChannelRef, Envelope, GroupRef, Transport
-from neuralcore.testing.broken.wrapped import Wrapped
+from neuralcore.messaging.transport import ChannelRef, Envelope, GroupRef, Health, Runtime, StoreStats, Transport
+from neuralcore.testing.broken.wrapped import Deaf, Wrapped
 
 
 class KeepsRemoved(Wrapped):
@@ -33,3 +34,22 @@ class ListsItsOwn(Wrapped):
 
     async def channels(self) -> Sequence[str]:
         return sorted(self._used)
+
+
+class HidesChannels(Wrapped):
+    """Tells nobody of new channels."""
+
+    async def open(self, runtime: Runtime) -> None:
+        await super().open(cast("Runtime", Deaf(runtime, "channels_changed")))
+
+
+class TellsNothing(Wrapped):
+    """Its statistics are all zero."""
+
+    async def stats(self) -> Mapping[str, StoreStats]:
+        return dict.fromkeys(await super().stats(), StoreStats())
+
+
+class FeelsIll(Wrapped):
+    async def health(self) -> Health:
+        return Health(ok=False, detail="it always is")

@@ -46,3 +46,10 @@ class SettlesAnyway(Wrapped):
 
     def settling(self, settlement: Settlement) -> Settlement | None:
         return replace(settlement, after=None)
+
+
+class FreesKeys(Wrapped):
+    """What waits for its retry does not hold its key."""
+
+    def settling(self, settlement: Settlement) -> Settlement | None:
+        return replace(settlement, pass_key=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.transport import (
@@ -28,7 +28,7 @@ from neuralcore.messaging.transport import (
     Transport,
 )
 
-__all__ = ["Wrapped", "WrappedConsumer", "WrappedInbox"]
+__all__ = ["Deaf", "Wrapped", "WrappedConsumer", "WrappedInbox"]
 
 
 class Wrapped(Transport):
@@ -61,6 +61,13 @@ class Wrapped(Transport):
 
     def demanding(self, demand: Demand) -> Demand:
         return demand
+
+    def seeking(self, position: Cursor) -> Cursor | None:
+        """Where a group seeks instead; None pretends that it did."""
+        return position
+
+    async def leaving(self, group: Group) -> None:
+        """Before a consumer of the group closes."""
 
     async def fetched(self, deliveries: list[Delivery]) -> Sequence[Delivery]:
         return deliveries
@@ -95,7 +102,8 @@ class Wrapped(Transport):
         )
 
     async def consume(self, group: Group) -> Consumer:
-        return WrappedConsumer(self, await self.inner.consume(self.grouped(group)))
+        group = self.grouped(group)
+        return WrappedConsumer(self, await self.inner.consume(group), group)
 
     async def inbox(self) -> Inbox:
         return WrappedInbox(self, await self.inner.inbox())
@@ -117,9 +125,10 @@ class Wrapped(Transport):
 
 
 class WrappedConsumer(Consumer):
-    def __init__(self, transport: Wrapped, inner: Consumer) -> None:
+    def __init__(self, transport: Wrapped, inner: Consumer, group: Group) -> None:
         self._transport = transport
         self._inner = inner
+        self._group = group
 
     async def update(self, interests: Sequence[Interest]) -> None:
         await self._inner.update([self._transport.reading(interest) for interest in interests])
@@ -130,9 +139,12 @@ class WrappedConsumer(Consumer):
         return await self._transport.fetched([self._transport.delivering(one) for one in deliveries])
 
     async def seek(self, interest: int, position: Cursor) -> None:
-        await self._inner.seek(interest, position)
+        place = self._transport.seeking(position)
+        if place is not None:
+            await self._inner.seek(interest, place)
 
     async def close(self) -> None:
+        await self._transport.leaving(self._group)
         await self._inner.close()
 
 
@@ -150,3 +162,18 @@ class WrappedInbox(Inbox):
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+class Deaf:
+    """A runtime that does not hear one event."""
+
+    def __init__(self, runtime: Runtime, event: str) -> None:
+        self._runtime = runtime
+        self._event = event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name) if name != self._event else _ignore
+
+
+def _ignore(*told: object) -> None:
+    """Nobody hears of it."""

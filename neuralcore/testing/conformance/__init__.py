@@ -6,6 +6,7 @@ A transport's author brings a ``Harness``, and either subclasses ``TransportConf
 
 from neuralcore.testing.conformance.bed import Bed, Collector, Gate
 from neuralcore.testing.conformance.catalogue import catalogue
+from neuralcore.testing.conformance.errand import errand
 from neuralcore.testing.conformance.harness import Client, Harness
 from neuralcore.testing.conformance.harnesses import harness_for
 from neuralcore.testing.conformance.promise import Broken, Promise, Unproven
@@ -31,6 +32,7 @@ __all__ = [
     "Verdict",
     "VirtualHarness",
     "catalogue",
+    "errand",
     "harness_for",
     "judge",
     "prove",

@@ -102,6 +102,10 @@ class Bed:
         self._transports.append((made, runtime))
         return made
 
+    def events(self, transport: Transport) -> list[str]:
+        """What this transport has told its runtime."""
+        return next(runtime.events for known, runtime in self._transports if known is transport)
+
     async def spawn(self, channel: str, group: str, *, concurrency: int = 1) -> Client:
         client = await self.harness.spawn(channel, group, concurrency=concurrency)
         self._clients.append(client)
@@ -248,14 +252,19 @@ class Collector:
         same(len(self.messages), wanted, what)
         return self.messages
 
-    async def every(self, payloads: Iterable[Any]) -> None:
-        """Wait for each of these (hashable, different) payloads once; losses and duplicates are told apart."""
+    async def include(self, payloads: Iterable[Any], *, beyond: float = 0.0) -> None:
+        """Wait for each of these (hashable, different) payloads at least once."""
         wanted = set(payloads)
         try:
-            await self._bed.within(self._cover(wanted), "every delivery")
+            await self._bed.within(self._cover(wanted), "every delivery", beyond=beyond)
         except Broken:
             lost = sorted(wanted - set(self.payloads))
             raise Broken(f"lost {len(lost)} of {len(wanted)} messages, first {lost[:5]}") from None
+
+    async def every(self, payloads: Iterable[Any]) -> None:
+        """Wait for each of these (hashable, different) payloads once; losses and duplicates are told apart."""
+        wanted = set(payloads)
+        await self.include(wanted)
         await self._no_more_than(len(wanted))
         twice = [payload for payload, n in Counter(self.payloads).items() if n > 1]
         same(len(twice), 0, f"messages delivered more than once ({twice[:5]}…)")

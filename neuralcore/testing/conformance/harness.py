@@ -29,11 +29,14 @@ T = TypeVar("T")
 
 
 class Client(ABC):
-    """A program of its own that consumes one channel in one group, holds every message it gets, and can be killed."""
+    """A program of its own that consumes one channel in one group and can be killed.
+
+    It holds every message it gets, but for those that ask for something else: its handler calls ``errand`` first.
+    """
 
     @abstractmethod
     async def holding(self, count: int) -> None:
-        """Wait until its handler has been given that many messages."""
+        """Wait until it holds that many messages, those counted that it has let go."""
 
     @abstractmethod
     async def kill(self) -> None:
@@ -64,6 +67,8 @@ class Harness(ABC):
     """Seconds in which something that must not happen would have happened."""
     lease: float = 10.0
     """Seconds after which the deliveries of a client that was killed come back."""
+    trimming: float = 0.0
+    """Seconds that the store may take to trim what retention does not keep."""
     shared: bool = False
     """The store outlives a check: groups are removed after it, or they would hold messages of later ones."""
     slack: float | None = None

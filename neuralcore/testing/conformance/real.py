@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from urllib.parse import parse_qs, urlsplit
 
 from neuralcore.testing.conformance.harness import Client, Harness
 from neuralcore.testing.conformance.promise import Broken, Unproven
@@ -15,12 +16,17 @@ _VICTIM = "neuralcore.testing.conformance.victim"
 
 
 class UrlHarness(Harness):
-    """Kills clients with SIGKILL where the transport spans processes; cannot restart its broker."""
+    """Kills clients with SIGKILL where the transport spans processes; cannot restart its broker.
+
+    An option ``lease=`` of the URL is taken for the seconds of a lease: with 1 the suite takes minutes, not an hour.
+    """
 
     shared = True
 
     def __init__(self, url: str) -> None:
         self.name = self._url = url
+        for lease in parse_qs(urlsplit(url).query).get("lease", ()):
+            self.lease = float(lease)
 
     def transport(self) -> str:
         return self._url

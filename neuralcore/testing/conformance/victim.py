@@ -1,8 +1,8 @@
 """A client made to be killed, in a process of its own.
 
-``victim URL hold CHANNEL GROUP CONCURRENCY`` prints "ready", then "holding" for every message its handler is given, and
-"lost" for every one whose lease is lost meanwhile; it lets them go when it reads a line. ``victim URL publish CHANNEL
-COUNT`` prints "published" when the last one is stored.
+``victim URL hold CHANNEL GROUP CONCURRENCY`` prints "ready", then "holding" for every message its handler is given that
+is no ``errand``, and "lost" for every one whose lease is lost meanwhile; it lets them go when it reads a line.
+``victim URL publish CHANNEL COUNT`` prints "published" when the last one is stored.
 """
 # ruff: noqa: T201 - what it prints is how it is steered
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
+from neuralcore.testing.conformance.errand import errand
 
 GLANCE = 0.05
 """Seconds between two looks at a lease."""
@@ -25,6 +26,8 @@ async def hold(bus: MessageBus, channel: str, group: str, concurrency: str) -> N
     waiting = asyncio.ensure_future(finish.wait())
 
     async def handle(message: Message) -> None:
+        if await errand(bus, message):
+            return
         print("holding", flush=True)
         while not finish.is_set():
             if message.lease_lost:

@@ -122,8 +122,8 @@ class MemoryTransport(Transport):
 
     def thaw(self) -> None:
         """The stopped process goes on, and learns what it lost."""
-        self.run(lambda store, owner, now: store.resume(owner, now))
         self._awake.set()
+        self.run(lambda store, owner, now: store.resume(owner, now))
         for wakeup in list(self._wakeups):
             wakeup.set()
 
@@ -185,7 +185,7 @@ class MemoryTransport(Transport):
 
     def _attend(self) -> None:
         """Have the store do what is due, and pass its events on."""
-        if not self.running:
+        if not self.running or not self._awake.is_set():
             return
         lost, changed = self.run(_take_events)
         if lost:

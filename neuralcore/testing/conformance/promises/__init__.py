@@ -11,10 +11,12 @@ GROUPS = (
     "groups",
     "concurrency",
     "settlement",
+    "attempts",
     "retries",
     "order",
     "keys",
     "overflow",
+    "bounds",
     "expiry",
     "delay",
     "requests",
@@ -22,9 +24,14 @@ GROUPS = (
     "cancellation",
     "dedup",
     "positions",
+    "seek",
+    "retention",
     "store",
     "registry",
+    "stats",
+    "reclaim",
     "crash",
+    "restart",
 )
 
 for _group in GROUPS:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.testing.conformance.bed import Bed, Collector
+from neuralcore.testing.conformance.errand import done
 from neuralcore.testing.conformance.harness import Client
 from neuralcore.testing.conformance.promise import expect, promise, same
+from neuralcore.testing.conformance.promises.keys import Watch
+from neuralcore.testing.conformance.victims import first_to_hold, greedy, numbered
 
 ATTEMPTS = 5
 """``max_attempts`` of the clients that a harness spawns: the default policy's."""
@@ -15,32 +19,31 @@ ATTEMPTS = 5
 
 @promise("groups", stores=True)
 async def killed_in_its_handler(bed: Bed) -> None:
-    """What a killed client was handling, and what it had fetched, goes to another one."""
+    """What a killed client was handling, and the many that it had fetched, go to another one."""
     bus, channel, group, got = await bed.bus(), bed.channel(), bed.group(), bed.collector()
-    victim = await bed.spawn(channel, group)
-    for n in range(20):
-        await bus.publish(channel, n)
+    victim, _ = await greedy(bed, bus, channel, group)
+    await bus.publish_many([(channel, n) for n in range(20)])
     await victim.holding(1)
+    await bed.soon()
     await victim.kill()
-    await bed.subscribe(bus, channel, got.handle, group=group)
+    await bed.subscribe(bus, channel, numbered(got), group=group)
     await got.count(20, "deliveries after the kill", beyond=3 * bed.harness.lease)
     await got.every(range(20))
 
 
 @promise("groups", stores=True)
 async def neighbours_lose_no_attempt(bed: Bed) -> None:
-    """Messages that a killed client had fetched but not begun lose no attempt."""
+    """The many messages that a killed client had fetched but not begun lose no attempt."""
     bus, channel, group, got = await bed.bus(), bed.channel(), bed.group(), bed.collector()
-    victim = await bed.spawn(channel, group)
-    for n in range(10):
-        await bus.publish(channel, n)
+    victim, _ = await greedy(bed, bus, channel, group)
+    await bus.publish_many([(channel, n) for n in range(20)])
     await victim.holding(1)
     await bed.soon()
     await victim.kill()
-    await bed.subscribe(bus, channel, got.handle, group=group)
-    await got.count(10, "deliveries after the kill", beyond=3 * bed.harness.lease)
+    await bed.subscribe(bus, channel, numbered(got), group=group)
+    await got.count(20, "deliveries after the kill", beyond=3 * bed.harness.lease)
     late = Counter(m.attempt for m in got.messages)
-    expect(late[1] >= 9 and set(late) <= {1, 2}, f"attempts after one crash: {dict(late)}")
+    expect(late[1] >= 19 and set(late) <= {1, 2}, f"attempts after one crash: {dict(late)}")
 
 
 @promise("groups", stores=True)
@@ -50,16 +53,7 @@ async def poison_that_kills(bed: Bed) -> None:
     dead, got = bed.collector(), bed.collector()
     await bed.subscribe(bus, f"_dlq.{channel}", dead.handle)
     await bus.publish(channel, "poison")
-    crashes = 0
-    for _ in range(ATTEMPTS + 4):
-        if dead.messages or crashes > ATTEMPTS + 1:
-            break
-        victim = await bed.spawn(channel, group)
-        if await _begins(bed, victim, dead):
-            crashes += 1
-        await victim.kill()
-        await bed.advance(1.5 * bed.harness.lease)
-    expect(crashes <= ATTEMPTS + 1, f"it was not dead-lettered after {crashes} crashes")
+    await _crash_until_buried(bed, channel, group, dead)
     (letter,) = await dead.exactly(1, "dead letters")
     expect(letter.headers.get("nc-dlq-reason") in ("poison", "attempts"), "its reason is missing")
     await bed.subscribe(bus, channel, got.handle, group=group)
@@ -68,12 +62,40 @@ async def poison_that_kills(bed: Bed) -> None:
     same(got.payloads, ["healthy"], "what came after it")
 
 
-async def _begins(bed: Bed, victim: object, dead: object) -> bool:
-    """Whether the victim's handler is called, before the message is dead-lettered instead."""
-    import asyncio
+@promise("groups", stores=True)
+async def poison_among_many(bed: Bed) -> None:
+    """What was fetched together with a message that kills is handled all the same, and never dead-lettered."""
+    bus, channel, group = await bed.bus(), bed.channel(), bed.group()
+    dead, names = bed.collector(), [f"quick-{n}" for n in range(100, 130)]
+    await bed.subscribe(bus, f"_dlq.{channel}", dead.handle)
+    first, receipts = await greedy(bed, bus, channel, group)
+    await bus.publish_many([(channel, payload) for payload in [*names[:10], "poison", *names[10:]]])
+    await first.holding(1)
+    await bed.soon()
+    await first.kill()
+    await _crash_until_buried(bed, channel, group, dead, crashes=1)
+    await bed.spawn(channel, group)
+    await receipts.include(names, beyond=3 * bed.harness.lease)
+    await dead.exactly(1, "dead letters")
+    same(dead.payloads, ["poison"], "what was dead-lettered")
 
-    holding = asyncio.ensure_future(victim.holding(1))  # type: ignore[attr-defined]
-    buried = asyncio.ensure_future(dead.count(1, beyond=3 * bed.harness.lease))  # type: ignore[attr-defined]
+
+async def _crash_until_buried(bed: Bed, channel: str, group: str, dead: Collector, *, crashes: int = 0) -> None:
+    """One client after the other is killed when it holds the poison, and has fetched a few messages beside it."""
+    for _ in range(ATTEMPTS + 4):
+        if dead.messages or crashes > ATTEMPTS + 1:
+            break
+        victim = await bed.spawn(channel, group, concurrency=4)
+        if await _begins(bed, victim, dead):
+            crashes += 1
+        await victim.kill()
+    expect(crashes <= ATTEMPTS + 1, f"it was not dead-lettered after {crashes} crashes")
+
+
+async def _begins(bed: Bed, victim: Client, dead: Collector) -> bool:
+    """Whether the victim's handler is called, before the message is dead-lettered instead."""
+    holding = asyncio.ensure_future(victim.holding(1))
+    buried = asyncio.ensure_future(dead.count(1, beyond=3 * bed.harness.lease))
     await asyncio.wait({holding, buried}, return_when=asyncio.FIRST_COMPLETED)
     begun = holding.done() and not buried.done()
     for task in (holding, buried):
@@ -84,17 +106,52 @@ async def _begins(bed: Bed, victim: object, dead: object) -> bool:
 
 @promise("groups", "keys", stores=True)
 async def keys_of_the_dead(bed: Bed) -> None:
-    """The key that a killed client held is free again, and its messages keep their order."""
-    bus, channel, group, got = await bed.bus(), bed.channel(), bed.group(), bed.collector()
-    victim = await bed.spawn(channel, group)
-    for n in range(5):
-        await bus.publish(channel, n, key="k")
+    """The keys that a killed client held are free again, and the messages of each keep their order."""
+    bus, channel, group, watch = await bed.bus(), bed.channel(), bed.group(), Watch()
+    got = bed.collector(watch.handle)
+    victim, _ = await greedy(bed, bus, channel, group)
+    for n in range(20):
+        await bus.publish(channel, n, key=f"key-{n % 2}")
     await victim.holding(1)
+    await bed.soon()
     await victim.kill()
-    await bed.subscribe(bus, channel, got.handle, group=group, concurrency=3)
-    await got.count(5, "deliveries after the kill", beyond=3 * bed.harness.lease)
-    await got.every(range(5))
-    same(got.payloads, list(range(5)), "the order")
+    for client in (bus, await bed.bus()):
+        await bed.subscribe(client, channel, numbered(got), group=group, concurrency=3)
+    await got.count(20, "deliveries after the kill", beyond=3 * bed.harness.lease)
+    await got.every(range(20))
+    same(watch.overlaps, 0, "messages of one key handled at once")
+    for key in range(2):
+        same(watch.order[f"key-{key}"], list(range(key, 20, 2)), f"the order of key-{key}")
+
+
+@promise("groups", stores=True)
+async def the_others_go_on(bed: Bed) -> None:
+    """When one of a group's clients is killed, another handles what comes, and then what the dead one held."""
+    bus, channel, group, receipts = await bed.bus(), bed.channel(), bed.group(), bed.collector()
+    await bed.subscribe(bus, done(channel), receipts.handle)
+    clients = [await bed.spawn(channel, group, concurrency=2) for _ in range(2)]
+    await bus.publish(channel, "held")
+    holder = await first_to_hold(bed, clients)
+    await clients.pop(holder).kill()
+    await bus.publish_many([(channel, f"quick-{n}") for n in range(20)])
+    await bed.within(clients[0].holding(1), "the other client holding it", beyond=3 * bed.harness.lease)
+    await receipts.include(f"quick-{n}" for n in range(20))
+
+
+@promise("groups", "atomic_commit", stores=True)
+async def buried_at_once(bed: Bed) -> None:
+    """A dead letter is stored together with the end of its message: a client killed in between repeats neither."""
+    bus, channel, group = await bed.bus(), bed.channel(), bed.group()
+    dead, got = bed.collector(), bed.collector()
+    await bed.subscribe(bus, f"_dlq.{channel}", dead.handle)
+    victim = await bed.spawn(channel, group)
+    await bus.publish(channel, "reject-it")
+    await dead.count(1, "dead letters")
+    await victim.kill()
+    await bed.subscribe(bus, channel, got.handle, group=group)
+    await bed.advance(2 * bed.harness.lease)
+    await got.exactly(0, "deliveries of what was dead-lettered")
+    await dead.exactly(1, "dead letters")
 
 
 @promise("groups", stores=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from neuralcore._core import Message
+from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.retry import RetryPolicy
 from neuralcore.messaging.transport import PublishStatus
+from neuralcore.testing.conformance.bare import envelope, fetch, numbers, publish, reader
 from neuralcore.testing.conformance.bed import Bed
 from neuralcore.testing.conformance.promise import promise, same
-from neuralcore.testing.conformance.promises.store import envelope, fetch, numbers, reader
+
+WINDOW = 2.0
+"""Seconds."""
 
 
 @promise("dedup")
@@ -92,3 +96,29 @@ async def duplicates_are_told(bed: Bed) -> None:
     result = await transport.commit([first, second, second])
     stored, duplicate = PublishStatus.STORED, PublishStatus.DUPLICATE
     same(list(result.published), [duplicate, stored, duplicate], "statuses")
+
+
+@promise("dedup=store", stores=True)
+async def outlives_its_publisher(bed: Bed) -> None:
+    """A publish repeated by another client, after the first one closed, is a duplicate."""
+    first, second, channel = await bed.transport(), await bed.transport(), bed.channel()
+    await publish(first, channel, [1])
+    await bed.within(first.close(), "closing")
+    result = await second.commit([envelope(channel, 1)])
+    same(list(result.published), [PublishStatus.DUPLICATE], "the status of the repeated publish")
+
+
+@promise("dedup=store", stores=True)
+async def the_window_ends(bed: Bed) -> None:
+    """A publish repeated inside the channel's window is a duplicate, and one repeated after it is stored."""
+    transport, channel = await bed.transport(), bed.channel()
+    await transport.declare(ChannelConfig(channel, dedup_window=WINDOW))
+    consumer = await reader(transport, bed, channel)
+    await publish(transport, channel, [1])
+    await bed.advance(WINDOW / 2)
+    result = await transport.commit([envelope(channel, 1)])
+    same(list(result.published), [PublishStatus.DUPLICATE], "the status of a publish repeated inside the window")
+    await bed.advance(1.2 * WINDOW)
+    await publish(transport, channel, [1])
+    same(numbers(await fetch(bed, consumer, 10, wanted=2)), [1, 1], "deliveries")
+    await consumer.close()

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from neuralcore.testing.conformance.bed import Bed, Collector
+from neuralcore.testing.conformance.errand import done
 from neuralcore.testing.conformance.promise import expect, promise, same
 
 MESSAGES = 60
@@ -124,3 +125,30 @@ async def work_is_shared(bed: Bed) -> None:
     await got.every(range(21))
     shares = Counter({"busy": len(busy.messages), "idle": len(idle.messages)})
     expect(shares["busy"] <= 5, f"the busy member got {shares['busy']} messages")
+
+
+@promise("groups", stores=True)
+async def across_processes(bed: Bed) -> None:
+    """Each message goes to exactly one of the processes that share a group, also while more of them join."""
+    bus, channel, group, receipts = await bed.bus(), bed.channel(), bed.group(), bed.collector()
+    names = [f"quick-{n}" for n in range(3 * MESSAGES)]
+    await bed.subscribe(bus, done(channel), receipts.handle)
+    for begin in range(0, len(names), MESSAGES):
+        await bed.spawn(channel, group, concurrency=2)
+        await bus.publish_many([(channel, name) for name in names[begin : begin + MESSAGES]])
+    await receipts.every(names)
+
+
+@promise("groups", "keys", stores=True)
+async def keys_across_processes(bed: Bed) -> None:
+    """Messages of one key are handled in order though several processes share the group."""
+    bus, channel, group, receipts = await bed.bus(), bed.channel(), bed.group(), bed.collector()
+    await bed.subscribe(bus, done(channel), receipts.handle)
+    for _ in range(3):
+        await bed.spawn(channel, group, concurrency=2)
+    for n in range(MESSAGES):
+        await bus.publish(channel, f"slow-{n}", key=f"key-{n % 4}")
+    await receipts.every(f"slow-{n}" for n in range(MESSAGES))
+    for key in range(4):
+        mine = [m.payload for m in receipts.messages if m.key == f"key-{key}"]
+        same(mine, [f"slow-{n}" for n in range(key, MESSAGES, 4)], f"the order of key-{key}")

@@ -8,6 +8,8 @@ from typing import Any
 
 from neuralcore._core import Message
 from neuralcore.messaging.retry import RetryPolicy
+from neuralcore.messaging.transport import Outcome
+from neuralcore.testing.conformance.bare import envelope, fetch, nothing, numbers, reader, settle
 from neuralcore.testing.conformance.bed import Bed
 from neuralcore.testing.conformance.promise import expect, promise, same
 
@@ -126,3 +128,24 @@ async def a_dead_key_goes_on(bed: Bed) -> None:
     await dead.exactly(1, "dead letters")
     await got.exactly(5)
     same(got.payloads, [0, 0, 0, 1, 2], "the order")
+
+
+@promise("keys", "groups", stores=True)
+async def a_failing_key_waits_everywhere(bed: Bed) -> None:
+    """A keyed message that waits for its retry holds its key for the group's other clients too."""
+    first, second, channel = await bed.transport(), await bed.transport(), bed.channel()
+    group = bed.group()
+    failing = await reader(first, bed, channel, group)
+    await first.commit([envelope(channel, n, key="k") for n in range(3)])
+    (delivery,) = await fetch(bed, failing, 1, wanted=1)
+    await nothing(failing, "what comes while the key is held")
+    await settle(first, Outcome.NACK, delivery, delay=SLOW.base)
+    await bed.within(first.close(), "closing")
+    consumer = await reader(second, bed, channel, group)
+    order = []
+    for _ in range(3):
+        found = await fetch(bed, consumer, 10, wanted=1)
+        order += [(number, each.attempt) for number, each in zip(numbers(found), found, strict=True)]
+        await settle(second, Outcome.ACK, *found)
+    same(order, [(0, 2), (1, 1), (2, 1)], "the messages and their attempts, in order")
+    await consumer.close()

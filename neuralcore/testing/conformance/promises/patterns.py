@@ -79,3 +79,16 @@ async def wildcards_in_publish(bed: Bed) -> None:
         except InvalidChannelName:
             continue
         raise Broken(f"publish({name!r}) was accepted")
+
+
+@promise("groups", stores=True)
+async def earlier_channels(bed: Bed) -> None:
+    """A pattern's first group gets what the channels that were there before it hold, from their beginnings."""
+    bus, base, got = await bed.bus(), bed.channel("base"), bed.collector()
+    for n in range(3):
+        for m in range(3):
+            await bus.publish(f"{base}.old{n}", f"old{n}/{m}")
+    await bed.subscribe(await bed.bus(), f"{base}.*", got.handle)
+    await bus.publish(f"{base}.new", "new/0")
+    await bus.publish(f"{base}.old1", "old1/3")
+    await got.every([*(f"old{n}/{m}" for n in range(3) for m in range(3)), "new/0", "old1/3"])

@@ -6,19 +6,16 @@ from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import Unsupported
 from neuralcore.messaging.transport import (
     ChannelRef,
-    Consumer,
     Demand,
-    Group,
     GroupRef,
-    Interest,
     Outcome,
     Settlement,
     SettleStatus,
     Transport,
 )
+from neuralcore.testing.conformance.bare import SHORT, envelope, fetch, numbers, reader
 from neuralcore.testing.conformance.bed import Bed
-from neuralcore.testing.conformance.promise import Unproven, expect, promise, same
-from neuralcore.testing.conformance.promises.store import SHORT, envelope, fetch, numbers
+from neuralcore.testing.conformance.promise import Broken, Unproven, expect, promise, same
 
 
 @promise(stores=True)
@@ -35,17 +32,41 @@ async def channels(bed: Bed) -> None:
 
 
 @promise("groups", stores=True)
+async def news(bed: Bed) -> None:
+    """A client that subscribes to a pattern is told when another one creates a channel that it covers."""
+    first, second, base = await bed.transport(), await bed.transport(), bed.channel("base")
+    if not await _lists(first, f"{base}.old"):
+        raise Unproven("the transport lists no channels")
+    consumer = await reader(second, bed, f"{base}.*")
+    events = bed.events(second)
+    events.clear()
+    await first.declare(ChannelConfig(f"{base}.new"))
+    deadline = bed.now + bed.harness.patience
+    while "channels changed" not in events:
+        await consumer.fetch({1: Demand(1)}, SHORT)
+        if bed.now > deadline:
+            raise Broken("the other client was not told")
+    expect(f"{base}.new" in await second.channels(), "the other client does not know the channel")
+    await consumer.close()
+
+
+async def _lists(transport: Transport, channel: str) -> bool:
+    await transport.declare(ChannelConfig(channel))
+    return channel in await transport.channels()
+
+
+@promise("groups", stores=True)
 async def removed_group(bed: Bed) -> None:
     """A group that is removed forgets its position and its leases; one of its name starts anew."""
     transport, channel, group = await bed.transport(), bed.channel(), bed.group()
-    consumer = await _reader(transport, channel, group)
+    consumer = await reader(transport, bed, channel, group, start="new")
     await transport.commit([envelope(channel, n) for n in range(4)])
     (held, *_) = await fetch(bed, consumer, 2, wanted=2)
     await consumer.close()
     await _remove(transport, GroupRef(group))
     result = await transport.commit([], [Settlement(held, Outcome.ACK)])
     expect(list(result.settled) != [SettleStatus.SETTLED], "a delivery of a removed group was settled")
-    again = await _reader(transport, channel, group)
+    again = await reader(transport, bed, channel, group, start="new")
     same(list(await again.fetch({1: Demand(10)}, SHORT)), [], "what the new group gets of the past")
     await transport.commit([envelope(channel, 4)])
     same(numbers(await fetch(bed, again, 10, wanted=1)), [4], "what the new group gets")
@@ -60,16 +81,10 @@ async def removed_channel(bed: Bed) -> None:
     await _remove(transport, ChannelRef(channel))
     expect(channel not in await transport.channels(), "a removed channel is still listed")
     await transport.commit([envelope(channel, 3)])
-    consumer = await _reader(transport, channel, bed.group(), start="beginning")
+    consumer = await reader(transport, bed, channel, start="beginning")
     same(numbers(await fetch(bed, consumer, 10, wanted=1)), [3], "what the new channel holds")
     same(list(await consumer.fetch({1: Demand(10)}, SHORT)), [], "what else the new channel holds")
     await consumer.close()
-
-
-async def _reader(transport: Transport, channel: str, group: str, *, start: str = "new") -> Consumer:
-    consumer = await transport.consume(Group(group))
-    await consumer.update([Interest(id=1, pattern=channel, start=start)])
-    return consumer
 
 
 async def _remove(transport: Transport, target: ChannelRef | GroupRef) -> None:

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.transport import (
-    Consumer,
-    Delivery,
     Demand,
-    Envelope,
     Group,
     Interest,
     Outcome,
     PublishStatus,
     Settlement,
     SettleStatus,
-    Transport,
 )
+from neuralcore.testing.conformance.bare import SHORT, envelope, fetch, numbers, reader, settle
 from neuralcore.testing.conformance.bed import Bed
 from neuralcore.testing.conformance.promise import Broken, expect, promise, same
 from neuralcore.testing.conformance.promises.cancellation import cancelled_at
-
-SHORT = 0.05
-
-
-def envelope(channel: str, number: int, *, priority: int = 50) -> Envelope:
-    body = str(number).encode()
-    return Envelope(
-        id=f"id-{channel}-{number}",
-        channel=channel,
-        body=body,
-        priority=priority,
-        timestamp_ns=1_750_000_000_000_000_000 + number,
-    )
-
-
-async def reader(transport: Transport, bed: Bed, channel: str, group: str | None = None) -> Consumer:
-    consumer = await transport.consume(Group(group or bed.group()))
-    await bed.within(consumer.update([Interest(id=1, pattern=channel)]), "updating a consumer")
-    return consumer
-
-
-async def fetch(bed: Bed, consumer: Consumer, limit: int, *, wanted: int, urgent: int | None = None) -> list[Delivery]:
-    """Fetch until that many came, and see that no fetch answers more than it was asked for."""
-    found: list[Delivery] = []
-    deadline = bed.now + bed.harness.patience
-    while len(found) < wanted and bed.now < deadline:
-        got = await consumer.fetch({1: Demand(limit - len(found), urgent)}, SHORT)
-        expect(len(got) <= limit - len(found), f"{len(got)} deliveries, {limit - len(found)} asked")
-        found.extend(got)
-    same(len(found), wanted, "deliveries fetched")
-    return found
-
-
-def numbers(deliveries: Sequence[Delivery]) -> list[int]:
-    return [int(delivery.envelope.body) for delivery in deliveries]
 
 
 @promise(stores=True, mandatory=True)
@@ -209,7 +169,7 @@ async def inboxes(bed: Bed) -> None:
 
 @promise("groups", stores=True, mandatory=True)
 async def closing(bed: Bed) -> None:
-    """Closing a transport twice is harmless, and gives its leases up."""
+    """Closing a transport, twice too, gives its leases up at once: nobody takes what it held for lost."""
     first, second, channel = await bed.transport(), await bed.transport(), bed.channel()
     group = bed.group()
     leaving = await reader(first, bed, channel, group)
@@ -218,8 +178,44 @@ async def closing(bed: Bed) -> None:
     await bed.within(first.close(), "closing")
     await bed.within(first.close(), "closing again")
     consumer = await reader(second, bed, channel, group)
-    deadline = bed.now + 3 * bed.harness.lease + bed.harness.patience
-    found: list[int] = []
-    while len(found) < 3 and bed.now < deadline:
-        found.extend(numbers(await consumer.fetch({1: Demand(10)}, SHORT)))
-    same(sorted(found), [0, 1, 2], "deliveries after the first client closed")
+    found = await fetch(bed, consumer, 10, wanted=3, beyond=3 * bed.harness.lease)
+    same(sorted(numbers(found)), [0, 1, 2], "deliveries after the first client closed")
+    same({(each.attempt, each.suspect) for each in found}, {(1, False)}, "their attempts, and whether suspect")
+    await consumer.close()
+
+
+@promise("groups", stores=True, mandatory=True)
+async def one_of_two_paused(bed: Bed) -> None:
+    """Of two subscriptions of one group, the one with demand 0 gets nothing while the other is served."""
+    transport, channels = await bed.transport(), [bed.channel(), bed.channel()]
+    consumer = await transport.consume(Group(bed.group()))
+    interests = [Interest(id=id, pattern=channel) for id, channel in enumerate(channels, start=1)]
+    await bed.within(consumer.update(interests), "updating a consumer")
+    await transport.commit([envelope(channel, n) for n in range(6) for channel in channels])
+    for paused, served in ((1, 2), (2, 1)):
+        found: list[tuple[int, str]] = []
+        deadline = bed.now + bed.harness.patience
+        while len(found) < 6 and bed.now < deadline:
+            got = await consumer.fetch({paused: Demand(0), served: Demand(6 - len(found))}, SHORT)
+            found.extend((each.interest, each.envelope.channel) for each in got)
+        same(found, [(served, channels[served - 1])] * 6, "the subscriptions and channels of what was fetched")
+    await consumer.close()
+
+
+@promise("bounded", stores=True)
+async def one_is_refused(bed: Bed) -> None:
+    """A commit of which one item is refused stores and settles the others."""
+    transport, channel, full = await bed.transport(), bed.channel(), bed.channel("full")
+    await transport.declare(ChannelConfig(full, capacity=1, overflow="reject"))
+    keeper, consumer = await reader(transport, bed, full), await reader(transport, bed, channel)
+    await transport.commit([envelope(full, 0), envelope(channel, 0)])
+    (delivery,) = await fetch(bed, consumer, 1, wanted=1)
+    publishes = [envelope(channel, 1), envelope(full, 1), envelope(channel, 2)]
+    result = await transport.commit(publishes, [Settlement(delivery, Outcome.ACK)])
+    wanted = [PublishStatus.STORED, PublishStatus.REFUSED, PublishStatus.STORED]
+    same(list(result.published), wanted, "the statuses of the publishes")
+    same(list(result.settled), [SettleStatus.SETTLED], "the status of the settlement")
+    same(numbers(await fetch(bed, consumer, 3, wanted=2)), [1, 2], "what was stored")
+    await settle(transport, Outcome.ACK, *await fetch(bed, keeper, 1, wanted=1))
+    await keeper.close()
+    await consumer.close()
