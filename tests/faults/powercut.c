@@ -85,6 +85,7 @@ static void map_state(const char *folder) {
         pthread_mutex_init(&state->lock, &shared);
         state->ready = 1;
     }
+    flock(fd, LOCK_UN); /* the mapping keeps the file open, and with it the lock */
     close(fd);
     snprintf(path, sizeof path, "%s/log", folder);
     log_fd = real_open64(path, O_RDWR | O_CLOEXEC);

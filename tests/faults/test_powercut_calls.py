@@ -107,7 +107,7 @@ def test_a_rename_waits_for_its_folder(bench: Bench) -> None:
     bench.do("put('f', b'old', sync=True); put('t', b'new', sync=True); os.rename('t', 'f')")
     assert bench.after() == {"f": b"old", "t": b"new"}
     assert bench.after("all") == {"f": b"new"}
-    assert {tuple(bench.after("random", seed)) for seed in range(20)} == {("f", "t"), ("f",)}
+    assert {tuple(sorted(bench.after("random", seed))) for seed in range(20)} == {("f", "t"), ("f",)}
     bench.do("sync_names()")
     assert bench.after() == {"f": b"new"}
 
