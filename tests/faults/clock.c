@@ -65,7 +65,7 @@ __attribute__((constructor)) static void begin(void) { ready(); }
 static int64_t offset_of(clockid_t clock) {
     switch (clock) {
     case CLOCK_REALTIME: case CLOCK_REALTIME_COARSE: case CLOCK_REALTIME_ALARM: case CLOCK_TAI: return offsets->wall;
-    case CLOCK_MONOTONIC: case CLOCK_MONOTONIC_COARSE: case CLOCK_MONOTONIC_RAW:
+    case CLOCK_MONOTONIC: case CLOCK_MONOTONIC_COARSE: /* CLOCK_MONOTONIC_RAW stays: the observer keeps time by it */
     case CLOCK_BOOTTIME: case CLOCK_BOOTTIME_ALARM: return boot;
     default: return 0;
     }

@@ -6,7 +6,9 @@
 >>> worker.kill(); clock.restart()                              # processes started from now on see a fresh boot
 
 ``jump`` moves CLOCK_REALTIME (``time.time``, gettimeofday, SQLite's ``'now'``) and leaves CLOCK_MONOTONIC and
-CLOCK_BOOTTIME alone. No package is needed; libfaketime 0.9.10 does the same with FAKETIME_DONT_FAKE_MONOTONIC=1.
+CLOCK_BOOTTIME alone. ``restart`` moves those two, but never CLOCK_MONOTONIC_RAW: the observer keeps time by it. No
+package is needed. (libfaketime 0.9.10 leaves both alone too with FAKETIME_DONT_FAKE_MONOTONIC=1, and fakes both
+without; it knows no restarts.)
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Clock:
     @property
     def offset(self) -> float:
         """Seconds by which the wall clock of the processes is ahead of the real one."""
-        return OFFSETS.unpack_from(self._shared)[0] / 1e9
+        return float(OFFSETS.unpack_from(self._shared)[0] / 1e9)
 
     def jump(self, seconds: float) -> None:
         struct.pack_into("<q", self._shared, 0, round((self.offset + seconds) * 1e9))

@@ -87,7 +87,7 @@ class SmallDisk:
 def read_only(path: Path) -> Iterator[None]:
     """A file or a directory tree that nobody can open for writing; what is open already stays writable.
 
-    Modes do not bind root, so root gets a mount: EROFS instead of EACCES. Renaming and unlinking a mounted file is EBUSY.
+    Modes do not bind root, so root gets a mount: EROFS instead of EACCES. A mounted file cannot be renamed (EBUSY).
     """
     if os.getuid():
         mode = path.stat().st_mode
@@ -166,7 +166,7 @@ def truncations(wal: Path) -> list[Truncation]:
             (f"a {'commit ' if frame.commits else ''}frame's end, {where}", frame.end),
         ]
     ends = [frame.end for frame in found if frame.commits]
-    sizes = dict((size, label) for label, size in reversed(cuts))
+    sizes = {size: label for label, size in reversed(cuts)}
     return [Truncation(label, size, sum(end <= size for end in ends)) for size, label in sorted(sizes.items())]
 
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-__all__ = ["CannotTell", "Mode", "Platter", "Record", "records"]
+__all__ = ["CannotTell", "Kind", "Mode", "Platter", "Record", "records"]
 
 Mode = Literal["none", "all", "random"]
 HEAD = struct.Struct("<IIQQii")
@@ -260,7 +260,7 @@ class Platter:
         for change in file.pending if file else ():
             change.forgotten = change.forgotten or change.position < record.offset
 
-    def _settle_names(self, due) -> None:
+    def _settle_names(self, due: Callable[[NameChange], bool]) -> None:
         later = []
         for change in self._name_changes:
             if due(change):

@@ -1,5 +1,5 @@
-"""A power cut without pulling a plug: ``powercut.c`` writes down what processes do to a directory, ``platter.py`` says what
-a disk would have kept of it.
+"""A power cut without pulling a plug: ``powercut.c`` writes down what processes do to a directory, ``platter.py`` says
+what a disk would have kept of it.
 
 >>> power = PowerCut(tmp_path / "disk")
 >>> worker = Worker.python(SCRIPT, env=power.environment())     # any number of processes
@@ -112,7 +112,7 @@ class PowerCut:
 
     @property
     def _end(self) -> int:
-        return END.unpack_from(self._shared)[0]
+        return int(END.unpack_from(self._shared)[0])
 
     def _log(self) -> bytes:
         return (self.state / "log").read_bytes()

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 __all__ = ["Gone", "Moments", "Worker"]
@@ -55,6 +57,7 @@ class Worker:
         self._errors: list[bytes] = []
         self._grown = threading.Condition()
         self._open = True
+        self._killed = False
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
         for reader in self._readers:
             reader.start()
@@ -114,6 +117,7 @@ class Worker:
     def kill(self) -> int:
         """SIGKILL to it and its children; returns its exit code once it is reaped and read to the end."""
         self._signal(signal.SIGKILL)
+        self._killed = True
         return self.wait()
 
     def kill_after(self, seconds: float) -> int:
@@ -134,21 +138,18 @@ class Worker:
         self.kill()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                pass
 
     def _signal(self, number: signal.Signals) -> None:
-        # The group outlives its leader: children must not. Until the leader is reaped its number is nobody else's.
-        try:
+        if self._killed:  # its number may be somebody else's by now
+            return
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
 
     def _state(self) -> str:
-        with open(f"/proc/{self.pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0]
+        status = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        return status.rpartition(")")[2].split()[0]
 
     def _read(self) -> None:
         assert self._process.stdout is not None

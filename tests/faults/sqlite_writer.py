@@ -44,7 +44,9 @@ def judge(database: Path, acknowledged: Iterable[int]) -> Found:
     return Found(set(acknowledged) - numbers, len(numbers), "" if damage == "ok" else damage)
 
 
-def start(database: Path, *, first: int = 0, synchronous: str = "full", journal: str = "wal", env: dict[str, str]) -> Worker:
+def start(
+    database: Path, *, first: int = 0, synchronous: str = "full", journal: str = "wal", env: dict[str, str]
+) -> Worker:
     env = {**env, "PYTHONPATH": str(ROOT)}
     return Worker(sys.executable, __file__, str(database), str(first), synchronous, journal, env=env)
 

@@ -113,7 +113,7 @@ def test_a_disk_that_lies_loses_rows_at_full(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("setting", "loses"), [("full", True), ("extra", False)])
-def test_unlinking_a_journal_is_durable_only_when_its_folder_is_synced(tmp_path: Path, setting: str, loses: bool) -> None:
+def test_an_unlinked_journal_comes_back_unless_its_folder_was_synced(tmp_path: Path, setting: str, loses: bool) -> None:
     """SQLite's own words on EXTRA: it syncs the folder after a rollback journal is unlinked to commit."""
     found = run(tmp_path, setting, "delete").found("none", 30)
     assert not any(f.damage for f in found)

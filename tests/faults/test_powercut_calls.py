@@ -169,7 +169,7 @@ def test_writing_through_a_mapping_is_confessed(bench: Bench) -> None:
     bench.do("fd = os.open('a', os.O_CREAT | os.O_RDWR); os.ftruncate(fd, 10); mmap.mmap(fd, 10)[0] = 1")
     with pytest.raises(CannotTell, match="mapped for writing"):
         bench.after()
-    bench.power.missed = lambda: []  # rightly it would name the file
+    bench.power.missed = list  # rightly it would name the file
 
 
 def test_writes_behind_its_back_are_found(bench: Bench) -> None:
