@@ -223,7 +223,7 @@ def _recoveries(events: list[Event], groups: list[str]) -> list[float]:
             case "acked":
                 outstanding |= {(group, event["id"]) for group in groups} - over
             case "fault":
-                struck |= dict.fromkeys(outstanding, event["at"])
+                struck.update((one, event["at"]) for one in outstanding)
             case "settled" | "buried":
                 one = (event["group"], event["id"])
                 over.add(one)
