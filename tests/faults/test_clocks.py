@@ -34,7 +34,27 @@ for _ in sys.stdin:
 WALL = ("time", "datetime", "sqlite", "realtime")
 STEADY = ("monotonic", "boottime", "perf_counter")
 WAITS = """
-import asyncio, threading, time, concurrent.futures
+import asyncio, ctypes, threading, time
+libc = ctypes.CDLL(None)
+class Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+def soon(clock):
+    return ctypes.byref(Timespec(*divmod(time.clock_gettime_ns(clock) + 50_000_000, 10**9)))
+def condition(clock):
+    attributes, waits, lock = (ctypes.create_string_buffer(64) for _ in range(3))
+    libc.pthread_condattr_init(attributes)
+    libc.pthread_condattr_setclock(attributes, clock)
+    libc.pthread_cond_init(waits, attributes)
+    libc.pthread_mutex_init(lock, None)
+    libc.pthread_mutex_lock(lock)
+    assert libc.pthread_cond_timedwait(waits, lock, soon(clock)) == 110
+def futex(flags, clock):
+    word = ctypes.c_int(0)
+    libc.syscall(ctypes.c_long(202), ctypes.byref(word), 9 | 128 | flags, 0, soon(clock), None, -1)
+def semaphore():
+    one = ctypes.create_string_buffer(64)
+    libc.sem_init(one, 0, 0)
+    libc.sem_timedwait(one, soon(time.CLOCK_REALTIME))
 def took(wait):
     start = time.monotonic()
     wait()
@@ -42,6 +62,11 @@ def took(wait):
 took(lambda: time.sleep(0.05))
 took(lambda: threading.Event().wait(0.05))
 took(lambda: threading.Lock().acquire() and (lock := threading.Lock()).acquire() and lock.acquire(timeout=0.05))
+took(lambda: condition(time.CLOCK_REALTIME))
+took(lambda: condition(time.CLOCK_MONOTONIC))
+took(lambda: futex(0, time.CLOCK_MONOTONIC))  # as Rust's threads park
+took(lambda: futex(256, time.CLOCK_REALTIME))
+took(semaphore)
 took(lambda: asyncio.run(asyncio.sleep(0.05)))
 print("done", flush=True)
 """

@@ -119,6 +119,14 @@ def test_an_unlink_waits_for_its_folder(bench: Bench) -> None:
     assert bench.after() == {"a": b""}
 
 
+def test_a_late_unlink_takes_no_file_that_came_after_it(bench: Bench) -> None:
+    bench.do("put('a', b'old', sync=True); os.unlink('a'); put('a', b'new', sync=True)")
+    assert bench.after() == {"a": b"new"}
+    assert all(bench.after("random", seed) == {"a": b"new"} for seed in range(10))
+    bench.do("sync_names()")
+    assert bench.after() == {"a": b"new"}
+
+
 def test_inode_numbers_that_come_again_are_other_files(bench: Bench) -> None:
     bench.do("""
         for n in range(20):
