@@ -13,6 +13,7 @@ import errno
 import functools
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ __all__ = ["Flip", "SmallDisk", "Truncation", "flip", "read_only", "truncations"
 
 def _run(*command: str) -> str:
     """What it complained of, or nothing."""
+    if shutil.which(command[0]) is None:
+        return f"there is no {command[0]} on the PATH"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr.strip() or f"{command[0]} failed") if done.returncode else ""
 
