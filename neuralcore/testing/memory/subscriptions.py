@@ -112,7 +112,7 @@ class Subscriptions:
         channel = self._channels.get(name)
         if channel is None:
             return []
-        return [entry for p in list(channel.positions) for entry in self._forget(p, now)]
+        return [entry for p in channel.holders for entry in self._forget(p, now)]
 
     def forget_group(self, name: str, channel: str | None, now: Moment) -> list[Entry]:
         group = self._groups.get(name)
