@@ -19,3 +19,25 @@ def publish(channel="b", **fields):
 
 def test_an_inbox_that_is_opened_again_is_empty():
     agree(("inbox", 0), ("commit", 0, [{"inbox": 0, "n": 0}], []), ("inbox", 0), ("take", 0))
+
+
+def test_a_broadcast_that_leaves_takes_nothing_from_a_group():
+    agree(
+        ("join", 0, "g", ["b"], None),
+        ("join", 1, None, ["b"], None),
+        publish(n=0),
+        ("leave", 1, None),
+        ("fetch", 0, "g", [1], None),
+    )
+
+
+def test_a_broadcast_that_settles_after_its_end_takes_nothing_from_a_group():
+    agree(
+        ("join", 0, "g", ["b"], None),
+        ("join", 1, None, ["b"], None),
+        publish(n=0),
+        ("fetch", 1, None, [1], None),
+        ("leave", 1, None),
+        ("commit", 1, [], [(0, "ack", 0.0, False, None)]),
+        ("fetch", 0, "g", [1], None),
+    )

@@ -87,8 +87,11 @@ class Messages:
 
     # What becomes of those that a position has settled
 
-    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment) -> None:
-        """A position wants them no longer; what no other one wants is kept by retention, or forgotten."""
+    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False) -> None:
+        """A position wants them no longer; what no other one wants is kept by retention, or forgotten.
+
+        ``alone``: it is the only one, and has taken them.
+        """
         if channel.config.retention is not None or not channel.has_group:
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
@@ -96,8 +99,7 @@ class Messages:
                     self.count(channel.id, open=-1, kept=1, bytes=row[0])
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
-            # With one position, whoever settles a message has taken it.
-            delete = _DELETE if len(channel.positions) > 1 else _DELETE_ONE
+            delete = _DELETE_ONE if alone else _DELETE
             gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
             self.count(channel.id, open=-gone)
 
