@@ -41,3 +41,8 @@ def test_a_broadcast_that_settles_after_its_end_takes_nothing_from_a_group():
         ("commit", 1, [], [(0, "ack", 0.0, False, None)]),
         ("fetch", 0, "g", [1], None),
     )
+
+
+def test_what_a_removed_group_alone_wanted_goes_with_it():
+    agree(("join", 2, "h", ["b"], None), publish(n=0), ("remove_group", "h", "b"))
+    agree(publish("a.x", n=0), ("join", 1, "h", ["a.*"], None), ("remove_group", "h", "a.x"))

@@ -87,12 +87,12 @@ class Messages:
 
     # What becomes of those that a position has settled
 
-    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False) -> None:
+    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False, grouped: bool = False) -> None:
         """A position wants them no longer; what no other one wants is kept by retention, or forgotten.
 
-        ``alone``: it is the only one, and has taken them.
+        ``alone``: it is the only one, and has taken them. ``grouped``: it was a group's.
         """
-        if channel.config.retention is not None or not channel.has_group:
+        if channel.config.retention is not None or not (channel.has_group or grouped):
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
                 if row is not None:
@@ -174,27 +174,29 @@ class Messages:
 
     # What nobody wants any more, without having settled it
 
-    def collect(self, channel: Channel, first: int, last: int) -> None:
-        """Look through these, now or later."""
+    def collect(self, channel: Channel, first: int, last: int, now: Moment, *, grouped: bool) -> None:
+        """Look through these, now and later. ``grouped``: a group wanted them."""
         self._book.execute(
             "UPDATE nc_channel SET collect_from = CASE WHEN collect_to > 0 THEN min(collect_from, ?1) ELSE ?1 END,"
-            " collect_to = max(collect_to, ?2) WHERE id = ?3",
-            (first, last, channel.id),
+            " collect_to = max(collect_to, ?2), collect_all = max(collect_all, ?3) WHERE id = ?4",
+            (first, last, grouped, channel.id),
         )
+        self.collect_some(channel, now, BESIDE)
 
     def collect_some(self, channel: Channel, now: Moment, most: int) -> int:
         """Of the messages that are to be looked through, up to so many; how many were."""
         row = self._book.execute(
-            "SELECT collect_from, collect_to FROM nc_channel WHERE id = ?", (channel.id,)
+            "SELECT collect_from, collect_to, collect_all FROM nc_channel WHERE id = ?", (channel.id,)
         ).fetchone()
         if row is None or not row[1]:
             return 0
         rows = self._book.execute(
-            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (*row, most)
+            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (*row[:2], most)
         ).fetchall()
-        self.unclaim(channel, [seq for seq, where, state in rows if where == channel.id and state in (0, 3)], now)
-        first, last = (rows[-1][0] + 1, row[1]) if len(rows) == most else (0, 0)
+        wanted = [seq for seq, where, state in rows if where == channel.id and state in (0, 3)]
+        self.unclaim(channel, wanted, now, grouped=bool(row[2]))
+        following = (rows[-1][0] + 1, *row[1:]) if len(rows) == most else (0, 0, 0)
         self._book.execute(
-            "UPDATE nc_channel SET collect_from = ?, collect_to = ? WHERE id = ?", (first, last, channel.id)
+            "UPDATE nc_channel SET collect_from = ?, collect_to = ?, collect_all = ? WHERE id = ?", (*following, channel.id)
         )
         return len(rows)

@@ -118,7 +118,7 @@ class Parties:
         position = registry.positions[id]
         self._begin(position, now)
         if position.channel.has_group and not had_group:
-            self._collect(position.channel, 0, start, now)
+            self._messages.collect(position.channel, 0, start, now, grouped=True)
 
     def _place(self, party: Party, channel: Channel, start: int) -> int:
         made = self._book.execute(
@@ -136,11 +136,6 @@ class Parties:
             "SELECT count(*) FROM nc_message WHERE channel = ? AND seq >= ?", (channel.id, position.start)
         ).fetchone()
         self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (count, position.id))
-
-    def _collect(self, channel: Channel, first: int, last: int, now: Moment) -> None:
-        """What was wanted there by nobody else is kept by retention, or forgotten."""
-        self._messages.collect(channel, first, last)
-        self._messages.collect_some(channel, now, BESIDE)
 
     # Ending
 
@@ -162,8 +157,9 @@ class Parties:
         """A position that is gone had these, and everything that it had not taken yet."""
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
-            self.settled_by(channel.id, seqs, now)
-            self._collect(channel, position.start, self._book.number(), now)
+            grouped = position.party.name is not None
+            self._messages.unclaim(channel, seqs, now, grouped=grouped)
+            self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
     def bury(self, party_id: int) -> None:
         """Forget an ended broadcast once it has nothing left in flight."""
@@ -261,7 +257,7 @@ class Parties:
         for position in [registry.positions[position.id] for position in positions]:
             self._begin(position, now)
             self.settled_by(position.channel.id, [seq for seq in old[position.id] if seq < start], now)
-            self._collect(position.channel, 0, start, now)
+            self._messages.collect(position.channel, 0, start, now, grouped=position.party.name is not None)
 
 
 def place_after(seq: int) -> str:
