@@ -36,6 +36,8 @@ class Events:
 
     changed: Callable[[], None]
     """Somebody has written to the file."""
+    channels_changed: Callable[[], None]
+    """The registry of channels has grown or shrunk."""
     lost: Callable[[Sequence[int]], None]
     """Leases of ours ended against our will."""
     given_up: Callable[[int], None]
@@ -59,6 +61,7 @@ class Keeper:
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._version = -1
+        self._channels: tuple[int, int] | None = None
         self._due: dict[Callable[[], None], float] = {}
         self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
 
@@ -108,6 +111,14 @@ class Keeper:
             self._version = version
             self._events.changed()
             self._take_lost()
+            self._look_at_channels()
+
+    def _look_at_channels(self) -> None:
+        found = self._connection.execute("SELECT count(*), max(id) FROM nc_channel").fetchone()
+        if found != self._channels:
+            if self._channels is not None:
+                self._events.channels_changed()
+            self._channels = found
 
     def _take_lost(self) -> None:
         if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
@@ -139,5 +150,3 @@ class Keeper:
     def _tidy(self) -> None:
         while self._store.tidy(self._clock.now(), _TIDY_ROWS) >= _TIDY_ROWS and not self._stop.wait(0.005):
             pass
-
-

@@ -14,8 +14,8 @@ from neuralcore_transports.sqlite.store.moment import Limits
 __all__ = ["Durability", "SqliteOptions"]
 
 Durability = Literal["full", "normal", "off"]
-"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take the
-last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
+"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take
+the last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
 
 _LEAST_LEASE: Final = 0.5
 """Seconds: below, a busy machine alone would lose leases."""

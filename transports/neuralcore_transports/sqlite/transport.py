@@ -93,7 +93,6 @@ class SqliteTransport(Transport):
         self.owner = 0
         self.leases: Leases
         self._wakes: set[Callable[[], None]] = set()
-        self._known_channels: frozenset[str] = frozenset()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteTransport:
@@ -129,6 +128,7 @@ class SqliteTransport(Transport):
                 self.owner,
                 Events(
                     changed=self._from_elsewhere,
+                    channels_changed=runtime.channels_changed,
                     lost=lambda numbers: self._call(self.leases.lose, numbers),
                     given_up=lambda owner: self._call(self._given_up, owner),
                     failed=self._keeper_failed,
@@ -139,7 +139,6 @@ class SqliteTransport(Transport):
             self._state = "closed"
             await self._client.close()
             raise
-        self._known_channels = frozenset(await self.channels())
         with _locals:
             _local.setdefault(self._path, set()).add(self)
 
@@ -148,8 +147,8 @@ class SqliteTransport(Transport):
         kind = network_file_system(self.options.path)
         if kind is not None:
             log.warning(
-                "%s is on a network file system (%s): SQLite's log cannot be shared between hosts, and its locks may not "
-                "work there; use a local disk, or redis:// or kafka:// for several hosts",
+                "%s is on a network file system (%s): SQLite's log cannot be shared between hosts, and its locks may "
+                "not work there; use a local disk, or redis:// or kafka:// for several hosts",
                 self.options.path,
                 kind,
             )
@@ -185,7 +184,7 @@ class SqliteTransport(Transport):
         return await self._client.run(step)
 
     def seconds_until(self, due: Moment) -> float:
-        """Until either of two times is reached; the wall clock's is looked at again within a second, for it may jump."""
+        """Until either of two times is reached; the wall clock's is looked at again within a second: it may jump."""
         now = self._clock.now()
         return max(0.0, min(due.mono - now.mono, due.wall - now.wall, 1_000_000_000)) / 1e9
 
@@ -281,5 +280,3 @@ class SqliteTransport(Transport):
         except Exception as error:  # noqa: BLE001 - whatever it is, that is how it is
             return Health(False, str(error))
         return Health(True)
-
-
