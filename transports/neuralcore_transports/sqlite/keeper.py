@@ -61,7 +61,7 @@ class Keeper:
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._version = -1
-        self._channels: tuple[int, int] | None = None
+        self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
         self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
 
@@ -70,6 +70,7 @@ class Keeper:
         self._connection = book.connection
         self._store = Store(book, self._options.limits())
         self._checkpointer = Checkpointer(self._options)
+        self._channels = self._registered()
         self._thread.start()
 
     def stop(self) -> None:
@@ -114,11 +115,14 @@ class Keeper:
             self._look_at_channels()
 
     def _look_at_channels(self) -> None:
-        found = self._connection.execute("SELECT count(*), max(id) FROM nc_channel").fetchone()
+        found = self._registered()
         if found != self._channels:
-            if self._channels is not None:
-                self._events.channels_changed()
             self._channels = found
+            self._events.channels_changed()
+
+    def _registered(self) -> object:
+        """What differs whenever a channel has come or gone."""
+        return self._connection.execute("SELECT count(*), max(id) FROM nc_channel").fetchone()
 
     def _take_lost(self) -> None:
         if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
