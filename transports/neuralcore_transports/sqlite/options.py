@@ -38,7 +38,7 @@ class SqliteOptions:
     busy: float = 10.0
     """How long another process may keep the file locked before that is an error."""
     poll: float = 0.01
-    """How often to look for what other processes have stored."""
+    """How often to look for what other processes have stored, where the kernel does not tell of it."""
 
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):
