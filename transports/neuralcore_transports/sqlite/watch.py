@@ -1,7 +1,7 @@
 """Waiting until another process may have written, for next to nothing while nobody does.
 
-The kernel tells of writes to the log (inotify), which come a little before their commit can be seen: so after one, look again
-and again for a while. Where the kernel tells nothing, or is found to have told nothing, look at every ``poll``.
+The kernel tells of writes to the log (inotify), which come a little before their commit can be seen: so after one, look
+again and again for a while. Where the kernel tells nothing, or is found to have told nothing, look at every ``poll``.
 """
 
 from __future__ import annotations
