@@ -8,6 +8,7 @@ import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -46,6 +47,7 @@ from neuralcore.messaging.transport import Cursor, Transport
 if TYPE_CHECKING:
     from neuralcore._native import Overflow
     from neuralcore.messaging.dead_letters import DeadLetters
+    from neuralcore.messaging.remote.transactions import BusTransaction
 
 __all__ = ["MessageBus"]
 
@@ -463,6 +465,24 @@ class MessageBus:
         return asyncio.run_coroutine_threadsafe(publish(), home)
 
     # Watching
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """``async with bus.connection() as db``: a connection to the store's own database, for the application's rows.
+
+        On ``sqlite://`` an ``aiosqlite.Connection``. Raises Unsupported, NotStarted.
+        """
+        self._life.check_running()
+        return self._link.connection()
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
+        """``async with bus.transaction(db) as tx``: what is done on the connection and published by ``tx.publish``
+        happens together when the block ends, or not at all when it raises.
+
+        It holds the store's only write lock: keep it short, and publish nothing past it meanwhile. Raises Unsupported,
+        NotStarted, and NotStored when it could not be committed.
+        """
+        self._life.check_running()
+        return self._link.transaction(connection)
 
     def dead_letters(self, channel: str) -> DeadLetters:
         """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""

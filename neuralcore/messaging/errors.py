@@ -402,7 +402,7 @@ class Unavailable(TransportError):
 
 
 class NotStored(Unavailable):
-    """Raised by a transport's commit of which nothing has happened, for certain: whoever published may simply try again."""
+    """A commit of which nothing has happened, for certain: whoever published may simply try again."""
 
 
 def _which(channel: str, id: str) -> str:

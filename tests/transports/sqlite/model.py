@@ -1,4 +1,4 @@
-"""The SQLite store under the memory transport's clients: everything that drives the reference in virtual time drives it.
+"""The SQLite store under the memory transport's clients: whatever drives the reference in virtual time drives it.
 
 Many clients share one connection, which is one after the other what many processes would do. ``fault`` is called before
 every statement and may raise: the transaction is undone, as a crash there would have it.
@@ -209,9 +209,8 @@ class SqliteModel:
             times.append(since + self.limits.max_hold)
         for owner in self._owners:
             if owner.silent_since is not None:
-                for after in (self.limits.lease, self.limits.session_ttl):
-                    if owner.silent_since + after > now.mono:
-                        times.append(owner.silent_since + after)
+                ends = (owner.silent_since + after for after in (self.limits.lease, self.limits.session_ttl))
+                times.extend(end for end in ends if end > now.mono)
         soonest = min(times, default=1 << 61)
         return soonest if soonest < 1 << 61 else None
 

@@ -1,7 +1,7 @@
 """Who is alive: every owner holds a lock that dies with its process, so that others need not wait for its lease.
 
-One byte of a side file for each owner, by locks that belong to the open file (F_OFD_SETLK): unlike those of a process, they
-are not given up when something else in it closes the file, and a forked child that closes its copy takes nothing away.
+One byte of a side file for each owner, by locks that belong to the open file (F_OFD_SETLK): unlike those of a process,
+they are not given up when something else in it closes the file, and a forked child that closes its copy takes nothing.
 Where there are no such locks, leases run out instead.
 """
 
@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Liveness", "SUPPORTED"]
+__all__ = ["SUPPORTED", "Liveness"]
 
 _SET: Final = getattr(fcntl, "F_OFD_SETLK", None)
 _GET: Final = getattr(fcntl, "F_OFD_GETLK", None)

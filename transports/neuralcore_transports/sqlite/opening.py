@@ -102,7 +102,7 @@ def _bring_up(connection: sqlite3.Connection, path: Path, clock: StoreClock) -> 
 
 
 def network_file_system(path: Path) -> str | None:
-    """The kind of file system that a path is on, if that is one of several hosts; None when it is not, or nobody can tell."""
+    """The kind of file system that a path is on, if several hosts may share it; None when nobody can tell."""
     try:
         lines = _MOUNTS.read_text().splitlines()
     except OSError:

@@ -14,8 +14,8 @@ from neuralcore_transports.sqlite.store.moment import Limits
 __all__ = ["Durability", "SqliteOptions"]
 
 Durability = Literal["full", "normal", "off"]
-"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take the
-last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
+"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take
+the last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
 
 _LEAST_LEASE: Final = 0.5
 """Seconds: below, a busy machine alone would lose leases."""
@@ -38,7 +38,7 @@ class SqliteOptions:
     busy: float = 10.0
     """How long another process may keep the file locked before that is an error."""
     poll: float = 0.01
-    """How often to look for what other processes have stored."""
+    """How often to look for what other processes have stored, where the kernel does not tell of it."""
 
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):

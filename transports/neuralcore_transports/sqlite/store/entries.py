@@ -133,11 +133,14 @@ class Entries:
 
     def charge(self, lease: Lease) -> bool:
         """Count its attempt, once; the lease goes on."""
-        return self._execute(
-            "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 1"
-            " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
-            lease,
-        ).rowcount == 1
+        return (
+            self._execute(
+                "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 1"
+                " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
+                lease,
+            ).rowcount
+            == 1
+        )
 
     def nack(self, lease: Lease, key: str | None, delay: int, pass_key: bool, now: Moment) -> bool:
         """Behind its equals; with a key that is held, in its old place."""
@@ -189,10 +192,13 @@ class Entries:
 
     def free_key(self, position: int, key: str, seq: int) -> None:
         """Give it back, and let the next one of those that wait for it go."""
-        if self._execute("DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)).rowcount:
+        if self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)
+        ).rowcount:
             self._execute(
-                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
-                " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
+                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq ="
+                " (SELECT seq FROM nc_entry WHERE position = ? AND key = ? AND state = 4"
+                " ORDER BY priority, rank LIMIT 1)",
                 (position, position, key),
             )
 
@@ -221,7 +227,7 @@ class Entries:
                 seqs += (
                     seq
                     for (seq,) in self._execute(
-                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",  # noqa: S608
+                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",
                         (position.id,),
                     )
                 )

@@ -19,10 +19,11 @@ from neuralcore_transports.sqlite.store.transaction import Book
 __all__ = ["Fetcher", "Reader"]
 
 _BACK: Final = (
-    "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ? ORDER BY priority, rank LIMIT 1"
+    "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ?"
+    " ORDER BY priority, rank LIMIT 1"
 )
 _BACK_ROWS: Final = (
-    f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"  # noqa: S608 - constants
+    f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"
     " FROM nc_entry e LEFT JOIN nc_message m ON m.seq = e.seq WHERE e.position = ? AND e.state = 1 AND e.priority < ?"
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
@@ -36,7 +37,7 @@ _NEW: Final = (
 )
 """Where the messages begin that a position has not taken yet, priority by priority."""
 _NEW_ROWS: Final = (
-    f"SELECT m.state, {COLUMNS} FROM nc_message m"  # noqa: S608
+    f"SELECT m.state, {COLUMNS} FROM nc_message m"
     " WHERE m.channel = ? AND m.priority = ? AND m.seq >= ? AND m.seq <= ? ORDER BY m.seq LIMIT ?"
 )
 _Row = tuple[int, int, int, Sequence[Any]]
@@ -213,7 +214,9 @@ class Fetcher:
         """None when it is not what was stored; it is set aside then."""
         try:
             if row[1] != position.channel.id:
-                raise Corrupt("its message is not there" if row[0] is None else "it is in a position of another channel")
+                raise Corrupt(
+                    "its message is not there" if row[0] is None else "it is in a position of another channel"
+                )
             return envelope_of(row, position.channel.name)
         except Corrupt as error:
             self._quarantine.put(position.channel, seq, str(error), now)

@@ -22,13 +22,14 @@ DELAYED: Final = (
 """Whether a message was published with a delay."""
 _IN_FLIGHT: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = nc_message.seq)"
 _NOT_TAKEN: Final = (
-    "EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c ON c.position = p.id AND c.priority = nc_message.priority"
+    "EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c"
+    " ON c.position = p.id AND c.priority = nc_message.priority"
     " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq)"
 )
-_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"  # noqa: S608 - constants
+_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"
 _DELETE: Final = f"{_DELETE_ONE} AND NOT {_NOT_TAKEN}"
 _KEEP: Final = (
-    f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"  # noqa: S608
+    f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"
     " RETURNING length(body)"
 )
 
@@ -44,11 +45,11 @@ class Messages:
 
     # Counts
 
-    def count(self, channel: int, *, open: int = 0, kept: int = 0, bytes: int = 0) -> None:
-        self._open[channel] += open
-        if kept or bytes:
+    def count(self, channel: int, *, opened: int = 0, kept: int = 0, size: int = 0) -> None:
+        self._open[channel] += opened
+        if kept or size:
             self._kept[channel] += kept
-            self._bytes[channel] += bytes
+            self._bytes[channel] += size
 
     def count_entries(self, position: int, change: int) -> None:
         self._entries[position] += change
@@ -96,12 +97,12 @@ class Messages:
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
                 if row is not None:
-                    self.count(channel.id, open=-1, kept=1, bytes=row[0])
+                    self.count(channel.id, opened=-1, kept=1, size=row[0])
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
             delete = _DELETE_ONE if alone else _DELETE
             gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
-            self.count(channel.id, open=-gone)
+            self.count(channel.id, opened=-gone)
 
     def delete(self, channel: Channel, seq: int) -> None:
         """One that nobody has in flight."""
@@ -115,7 +116,7 @@ class Messages:
         """Numbers, states and sizes."""
         kept = [size for _, state, size in gone if state in (MessageState.WAITING, MessageState.KEPT)]
         opened = sum(state != MessageState.KEPT for _, state, _ in gone)
-        self.count(channel.id, open=-opened, kept=-len(kept), bytes=-sum(kept))
+        self.count(channel.id, opened=-opened, kept=-len(kept), size=-sum(kept))
 
     # Retention
 
@@ -162,14 +163,15 @@ class Messages:
     def _move(self, channel: Channel, where: str, target: MessageState) -> None:
         """Among those, what has a delay is OPEN as PLACED."""
         for state, count, size in self._book.execute(
-            f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",  # noqa: S608
+            f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",
             (channel.id,),
         ).fetchall():
             sign = -1 if target is MessageState.OPEN else 1
-            self.count(channel.id, open=count * (state == MessageState.KEPT), kept=sign * count, bytes=sign * size)
+            self.count(channel.id, opened=count * (state == MessageState.KEPT), kept=sign * count, size=sign * size)
         state = str(int(target)) if target is not MessageState.OPEN else f"CASE WHEN {DELAYED} THEN 3 ELSE 0 END"
         self._book.execute(
-            f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}", (channel.id,)  # noqa: S608
+            f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}",
+            (channel.id,),
         )
 
     # What nobody wants any more, without having settled it

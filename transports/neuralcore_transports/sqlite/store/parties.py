@@ -78,10 +78,7 @@ class Parties:
 
     def _party(self, group: str | None, owner: int, known: int | None) -> int:
         registry = self._book.registry
-        if group is None:
-            party = None if known is None else registry.parties.get(known)
-        else:
-            party = registry.group(group)
+        party = registry.parties.get(known or 0) if group is None else registry.group(group)
         if party is not None:
             return party.id
         made = self._book.execute(
@@ -171,7 +168,8 @@ class Parties:
             position
             for position in party.positions.values()
             if not self._book.execute(
-                "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1", (position.id,)
+                "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1",
+                (position.id,),
             ).fetchone()
         ]
         for position in left:
@@ -212,7 +210,7 @@ class Parties:
         for position in [p for p in registry.positions.values() if p.channel is channel]:
             self._forget(position)
         for table in ("nc_message", "nc_seen"):
-            self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))  # noqa: S608
+            self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))
         self._book.execute("DELETE FROM nc_channel WHERE id = ?", (channel.id,))
         registry.changed()
 
@@ -224,7 +222,8 @@ class Parties:
         gone = [p for p in party.positions.values() if channel is None or p.channel.name == channel]
         where = "" if channel is None else " AND pattern = ?"
         self._book.execute(
-            f"DELETE FROM nc_pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
+            f"DELETE FROM nc_pattern WHERE party = ?{where}",
+            (party.id, *(() if channel is None else (channel,))),
         )
         left = [(position, self._forget(position)) for position in gone]
         if channel is None:
@@ -287,9 +286,11 @@ def resolve(book: Book, seen: Seen, cursor: Cursor, channels: Sequence[Channel])
 
 
 def _at(book: Book, wall: int, channels: Sequence[Channel]) -> int:
-    """The first message that was stored at that time or later; what comes after it may be older if the clock was set."""
+    """The first message of that time or later; what comes after it may be older, if the clock was set back."""
     found = [
-        book.execute("SELECT min(seq) FROM nc_message WHERE channel = ? AND wall >= ?", (channel.id, wall)).fetchone()[0]
+        book.execute("SELECT min(seq) FROM nc_message WHERE channel = ? AND wall >= ?", (channel.id, wall)).fetchone()[
+            0
+        ]
         for channel in channels
     ]
     return min((seq for seq in found if seq is not None), default=None) or book.number()

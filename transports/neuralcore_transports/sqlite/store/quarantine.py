@@ -1,4 +1,4 @@
-"""Where rows go that are not what was written: nobody gets them, nothing else waits for them, and they can be looked at."""
+"""Where rows go that are not what was written: nobody gets them, nothing waits for them, they can be looked at."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Quarantine:
         """Take a message from every position, and set its row aside."""
         row = self._book.execute("SELECT priority FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         self._entries.withdraw(channel, seq, row[0] if row and isinstance(row[0], int) else 0)
-        content = "\n".join(repr(tuple(row)) for row in self._book.rows("SELECT * FROM nc_message WHERE seq = ?", (seq,)))
+        content = "\n".join(
+            repr(tuple(row)) for row in self._book.rows("SELECT * FROM nc_message WHERE seq = ?", (seq,))
+        )
         self._book.execute(
             "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
             (seq, channel.name, now.wall, reason, content.encode(errors="surrogateescape")),

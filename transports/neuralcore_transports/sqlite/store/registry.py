@@ -1,4 +1,4 @@
-"""What the store knows of channels, parties, patterns and positions, kept in memory for as long as nobody changes it."""
+"""What the store knows of channels, parties, patterns and positions, in memory for as long as nobody changes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Channel:
     @property
     def has_group(self) -> bool:
         return any(position.party.name is not None for position in self.positions)
-
 
 
 @dataclass(eq=False, slots=True)
@@ -89,7 +88,9 @@ class Registry:
 
     def changed(self) -> None:
         """Bring it up to date after a change in this transaction, and have everybody else do so."""
-        (version,) = self._connection.execute("UPDATE nc_store SET registry = registry + 1 RETURNING registry").fetchone()
+        (version,) = self._connection.execute(
+            "UPDATE nc_store SET registry = registry + 1 RETURNING registry"
+        ).fetchone()
         self._changed = True
         self._load()
         self._version = version

@@ -1,6 +1,7 @@
 """The tables, their version, and how an older file becomes a newer one.
 
-Their names begin with ``nc_``, because they may stand among an application's own: a transaction over both needs one file.
+Their names begin with ``nc_``, because they may stand among an application's own: a transaction over both needs one
+file.
 """
 
 from __future__ import annotations

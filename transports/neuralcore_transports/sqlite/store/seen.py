@@ -1,7 +1,7 @@
 """The window in which a message is stored only once, and the way from an id to its message.
 
-A key is ``i`` and the id of a message that is known by it, ``k`` and its idempotency key, or ``r``, a number and either of
-them for a replay, which is a message of its own. Where a key is no id, a second row, ``f`` and the id, only finds it.
+A key is ``i`` and the id of a message that is known by it, ``k`` and its idempotency key, or ``r``, a number and either
+of them for a replay, which is a message of its own. Where a key is no id, a second row, ``f`` and the id, finds it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Seen:
         return None
 
     def sweep(self, now: Moment, most: int) -> int:
-        """Go once more round the table, which is in no order of time, from where the last call left it; how many went."""
+        """Go on round the table, which is in no order of time, from where the last call left it; how many went."""
         rows = self._book.execute(
             "SELECT channel, key, until <= ? AND NOT EXISTS (SELECT 1 FROM nc_message m WHERE m.seq = nc_seen.seq)"
             " FROM nc_seen WHERE (channel, key) > (?, ?) ORDER BY channel, key LIMIT ?",

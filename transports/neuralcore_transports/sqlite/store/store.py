@@ -118,7 +118,7 @@ class Store:
             return self._owners.overdue(now)
 
     def advance(self, now: Moment) -> bool:
-        """Do what has become due: let delayed messages go, take what was held for too long or by somebody who fell silent.
+        """Do what has become due: let delayed messages go, take what was held too long or by somebody who fell silent.
 
         Whether there was anything.
         """
@@ -156,8 +156,8 @@ class Store:
     def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
         """All of it in one transaction; a settlement ``after`` a publish that was not stored is skipped.
 
-        On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with the
-        next one: a power cut may have it delivered again, never lost.
+        On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with
+        the next one: a power cut may have it delivered again, never lost.
         """
         durable = any(not envelope.channel.startswith(INBOX_PREFIX) for envelope in publishes) or any(
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
@@ -228,7 +228,7 @@ class Store:
             return self._fetcher.fetch(reader, demand, now)
 
     def next_due(self) -> Moment | None:
-        """The times at which the next delayed entry may go; None when there is none. Either may be far in the future."""
+        """The times at which the next delayed entry may go; None when there is none. Either may be far away."""
         with self._book.read():
             return self._entries.next_due()
 
