@@ -1,4 +1,4 @@
-"""Random scripts for ``twins.py``: plain tuples, so that a failing one can be printed, cut down, and pasted into a test."""
+"""Random scripts for ``twins.py``: plain tuples, so that a failing one can be printed, cut down, pasted into a test."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ _WEIGHTS = {
     "jump": 2,
     "browse": 2,
 }
+_TASTES = (
+    *("key", "delay", "not_before", "dedup", "replay", "again", "priority", "start", "capacity", "retention", "after"),
+    *("nack", "late", "inbox"),
+)
 
 
 class _Writer:
@@ -55,11 +59,7 @@ class _Writer:
         self.channels = taste.sample(CHANNELS, taste.randint(1, len(CHANNELS)))
         self.patterns = [p for p in PATTERNS if p in self.channels or p not in CHANNELS]
         self.groups = taste.sample(GROUPS, taste.randint(1, len(GROUPS)))
-        self.likes = {
-            taste_for: taste.choice((0.0, 0.0, 0.2, 0.7))
-            for taste_for in ("key", "delay", "not_before", "dedup", "replay", "again", "priority", "start", "capacity",
-                              "retention", "after", "nack", "late", "inbox", "window")
-        }
+        self.likes = {taste_for: taste.choice((0.0, 0.0, 0.2, 0.7)) for taste_for in _TASTES}
 
     def likely(self, what: str) -> bool:
         return self.rng.random() < self.likes[what]

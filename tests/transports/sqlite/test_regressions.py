@@ -46,3 +46,12 @@ def test_a_broadcast_that_settles_after_its_end_takes_nothing_from_a_group():
 def test_what_a_removed_group_alone_wanted_goes_with_it():
     agree(("join", 2, "h", ["b"], None), publish(n=0), ("remove_group", "h", "b"))
     agree(publish("a.x", n=0), ("join", 1, "h", ["a.*"], None), ("remove_group", "h", "a.x"))
+
+
+def test_an_idempotency_key_and_an_id_that_are_the_same_are_one_message():
+    agree(publish(n=0), publish(n=3, dedup_key="m0"))
+    agree(publish(n=0, dedup_key="m1"), publish(n=1))
+
+
+def test_an_id_is_not_found_at_the_message_that_has_it_for_its_key():
+    agree(publish(n=1, dedup_key="m0"), ("browse", "b", ("id", 0), 10), ("browse", "b", ("id", 1), 10))

@@ -2,9 +2,9 @@
 
 Where the two may differ is said here and nowhere else:
 
-* A start at a time takes, in the store, everything from the first message on that is new enough: numbers, not times, are
-  what it keeps in order. The reference looks at each message's own time, which differs once the wall clock was set back;
-  ``_Reference`` reads such a cursor as the store does.
+* A start at a time takes, in the store, everything from the first message on that is new enough: numbers, not times,
+  are what it keeps in order. The reference looks at each message's own time, which differs once the wall clock was set
+  back; ``_resolve`` has it read such a cursor as the store does.
 * The store trims and collects a little at a time, the reference at once: ``tidy`` is called until it answers 0 before
   anything is compared.
 * One message in two broadcasts of one reader: either may come first.
@@ -432,10 +432,14 @@ def _in_order(deliveries: Sequence[Delivery]) -> list[Delivery]:
     ordered: list[Delivery] = []
     for delivery in deliveries:
         place = len(ordered)
-        while place and ordered[place - 1].envelope == delivery.envelope and ordered[place - 1].interest > delivery.interest:
+        while place and _twin(ordered[place - 1], delivery) and ordered[place - 1].interest > delivery.interest:
             place -= 1
         ordered.insert(place, delivery)
     return ordered
+
+
+def _twin(one: Delivery, other: Delivery) -> bool:
+    return one.envelope == other.envelope
 
 
 def _told(delivery: Delivery) -> tuple[Any, ...]:
@@ -449,7 +453,7 @@ def run(ops: Sequence[Op], make: Callable[[], Twins] = Twins) -> str | None:
         for at, op in enumerate(ops):
             try:
                 twins.step(op)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is to be shrunk
+            except Exception as error:  # whatever it is, it is to be shrunk
                 return f"step {at}, {op}: {type(error).__name__}: {error}"
     finally:
         twins.close()

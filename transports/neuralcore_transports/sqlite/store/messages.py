@@ -88,7 +88,9 @@ class Messages:
 
     # What becomes of those that a position has settled
 
-    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False, grouped: bool = False) -> None:
+    def unclaim(
+        self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False, grouped: bool = False
+    ) -> None:
         """A position wants them no longer; what no other one wants is kept by retention, or forgotten.
 
         ``alone``: it is the only one, and has taken them. ``grouped``: it was a group's.
@@ -192,13 +194,15 @@ class Messages:
         ).fetchone()
         if row is None or not row[1]:
             return 0
+        first, last, grouped = row
         rows = self._book.execute(
-            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (*row[:2], most)
+            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+            (first, last, most),
         ).fetchall()
         wanted = [seq for seq, where, state in rows if where == channel.id and state in (0, 3)]
-        self.unclaim(channel, wanted, now, grouped=bool(row[2]))
-        following = (rows[-1][0] + 1, *row[1:]) if len(rows) == most else (0, 0, 0)
+        self.unclaim(channel, wanted, now, grouped=bool(grouped))
+        left = (rows[-1][0] + 1, last, grouped) if len(rows) == most else (0, 0, 0)
         self._book.execute(
-            "UPDATE nc_channel SET collect_from = ?, collect_to = ?, collect_all = ? WHERE id = ?", (*following, channel.id)
+            "UPDATE nc_channel SET collect_from = ?, collect_to = ?, collect_all = ? WHERE id = ?", (*left, channel.id)
         )
         return len(rows)
