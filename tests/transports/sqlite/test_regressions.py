@@ -55,3 +55,15 @@ def test_an_idempotency_key_and_an_id_that_are_the_same_are_one_message():
 
 def test_an_id_is_not_found_at_the_message_that_has_it_for_its_key():
     agree(publish(n=1, dedup_key="m0"), ("browse", "b", ("id", 0), 10), ("browse", "b", ("id", 1), 10))
+
+
+def test_an_update_whose_start_cannot_be_found_changes_nothing():
+    agree(
+        ("commit", 0, [{"channel": "c.d.e", "n": 2}, {"channel": "a.x", "n": 3}], []),
+        ("join", 0, "h", ["a.x", "c.>"], ("id", 3)),
+        ("join", 0, None, ["a.x", "c.>"], ("id", 3)),
+    )
+
+
+def test_a_start_is_looked_for_only_where_a_position_is_new():
+    agree(publish("a.y", n=0), ("declare", "c.d.e", {}), ("join", 0, "g", [">", "c.>"], ("id", 0)))

@@ -1,7 +1,7 @@
 """The window in which a message is stored only once, and the way from an id to its message.
 
-A key is ``i`` and what a message is known by, its idempotency key or without one its id; or ``r``, a number and that for
-a replay, which is a message of its own. Where this is not the id, a second row, ``f`` and the id, finds the message.
+A key is ``i`` and what a message is known by, its idempotency key or its id; or ``r``, a number and the same for
+a replay, which is a message of its own. Where this is not the id, a second row, ``f`` and the id, finds it.
 """
 
 from __future__ import annotations
