@@ -84,13 +84,15 @@ def check_invariants(connection: sqlite3.Connection) -> None:
 
 
 def _check_counts(connection: sqlite3.Connection) -> None:
-    for id, name, *counted in connection.execute("SELECT id, name, open, kept, kept_bytes FROM nc_channel").fetchall():
+    for id, name, *counted in connection.execute(
+        "SELECT id, name, open, waiting, kept, kept_bytes FROM nc_channel"
+    ).fetchall():
         (really,) = connection.execute(
-            "SELECT ifnull(sum(state != 2), 0), ifnull(sum(state IN (1, 2)), 0),"
+            "SELECT ifnull(sum(state != 2), 0), ifnull(sum(state = 1), 0), ifnull(sum(state IN (1, 2)), 0),"
             " ifnull(sum(length(body) * (state IN (1, 2))), 0) FROM nc_message WHERE channel = ?",
             (id,),
         ).fetchall()
-        assert tuple(counted) == really, f"{name}: open, kept and its bytes are {really}, counted as {counted}"
+        assert tuple(counted) == really, f"{name}: open, waiting, kept and its bytes are {really}, counted as {counted}"
     claims: Counter[int] = Counter()
     taken = _taken(connection)
     entries = {(seq, position) for seq, position in connection.execute("SELECT seq, position FROM nc_entry")}

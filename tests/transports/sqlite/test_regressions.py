@@ -67,3 +67,16 @@ def test_an_update_whose_start_cannot_be_found_changes_nothing():
 
 def test_a_start_is_looked_for_only_where_a_position_is_new():
     agree(publish("a.y", n=0), ("declare", "c.d.e", {}), ("join", 0, "g", [">", "c.>"], ("id", 0)))
+
+
+def test_what_waits_for_a_first_group_and_may_be_taken_by_retention_is_counted_once():
+    agree(publish(n=0), ("declare", "b", {"retention": {"bytes": 6}}), ("join", 2, None, ["b"], None))
+    agree(publish(n=0), ("declare", "b", {"retention": {"count": 9}}), ("declare", "b", {}))
+
+
+def test_what_the_first_group_does_not_want_needs_no_slot_any_more():
+    agree(("declare", "b", {"retention": {"count": 9}}), publish(n=0), ("join", 2, "g", ["b"], "new"))
+
+
+def test_retention_takes_what_waits_for_a_first_group_while_a_broadcast_is_there():
+    agree(publish(n=0), publish(n=1), ("join", 2, None, ["b"], None), ("declare", "b", {"retention": {"count": 1}}))

@@ -38,6 +38,7 @@ class Messages:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._open: defaultdict[int, int] = defaultdict(int)
+        self._waiting: defaultdict[int, int] = defaultdict(int)
         self._kept: defaultdict[int, int] = defaultdict(int)
         self._bytes: defaultdict[int, int] = defaultdict(int)
         self._entries: defaultdict[int, int] = defaultdict(int)
@@ -45,9 +46,10 @@ class Messages:
 
     # Counts
 
-    def count(self, channel: int, *, opened: int = 0, kept: int = 0, size: int = 0) -> None:
+    def count(self, channel: int, *, opened: int = 0, waiting: int = 0, kept: int = 0, size: int = 0) -> None:
         self._open[channel] += opened
-        if kept or size:
+        if waiting or kept or size:
+            self._waiting[channel] += waiting
             self._kept[channel] += kept
             self._bytes[channel] += size
 
@@ -67,13 +69,14 @@ class Messages:
     def write_counts(self) -> None:
         """At the end of a transaction."""
         channels = [
-            (change, self._kept.get(id, 0), self._bytes.get(id, 0), id)
+            (change, self._waiting.get(id, 0), self._kept.get(id, 0), self._bytes.get(id, 0), id)
             for id, change in self._open.items()
             if change or id in self._kept
         ]
         if channels:
             self._book.executemany(
-                "UPDATE nc_channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?",
+                "UPDATE nc_channel SET open = open + ?, waiting = waiting + ?, kept = kept + ?,"
+                " kept_bytes = kept_bytes + ? WHERE id = ?",
                 channels,
             )
         entries = [(change, id) for id, change in self._entries.items() if change]
@@ -83,7 +86,7 @@ class Messages:
 
     def forget_counts(self) -> None:
         """The transaction was undone."""
-        for counts in (self._open, self._kept, self._bytes, self._entries):
+        for counts in (self._open, self._waiting, self._kept, self._bytes, self._entries):
             counts.clear()
 
     # What becomes of those that a position has settled
@@ -116,9 +119,9 @@ class Messages:
 
     def _count_gone(self, channel: Channel, gone: Sequence[tuple[int, int, int]]) -> None:
         """Numbers, states and sizes."""
-        kept = [size for _, state, size in gone if state in (MessageState.WAITING, MessageState.KEPT)]
-        opened = sum(state != MessageState.KEPT for _, state, _ in gone)
-        self.count(channel.id, opened=-opened, kept=-len(kept), size=-sum(kept))
+        for _, state, size in gone:
+            opened, waiting, kept = _counts(state)
+            self.count(channel.id, opened=-opened, waiting=-waiting, kept=-kept, size=-size * kept)
 
     # Retention
 
@@ -152,9 +155,14 @@ class Messages:
         return len(doomed)
 
     def retain_waiting(self, channel: Channel) -> None:
-        """Nobody has come yet, and from here on retention may take what waits."""
-        if not channel.positions:
-            self._move(channel, "state IN (0, 3)", MessageState.WAITING)
+        """No group has come yet, and from here on retention may take what waits for one."""
+        if not channel.has_group:
+            unclaimed = f"state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"
+            self._move(channel, unclaimed, MessageState.WAITING)
+
+    def end_waiting(self, channel: Channel) -> None:
+        """The first group has come: what it does not want, retention alone keeps."""
+        self._move(channel, "state = 1", MessageState.KEPT)
 
     # Claims
 
@@ -164,12 +172,13 @@ class Messages:
 
     def _move(self, channel: Channel, where: str, target: MessageState) -> None:
         """Among those, what has a delay is OPEN as PLACED."""
+        now = _counts(target)
         for state, count, size in self._book.execute(
             f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",
             (channel.id,),
         ).fetchall():
-            sign = -1 if target is MessageState.OPEN else 1
-            self.count(channel.id, opened=count * (state == MessageState.KEPT), kept=sign * count, size=sign * size)
+            opened, waiting, kept = (new - old for new, old in zip(now, _counts(state), strict=True))
+            self.count(channel.id, opened=opened * count, waiting=waiting * count, kept=kept * count, size=kept * size)
         state = str(int(target)) if target is not MessageState.OPEN else f"CASE WHEN {DELAYED} THEN 3 ELSE 0 END"
         self._book.execute(
             f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}",
@@ -206,3 +215,9 @@ class Messages:
             "UPDATE nc_channel SET collect_from = ?, collect_to = ?, collect_all = ? WHERE id = ?", (*left, channel.id)
         )
         return len(rows)
+
+
+def _counts(state: int) -> tuple[int, int, int]:
+    """Whether it is open, whether it waits for a first group, whether retention may take it."""
+    waiting = state == MessageState.WAITING
+    return state != MessageState.KEPT, waiting, waiting or state == MessageState.KEPT

@@ -52,10 +52,11 @@ class Parties:
     def configure(self, config: ChannelConfig, now: Moment) -> None:
         registry = self._book.registry
         channel = registry.channels[config.name]
+        retained = channel.config.retention is not None
         self._book.execute("UPDATE nc_channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
         registry.changed()
         channel = registry.channels[config.name]
-        if channel.config.retention is not None:
+        if channel.config.retention is not None and not retained:
             self._messages.retain_waiting(channel)
         self._messages.trim(channel, now, BESIDE)
 
@@ -115,6 +116,7 @@ class Parties:
         position = registry.positions[id]
         self._begin(position, now)
         if position.channel.has_group and not had_group:
+            self._messages.end_waiting(position.channel)
             self._messages.collect(position.channel, 0, start, now, grouped=True)
 
     def _place(self, party: Party, channel: Channel, start: int) -> int:

@@ -66,7 +66,7 @@ class Publisher:
         elif envelope.delay_ns or envelope.not_before_ns is not None:
             state = MessageState.PLACED
             self._placed.setdefault(channel, seq)
-        self._messages.count(channel.id, opened=1, kept=waits, size=len(envelope.body) * waits)
+        self._messages.count(channel.id, opened=1, waiting=waits, kept=waits, size=len(envelope.body) * waits)
         for position in channel.positions:
             self._messages.count_entries(position.id, 1)
         self._rows.append(row_of(envelope, seq, channel.id, now, state))

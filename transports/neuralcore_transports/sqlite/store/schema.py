@@ -57,6 +57,7 @@ CREATE TABLE nc_channel (
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
     open INTEGER NOT NULL DEFAULT 0,        -- messages that count against the capacity
+    waiting INTEGER NOT NULL DEFAULT 0,     -- messages that count as open and as kept
     kept INTEGER NOT NULL DEFAULT 0,        -- messages that retention may take
     kept_bytes INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,    -- settlements that came after their lease was lost
