@@ -80,3 +80,14 @@ def test_what_the_first_group_does_not_want_needs_no_slot_any_more():
 
 def test_retention_takes_what_waits_for_a_first_group_while_a_broadcast_is_there():
     agree(publish(n=0), publish(n=1), ("join", 2, None, ["b"], None), ("declare", "b", {"retention": {"count": 1}}))
+
+
+def test_a_broadcast_that_is_over_counts_what_it_has_in_flight():
+    agree(
+        ("join", 0, None, ["b"], None),
+        publish(n=0),
+        ("fetch", 0, None, [1], None),
+        publish(n=1),
+        ("leave", 0, None),
+        ("commit", 0, [], [(0, "ack", 0.0, False, None)]),
+    )

@@ -260,7 +260,7 @@ class Twins:
         mine, theirs = slot.readers[group]
         self.same("is open", self.memory.is_open(mine), self.sql(slot.store, lambda store: store.is_open(theirs)))
         ids = [interest.id for interest in slot.interests[group]]
-        demand = {id: Demand(limits[i % len(limits)], bound) for i, id in enumerate(ids)}
+        demand = {id: Demand(limits[i % len(limits)] if limits else 0, bound) for i, id in enumerate(ids)}
         expected = self.memory.fetch(mine, demand, self.now)
         found: list[Delivery] = []
         again = True

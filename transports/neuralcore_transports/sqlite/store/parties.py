@@ -149,7 +149,10 @@ class Parties:
         positions = list(party.positions.values())
         registry.changed()
         for position in positions:
-            self._left(position, self._entries.clear(position, in_flight=False), now)
+            seqs = self._entries.clear(position, in_flight=False)
+            left = len(self._entries.in_flight(position))
+            self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (left, position.id))
+            self._left(position, seqs, now)
         self.bury(party_id)
 
     def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
