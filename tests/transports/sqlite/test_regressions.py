@@ -91,3 +91,7 @@ def test_a_broadcast_that_is_over_counts_what_it_has_in_flight():
         ("leave", 0, None),
         ("commit", 0, [], [(0, "ack", 0.0, False, None)]),
     )
+
+
+def test_a_broadcast_that_seeks_leaves_what_waits_for_a_first_group():
+    agree(publish(n=3), ("join", 0, None, ["b"], None), ("seek", 0, None, 0, "new"))

@@ -251,17 +251,18 @@ class Parties:
         registry = self._book.registry
         positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
-        old: dict[int, list[int]] = {}
+        old: dict[int, tuple[int, list[int]]] = {}
         for position in positions:
             self._entries.lose(self._entries.in_flight(position))
-            old[position.id] = self._entries.clear(position, in_flight=True)
+            old[position.id] = position.start, self._entries.clear(position, in_flight=True)
             self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
             self._book.execute("UPDATE nc_position SET start = ? WHERE id = ?", (start, position.id))
         registry.changed()
         for position in [registry.positions[position.id] for position in positions]:
             self._begin(position, now)
-            self.settled_by(position.channel.id, [seq for seq in old[position.id] if seq < start], now)
-            self._messages.collect(position.channel, 0, start, now, grouped=position.party.name is not None)
+            before, seqs = old[position.id]
+            self.settled_by(position.channel.id, [seq for seq in seqs if seq < start], now)
+            self._messages.collect(position.channel, before, start, now, grouped=position.party.name is not None)
 
 
 def place_after(seq: int) -> str:
