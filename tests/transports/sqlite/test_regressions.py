@@ -95,3 +95,14 @@ def test_a_broadcast_that_is_over_counts_what_it_has_in_flight():
 
 def test_a_broadcast_that_seeks_leaves_what_waits_for_a_first_group():
     agree(publish(n=3), ("join", 0, None, ["b"], None), ("seek", 0, None, 0, "new"))
+
+
+def test_a_reader_of_a_removed_group_may_seek():
+    agree(("join", 2, "h", ["*"], None), ("remove_group", "h", None), ("seek", 2, "h", 0, "new"))
+    agree(
+        ("join", 2, "h", ["*"], None),
+        ("remove_group", "h", None),
+        ("join", 1, "h", ["b"], None),
+        publish(n=0),
+        ("seek", 2, "h", 0, "new"),
+    )

@@ -68,6 +68,12 @@ class Reader:
         self.parties = parties
         self._version = -1
 
+    def party(self, interest: int, registry: Registry) -> Party | None:
+        """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
+        if self.group is not None:
+            return registry.group(self.group)
+        return registry.parties.get(self.parties[interest])
+
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
         if self._version != registry.version:

@@ -246,10 +246,11 @@ class Parties:
 
     # Seeking
 
-    def seek(self, party_id: int, pattern: str, cursor: Cursor, now: Moment) -> None:
+    def seek(self, party: Party | None, pattern: str, cursor: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         registry = self._book.registry
-        positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
+        everywhere = () if party is None else party.positions.values()
+        positions = [position for position in everywhere if matches(pattern, position.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
         old: dict[int, tuple[int, list[int]]] = {}
         for position in positions:
