@@ -106,3 +106,15 @@ def test_a_reader_of_a_removed_group_may_seek():
         publish(n=0),
         ("seek", 2, "h", 0, "new"),
     )
+
+
+def test_a_delayed_message_is_forgotten_when_all_have_settled_it_wherever_their_cursors_are():
+    agree(
+        ("join", 0, "g", ["b"], None),
+        ("join", 0, "h", ["b"], None),
+        publish(n=0, delay=0.5),
+        ("wait", 1.0),
+        ("fetch", 0, "g", [1], None),
+        ("fetch", 0, "h", [1], None),
+        ("commit", 0, [], [(0, "ack", 0.0, False, None), (1, "ack", 0.0, False, None)]),
+    )

@@ -10,14 +10,19 @@ Where the two may differ is said here and nowhere else:
 * One message in two broadcasts of one reader: either may come first.
 * Cursors for the next page, lease tokens and the order in which lost leases are told are each store's own.
 * Leases of a process that was forgotten altogether are not told one by one: it learns that it has to begin again.
+* A cursor that is the id of several messages of one channel (sent again after the window, replayed, or another's
+  idempotency key): the reference knows the last one that was stored, the store the last that is kept. Not asked.
 * Whether a message waits parked behind a key or ready is told apart only by who looked at it first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.names import INBOX_PREFIX
@@ -29,15 +34,17 @@ from neuralcore.messaging.transport import (
     GroupRef,
     Interest,
     Outcome,
+    PublishStatus,
     Settlement,
 )
 from neuralcore.testing.memory import MemoryStore, cursors, subscriptions
 from neuralcore.testing.memory import Reader as MemoryReader
+from neuralcore.testing.memory import store as memory_store
 from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
-from tests.transports.sqlite.histories import GROUPS, SLOTS, Op
+from tests.transports.sqlite.histories import CHANNELS, GROUPS, SLOTS, Op
 from tests.transports.sqlite.insides import check_alike, check_invariants
 from tests.transports.sqlite.model import connection
 
@@ -54,10 +61,6 @@ KEPT_HELD = 12
 """Deliveries that a slot remembers; settling what it has lost or settled is a part of its life."""
 
 
-class _Reference(MemoryStore):
-    """Reads a cursor that is a time as the store does."""
-
-
 def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
     channels = list(channels)
     if not isinstance(cursor, datetime):
@@ -68,7 +71,6 @@ def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
 
 
 _exact = cursors.resolve
-subscriptions.resolve = _resolve
 
 
 class Slot:
@@ -104,19 +106,24 @@ class Twins:
     """``path`` and ``processes``: on a file, with so many connections that take turns."""
 
     def __init__(self, *, path: str = ":memory:", processes: int = 1, most: int = 1000) -> None:
-        self.memory = _Reference(
+        self.memory = MemoryStore(
             lease=LIMITS.lease / 1e9,
             max_hold=LIMITS.max_hold / 1e9,
             dedup_window=LIMITS.dedup_window / 1e9,
             session_ttl=LIMITS.session_ttl / 1e9,
             inbox_capacity=LIMITS.inbox_capacity,
         )
+        self.patches = ExitStack()
+        for module in (memory_store, subscriptions):
+            self.patches.enter_context(patch.object(module, "resolve", _resolve))
         self.now = START
         self.most = most
         self.damaged: list[str] = []
         self.stores = [self._open(path, first=number == 0) for number in range(processes)]
         self.pages: list[tuple[str, str]] = []
         """Cursors of next pages, in both stores."""
+        self.names: Counter[tuple[str, str]] = Counter()
+        """How many messages a channel has had under one name."""
         self.turn = 0
         self.slots = [Slot(number, self) for number in SLOTS]
 
@@ -125,6 +132,7 @@ class Twins:
         return Store(book, LIMITS, tell=lambda channel, what: self.damaged.append(what))
 
     def close(self) -> None:
+        self.patches.close()
         for store in self.stores:
             store.connection.close()
 
@@ -199,6 +207,9 @@ class Twins:
         expected = self.memory.commit(envelopes, mine, self.now)
         found = self.sql(slot.store, lambda store: store.commit(envelopes, theirs, self.now))
         self.same("commit", expected, found)
+        for envelope, status in zip(envelopes, found.published, strict=True):
+            if status is PublishStatus.STORED:
+                self.names.update((envelope.channel, name) for name in {envelope.id, envelope.dedup_key or envelope.id})
 
     def _after(self, after: int | None, envelopes: Sequence[Envelope]) -> int | None:
         return after if after is not None and after < len(envelopes) else None
@@ -248,7 +259,8 @@ class Twins:
             return cursor
         kind, value = cursor
         if kind == "id":
-            return f"m{value}"
+            several = any(self.names[channel, f"m{value}"] > 1 for channel in CHANNELS)
+            return "beginning" if several else f"m{value}"
         if kind == "place":
             return self.pages[-1 - value % len(self.pages)][side] if self.pages else "beginning"
         return datetime.fromtimestamp(self.now.wall / 1e9, timezone.utc) + timedelta(seconds=value)
