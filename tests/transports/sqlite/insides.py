@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from neuralcore.testing.memory.records import State
+from neuralcore_transports.sqlite.store.messages import DELAYED
 from neuralcore_transports.sqlite.store.schema import EntryState, MessageState
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _check_counts(connection: sqlite3.Connection) -> None:
     claims: Counter[int] = Counter()
     taken = _taken(connection)
     entries = {(seq, position) for seq, position in connection.execute("SELECT seq, position FROM nc_entry")}
-    messages = connection.execute("SELECT seq, channel, priority, state FROM nc_message").fetchall()
+    messages = connection.execute(f"SELECT seq, channel, priority, state, {DELAYED} FROM nc_message").fetchall()
     grouped = {
         channel
         for (channel,) in connection.execute(
@@ -107,17 +108,18 @@ def _check_counts(connection: sqlite3.Connection) -> None:
         "SELECT id, channel, start, ended, entries FROM nc_position"
     ).fetchall():
         count = 0
-        for seq, where, priority, state in messages:
+        for seq, where, priority, state, delayed in messages:
             untaken = not ended and seq >= taken.get((position, priority), start) and where == channel
             has = (seq, position) in entries
-            untaken &= state != MessageState.PLACED
+            assert not untaken or delayed or state == MessageState.OPEN, f"{position} has yet to take {seq}: {state}"
+            untaken &= state == MessageState.OPEN
             assert not (untaken and has), f"message {seq} would come twice to {position}"
             wants = has or untaken
             assert not wants or state in (MessageState.OPEN, MessageState.PLACED), f"{position} wants {seq}: {state}"
             claims[seq] += wants
             count += wants
         assert count == counted, f"position {position} has {count} entries, and has counted {counted}"
-    for seq, channel, _, state in messages:
+    for seq, channel, _, state, _ in messages:
         if state in (MessageState.OPEN, MessageState.PLACED) and channel in grouped:
             assert claims[seq], f"nobody wants message {seq}"
 
@@ -211,7 +213,7 @@ def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
         found += [
             (priority, seq, order[seq], _QUEUED, 0, False)
             for seq, priority, state in messages[channel]
-            if state != MessageState.PLACED and seq >= taken.get((id, priority), start)
+            if state == MessageState.OPEN and seq >= taken.get((id, priority), start)
         ]
         standing[name, group or labels.get(party, "nobody")] = [each[2:] for each in sorted(found)]
     return standing

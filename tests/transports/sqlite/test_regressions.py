@@ -118,3 +118,15 @@ def test_a_delayed_message_is_forgotten_when_all_have_settled_it_wherever_their_
         ("fetch", 0, "h", [1], None),
         ("commit", 0, [], [(0, "ack", 0.0, False, None), (1, "ack", 0.0, False, None)]),
     )
+
+
+def test_a_delayed_message_that_was_settled_and_kept_does_not_come_again():
+    agree(
+        ("declare", "b", {"retention": {"count": 9}}),
+        ("join", 0, "g", ["b"], None),
+        publish(n=0, delay=0.5),
+        ("wait", 1.0),
+        ("fetch", 0, "g", [1], None),
+        ("commit", 0, [], [(0, "ack", 0.0, False, None)]),
+        ("fetch", 0, "g", [1], None),
+    )
