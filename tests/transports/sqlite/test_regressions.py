@@ -130,3 +130,14 @@ def test_a_delayed_message_that_was_settled_and_kept_does_not_come_again():
         ("commit", 0, [], [(0, "ack", 0.0, False, None)]),
         ("fetch", 0, "g", [1], None),
     )
+
+
+def test_a_broadcast_that_is_over_holds_only_the_keys_of_what_it_has_in_flight():
+    agree(
+        ("join", 2, None, ["b"], None),
+        publish(n=0, key="l"),
+        publish(n=1),
+        ("fetch", 2, None, [2], None),
+        ("commit", 2, [], [(1, "nack", 0.0, False, None)]),
+        ("leave", 2, None),
+    )

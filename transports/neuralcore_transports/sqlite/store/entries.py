@@ -231,8 +231,11 @@ class Entries:
                         (position.id,),
                     )
                 )
-        if in_flight:
-            self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND NOT EXISTS"
+            " (SELECT 1 FROM nc_entry e WHERE e.seq = nc_held.seq AND e.position = nc_held.position)",
+            (position.id,),
+        )
         return seqs
 
     def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
