@@ -141,3 +141,10 @@ def test_a_broadcast_that_is_over_holds_only_the_keys_of_what_it_has_in_flight()
         ("commit", 2, [], [(1, "nack", 0.0, False, None)]),
         ("leave", 2, None),
     )
+
+
+def test_what_retention_takes_during_a_commit_makes_room_in_it():
+    agree(
+        ("declare", "b", {"capacity": 3, "retention": {"count": 2}}),
+        ("commit", 1, [{"channel": "b", "n": n} for n in range(6)], []),
+    )
