@@ -161,3 +161,15 @@ def test_when_one_is_dropped_whose_turn_it_was_with_a_key_the_next_one_has_it():
         ("commit", 0, [{"channel": "b", "n": 4}, {"channel": "b", "n": 5}], []),
         ("fetch", 0, "g", [5], None),
     )
+
+
+def test_tidying_stops_when_it_has_done_as_much_as_it_may():
+    patterns = [">"]
+    agree(
+        ("join", 1, None, patterns, None),
+        publish("a.x", n=0),
+        publish("a.y", n=1),
+        publish("b", n=2),
+        ("leave", 1, None),
+        make=lambda: Twins(most=1, beside=1),
+    )

@@ -40,6 +40,8 @@ from neuralcore.messaging.transport import (
 from neuralcore.testing.memory import MemoryStore, cursors, subscriptions
 from neuralcore.testing.memory import Reader as MemoryReader
 from neuralcore.testing.memory import store as memory_store
+from neuralcore_transports.sqlite.store import fetch, messages, parties, publish
+from neuralcore_transports.sqlite.store import store as store_steps
 from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
@@ -103,9 +105,19 @@ class Slot:
 
 
 class Twins:
-    """``path`` and ``processes``: on a file, with so many connections that take turns."""
+    """``path`` and ``processes``: on a file, with so many connections that take turns. ``most``: how much one ``tidy``
+    does; ``beside``: how much a transaction tidies beside its own work; ``looks``: how much a fetch looks at.
+    """
 
-    def __init__(self, *, path: str = ":memory:", processes: int = 1, most: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        path: str = ":memory:",
+        processes: int = 1,
+        most: int = 1000,
+        beside: int = messages.BESIDE,
+        looks: int = fetch._MOST,
+    ) -> None:
         self.memory = MemoryStore(
             lease=LIMITS.lease / 1e9,
             max_hold=LIMITS.max_hold / 1e9,
@@ -116,6 +128,9 @@ class Twins:
         self.patches = ExitStack()
         for module in (memory_store, subscriptions):
             self.patches.enter_context(patch.object(module, "resolve", _resolve))
+        for user in (messages, publish, store_steps, parties):
+            self.patches.enter_context(patch.object(user, "BESIDE", beside))
+        self.patches.enter_context(patch.object(fetch, "_MOST", looks))
         self.now = START
         self.most = most
         self.damaged: list[str] = []
