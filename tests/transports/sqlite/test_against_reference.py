@@ -56,7 +56,7 @@ def test_two_processes_take_turns(first, tmp_path):
 
 
 @pytest.mark.timeout(600)
-@batches(HISTORIES // 15)
+@batches(HISTORIES // 5)
 def test_long_ones(first):
-    for seed in range(first, first + BATCH // 10):
-        check(seed, length=400)
+    for seed in range(first, first + BATCH // 5):
+        check(seed, length=200)

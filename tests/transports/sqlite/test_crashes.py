@@ -40,7 +40,9 @@ class Crashing(Twins):
 
     def sql(self, store, step):
         before = contents(store.connection)
-        for n in count(1):
+        n = 0
+        while True:
+            n += 1
             store.connection.fault = Bomb(n)
             try:
                 return step(store)
@@ -90,7 +92,7 @@ def test_the_bombs_do_go_off():
     for op in history(3):
         twins.step(op)
     twins.close()
-    assert twins.crashes > 1_000
+    assert twins.crashes > 500
 
 
 class Busy:

@@ -74,6 +74,8 @@ def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
 
 _exact = cursors.resolve
 
+_OF_A_SLOT = {"commit", "join", "fetch", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
+
 
 class Slot:
     """A process: its owner, its consumers and what it was handed, in both stores."""
@@ -163,8 +165,20 @@ class Twins:
     # Steps
 
     def step(self, op: Op) -> None:
-        getattr(self, op[0])(*op[1:])
-        self.check()
+        verb, *what = op
+        if not (verb in _OF_A_SLOT and self._idle(verb, self.slots[what[0]], what[1:])):
+            getattr(self, verb)(*what)
+            self.check()
+
+    def _idle(self, verb: str, slot: Slot, what: list[Any]) -> bool:
+        """Whether that slot cannot do it: a process that stands still does nothing."""
+        if verb == "resume":
+            return not slot.silent
+        if slot.silent:
+            return True
+        if verb in ("fetch", "leave"):
+            return what[0] not in slot.readers
+        return verb == "seek" and not slot.interests[what[0]]
 
     def check(self) -> None:
         while self.sql(self.anybody(), lambda store: store.tidy(self.now, self.most)):
@@ -206,8 +220,6 @@ class Twins:
 
     def commit(self, number: int, publishes: Sequence[dict[str, Any]], settlements: Sequence[tuple[Any, ...]]) -> None:
         slot = self.slots[number]
-        if slot.silent:
-            return
         envelopes = [self._envelope(**fields) for fields in publishes]
         if not slot.held:
             settlements = ()
@@ -253,8 +265,6 @@ class Twins:
 
     def join(self, number: int, group: str | None, patterns: Sequence[str], start: Any) -> None:
         slot = self.slots[number]
-        if slot.silent:
-            return
         mine, theirs = slot.reader(group, self)
         wanted = [slot.wanted(group, patterns, self._cursor(start, side)) for side in (0, 1)]
         # the two sides' interests have the same numbers: the second was made only for its own cursor
@@ -282,8 +292,6 @@ class Twins:
 
     def fetch(self, number: int, group: str | None, limits: Sequence[int], bound: int | None) -> None:
         slot = self.slots[number]
-        if slot.silent or group not in slot.readers:
-            return
         mine, theirs = slot.readers[group]
         self.same("is open", self.memory.is_open(mine), self.sql(slot.store, lambda store: store.is_open(theirs)))
         ids = [interest.id for interest in slot.interests[group]]
@@ -304,8 +312,6 @@ class Twins:
 
     def seek(self, number: int, group: str | None, which: int, cursor: Any) -> None:
         slot = self.slots[number]
-        if slot.silent or not slot.interests[group]:
-            return
         mine, theirs = slot.readers[group]
         interest = slot.interests[group][which % len(slot.interests[group])].id
         self.both(
@@ -316,8 +322,6 @@ class Twins:
 
     def leave(self, number: int, group: str | None) -> None:
         slot = self.slots[number]
-        if slot.silent or group not in slot.readers:
-            return
         mine, theirs = slot.readers.pop(group)
         slot.interests[group] = []
         self.memory.close_reader(mine, self.now)
@@ -335,15 +339,12 @@ class Twins:
 
     def silence(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self._lost(slot)
-            self.memory.silence(slot.mine, self.now)
-            slot.silent = True
+        self._lost(slot)
+        self.memory.silence(slot.mine, self.now)
+        slot.silent = True
 
     def resume(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            return
         forgotten = slot.mine not in self.memory._owners
         self.memory.resume(slot.mine, self.now)
         known = self.sql(slot.store, lambda store: store.beat(slot.owner, self.now))
@@ -370,10 +371,9 @@ class Twins:
 
     def disconnect(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self.memory.disconnect(slot.mine, self.now)
-            self.sql(slot.store, lambda store: store.disconnect(slot.owner, self.now))
-            self._replace(slot)
+        self.memory.disconnect(slot.mine, self.now)
+        self.sql(slot.store, lambda store: store.disconnect(slot.owner, self.now))
+        self._replace(slot)
 
     def kill(self, number: int) -> None:
         """It died, and somebody else has seen that."""
@@ -408,9 +408,8 @@ class Twins:
 
     def inbox(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self.memory.open_inbox(slot.mine, address=self._address(number))
-            self.sql(slot.store, lambda store: store.open_inbox(self._address(number), slot.owner))
+        self.memory.open_inbox(slot.mine, address=self._address(number))
+        self.sql(slot.store, lambda store: store.open_inbox(self._address(number), slot.owner))
 
     def take(self, number: int) -> None:
         address = self._address(number)
