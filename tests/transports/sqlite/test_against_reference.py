@@ -60,3 +60,21 @@ def test_two_processes_take_turns(first, tmp_path):
 def test_long_ones(first):
     for seed in range(first, first + BATCH // 5):
         check(seed, length=200)
+
+
+class Joined(Twins):
+    """An application's own transactions: the first is rolled back, the second one is committed."""
+
+    def commit_to(self, store, envelopes, settlements):
+        for end in ("ROLLBACK", "COMMIT"):
+            store.connection.execute("BEGIN IMMEDIATE")
+            result = store.joined(envelopes, settlements, self.now)
+            store.connection.execute(end)
+        return result
+
+
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_commits_inside_transactions_of_an_application(first):
+    for seed in range(first, first + BATCH):
+        check(seed, Joined)

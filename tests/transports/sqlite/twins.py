@@ -28,6 +28,7 @@ from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import (
     ChannelRef,
+    CommitResult,
     Delivery,
     Demand,
     Envelope,
@@ -232,11 +233,14 @@ class Twins:
             for side in (0, 1)
         )
         expected = self.memory.commit(envelopes, mine, self.now)
-        found = self.sql(slot.store, lambda store: store.commit(envelopes, theirs, self.now))
+        found = self.commit_to(slot.store, envelopes, theirs)
         self.same("commit", expected, found)
         for envelope, status in zip(envelopes, found.published, strict=True):
             if status is PublishStatus.STORED:
                 self.names.update((envelope.channel, name) for name in {envelope.id, envelope.dedup_key or envelope.id})
+
+    def commit_to(self, store: Store, envelopes: Sequence[Envelope], settlements: Sequence[Settlement]) -> CommitResult:
+        return self.sql(store, lambda store: store.commit(envelopes, settlements, self.now))
 
     def _after(self, after: int | None, envelopes: Sequence[Envelope]) -> int | None:
         return after if after is not None and after < len(envelopes) else None
