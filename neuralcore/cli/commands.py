@@ -1,6 +1,7 @@
 """Commands that other distributions bring.
 
-One is an entry point in the group ``neuralcore.commands``: its name is what the user types, its value a ``typer.Typer``.
+One is an entry point in the group ``neuralcore.commands``: its name is what the user types, its value a
+``typer.Typer``.
 """
 
 from __future__ import annotations
