@@ -88,8 +88,11 @@ class Messages:
 
     # What becomes of those that a position has settled
 
-    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment) -> None:
-        """A position wants them no longer; what no other one wants is kept by retention, or forgotten."""
+    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment, *, taken: bool = False) -> None:
+        """A position wants them no longer; what no other one wants is kept by retention, or forgotten.
+
+        ``taken``: that position is one of the channel's, and had taken them all.
+        """
         if channel.config.retention is not None or not channel.has_group:
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
@@ -97,8 +100,8 @@ class Messages:
                     self.count(channel.id, opened=-1, kept=1, size=row[0])
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
-            # With one position, whoever settles a message has taken it.
-            delete = _DELETE if len(channel.positions) > 1 else _DELETE_ONE
+            # With one position, nobody else can be about to take them.
+            delete = _DELETE_ONE if taken and len(channel.positions) == 1 else _DELETE
             gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
             self.count(channel.id, opened=-gone)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "version_of"]
+__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "tables", "version_of"]
 
 VERSION: Final = 1
 
@@ -187,9 +187,14 @@ _MIGRATIONS: Final[Sequence[str]] = ()
 """The n-th one makes version n + 2 of version n + 1."""
 
 
+def tables() -> list[str]:
+    """The statements that make them and their indexes."""
+    return _statements(_TABLES)
+
+
 def create(connection: sqlite3.Connection, boot: str, mono: int, wall: int) -> None:
     """In a transaction that the caller began."""
-    for statement in _statements(_TABLES):
+    for statement in tables():
         connection.execute(statement)
     connection.execute("INSERT INTO nc_store VALUES (1, ?, 1, 1, ?, ?, ?, ?)", (VERSION, boot, 0, mono, wall))
 
