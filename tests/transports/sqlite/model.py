@@ -37,12 +37,14 @@ class Faulty(sqlite3.Connection):
         return super().executemany(sql, *parameters)
 
 
-def connection(path: str = ":memory:") -> Faulty:
-    made = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Faulty)
+def connection(path: str = ":memory:", *, new: bool = True) -> Faulty:
+    made = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Faulty)
     made.execute("PRAGMA synchronous = OFF")
-    made.execute("BEGIN")
-    create(made, "boot", 0, 0)
-    made.execute("COMMIT")
+    if new:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("BEGIN")
+        create(made, "boot", 0, 0)
+        made.execute("COMMIT")
     return made
 
 

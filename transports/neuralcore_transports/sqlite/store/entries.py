@@ -231,12 +231,16 @@ class Entries:
                         (position.id,),
                     )
                 )
-        if in_flight:
-            self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND NOT EXISTS"
+            " (SELECT 1 FROM nc_entry e WHERE e.seq = nc_held.seq AND e.position = nc_held.position)",
+            (position.id,),
+        )
         return seqs
 
     def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
         """Take one message, which is nowhere in flight, from every position."""
+        (placed,) = self._execute("SELECT ifnull(max(state), 0) = 3 FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         for position in channel.positions:
             row = self._execute(
                 "DELETE FROM nc_entry WHERE seq = ? AND position = ? RETURNING key", (seq, position.id)
@@ -244,7 +248,7 @@ class Entries:
             if row is not None:
                 if row[0] is not None:
                     self.free_key(position.id, row[0], seq)
-            elif self.cursor(position, priority) > seq:
+            elif placed or self.cursor(position, priority) > seq:
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)
 

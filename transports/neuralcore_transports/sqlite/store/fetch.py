@@ -68,6 +68,12 @@ class Reader:
         self.parties = parties
         self._version = -1
 
+    def party(self, interest: int, registry: Registry) -> Party | None:
+        """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
+        if self.group is not None:
+            return registry.group(self.group)
+        return registry.parties.get(self.parties[interest])
+
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
         if self._version != registry.version:
@@ -202,13 +208,15 @@ class Fetcher:
         return [(row[0], row[1], row[2], row[3:]) for row in found]
 
     def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
-        """The position has taken them from here on. What was published with a delay has its own entries."""
+        """The position has taken them from here on. What was published with a delay has its own entries, and may be
+        settled and kept before the cursor has come to it.
+        """
         priority, first = head.rank
         last = until[1] if until[0] == priority else _ANY
         found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
         if found:
             self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
-        return [(0, 0, row[1], row[1:]) for row in found if row[0] != MessageState.PLACED]
+        return [(0, 0, row[1], row[1:]) for row in found if row[0] == MessageState.OPEN]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""

@@ -57,11 +57,13 @@ CREATE TABLE nc_channel (
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
     open INTEGER NOT NULL DEFAULT 0,        -- messages that count against the capacity
+    waiting INTEGER NOT NULL DEFAULT 0,     -- messages that count as open and as kept
     kept INTEGER NOT NULL DEFAULT 0,        -- messages that retention may take
     kept_bytes INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,    -- settlements that came after their lease was lost
     collect_from INTEGER NOT NULL DEFAULT 0,    -- between these there may be messages that nobody wants any more
-    collect_to INTEGER NOT NULL DEFAULT 0
+    collect_to INTEGER NOT NULL DEFAULT 0,
+    collect_all INTEGER NOT NULL DEFAULT 0      -- their group was removed: without a retention they go with it
 ) STRICT;
 
 CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner

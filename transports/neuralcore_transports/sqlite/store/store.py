@@ -237,7 +237,8 @@ class Store:
     def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         with self._step(durable=True):
-            self._parties.seek(reader.parties[interest], reader.interests[interest].pattern, position, now)
+            party = reader.party(interest, self._book.registry)
+            self._parties.seek(party, reader.interests[interest].pattern, position, now)
 
     def close_reader(self, reader: Reader, now: Moment) -> None:
         if reader.interests:
