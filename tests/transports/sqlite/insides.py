@@ -74,13 +74,13 @@ _RULES = {
     "something that is yet to be collected": "SELECT * FROM nc_channel WHERE collect_to > 0",
     "a damaged message": "SELECT * FROM nc_quarantine",
 }
+_ALL_RULES = " UNION ALL ".join(f"SELECT '{what}' WHERE EXISTS ({query})" for what, query in _RULES.items())
 
 
 def check_invariants(connection: sqlite3.Connection) -> None:
     """Once ``tidy`` has nothing left to do."""
-    for what, query in _RULES.items():
-        found = connection.execute(query).fetchall()
-        assert not found, f"{what}: {found}"
+    broken = connection.execute(_ALL_RULES).fetchall()
+    assert not broken, [(what, connection.execute(_RULES[what]).fetchall()) for (what,) in broken]
     _check_counts(connection)
 
 

@@ -38,7 +38,9 @@ class Faulty(sqlite3.Connection):
 
 
 def connection(path: str = ":memory:", *, new: bool = True) -> Faulty:
-    made = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Faulty)
+    made = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=512, factory=Faulty
+    )
     made.execute("PRAGMA synchronous = OFF")
     if new:
         made.execute("PRAGMA journal_mode = WAL")

@@ -148,3 +148,28 @@ def test_what_retention_takes_during_a_commit_makes_room_in_it():
         ("declare", "b", {"capacity": 3, "retention": {"count": 2}}),
         ("commit", 1, [{"channel": "b", "n": n} for n in range(6)], []),
     )
+
+
+def test_when_one_is_dropped_whose_turn_it_was_with_a_key_the_next_one_has_it():
+    keyed = [{"channel": "b", "n": n, "key": "k"} for n in range(3)]
+    agree(
+        ("declare", "b", {"capacity": 3, "overflow": "drop_old"}),
+        ("join", 0, "g", ["b"], None),
+        ("commit", 0, keyed, []),
+        ("fetch", 0, "g", [5], None),
+        ("commit", 0, [], [(0, "ack", 0.0, False, None)]),
+        ("commit", 0, [{"channel": "b", "n": 4}, {"channel": "b", "n": 5}], []),
+        ("fetch", 0, "g", [5], None),
+    )
+
+
+def test_tidying_stops_when_it_has_done_as_much_as_it_may():
+    patterns = [">"]
+    agree(
+        ("join", 1, None, patterns, None),
+        publish("a.x", n=0),
+        publish("a.y", n=1),
+        publish("b", n=2),
+        ("leave", 1, None),
+        make=lambda: Twins(most=1, beside=1),
+    )

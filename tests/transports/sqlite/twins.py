@@ -28,6 +28,7 @@ from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import (
     ChannelRef,
+    CommitResult,
     Delivery,
     Demand,
     Envelope,
@@ -40,6 +41,8 @@ from neuralcore.messaging.transport import (
 from neuralcore.testing.memory import MemoryStore, cursors, subscriptions
 from neuralcore.testing.memory import Reader as MemoryReader
 from neuralcore.testing.memory import store as memory_store
+from neuralcore_transports.sqlite.store import fetch, messages, parties, publish
+from neuralcore_transports.sqlite.store import store as store_steps
 from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
@@ -72,6 +75,8 @@ def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
 
 _exact = cursors.resolve
 
+_OF_A_SLOT = {"commit", "join", "fetch", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
+
 
 class Slot:
     """A process: its owner, its consumers and what it was handed, in both stores."""
@@ -103,9 +108,19 @@ class Slot:
 
 
 class Twins:
-    """``path`` and ``processes``: on a file, with so many connections that take turns."""
+    """``path`` and ``processes``: on a file, with so many connections that take turns. ``most``: how much one ``tidy``
+    does; ``beside``: how much a transaction tidies beside its own work; ``looks``: how much a fetch looks at.
+    """
 
-    def __init__(self, *, path: str = ":memory:", processes: int = 1, most: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        path: str = ":memory:",
+        processes: int = 1,
+        most: int = 1000,
+        beside: int = messages.BESIDE,
+        looks: int = fetch._MOST,
+    ) -> None:
         self.memory = MemoryStore(
             lease=LIMITS.lease / 1e9,
             max_hold=LIMITS.max_hold / 1e9,
@@ -116,6 +131,9 @@ class Twins:
         self.patches = ExitStack()
         for module in (memory_store, subscriptions):
             self.patches.enter_context(patch.object(module, "resolve", _resolve))
+        for user in (messages, publish, store_steps, parties):
+            self.patches.enter_context(patch.object(user, "BESIDE", beside))
+        self.patches.enter_context(patch.object(fetch, "_MOST", looks))
         self.now = START
         self.most = most
         self.damaged: list[str] = []
@@ -148,8 +166,20 @@ class Twins:
     # Steps
 
     def step(self, op: Op) -> None:
-        getattr(self, op[0])(*op[1:])
-        self.check()
+        verb, *what = op
+        if not (verb in _OF_A_SLOT and self._idle(verb, self.slots[what[0]], what[1:])):
+            getattr(self, verb)(*what)
+            self.check()
+
+    def _idle(self, verb: str, slot: Slot, what: list[Any]) -> bool:
+        """Whether that slot cannot do it: a process that stands still does nothing."""
+        if verb == "resume":
+            return not slot.silent
+        if slot.silent:
+            return True
+        if verb in ("fetch", "leave"):
+            return what[0] not in slot.readers
+        return verb == "seek" and not slot.interests[what[0]]
 
     def check(self) -> None:
         while self.sql(self.anybody(), lambda store: store.tidy(self.now, self.most)):
@@ -191,8 +221,6 @@ class Twins:
 
     def commit(self, number: int, publishes: Sequence[dict[str, Any]], settlements: Sequence[tuple[Any, ...]]) -> None:
         slot = self.slots[number]
-        if slot.silent:
-            return
         envelopes = [self._envelope(**fields) for fields in publishes]
         if not slot.held:
             settlements = ()
@@ -205,11 +233,14 @@ class Twins:
             for side in (0, 1)
         )
         expected = self.memory.commit(envelopes, mine, self.now)
-        found = self.sql(slot.store, lambda store: store.commit(envelopes, theirs, self.now))
+        found = self.commit_to(slot.store, envelopes, theirs)
         self.same("commit", expected, found)
         for envelope, status in zip(envelopes, found.published, strict=True):
             if status is PublishStatus.STORED:
                 self.names.update((envelope.channel, name) for name in {envelope.id, envelope.dedup_key or envelope.id})
+
+    def commit_to(self, store: Store, envelopes: Sequence[Envelope], settlements: Sequence[Settlement]) -> CommitResult:
+        return self.sql(store, lambda store: store.commit(envelopes, settlements, self.now))
 
     def _after(self, after: int | None, envelopes: Sequence[Envelope]) -> int | None:
         return after if after is not None and after < len(envelopes) else None
@@ -238,8 +269,6 @@ class Twins:
 
     def join(self, number: int, group: str | None, patterns: Sequence[str], start: Any) -> None:
         slot = self.slots[number]
-        if slot.silent:
-            return
         mine, theirs = slot.reader(group, self)
         wanted = [slot.wanted(group, patterns, self._cursor(start, side)) for side in (0, 1)]
         # the two sides' interests have the same numbers: the second was made only for its own cursor
@@ -267,8 +296,6 @@ class Twins:
 
     def fetch(self, number: int, group: str | None, limits: Sequence[int], bound: int | None) -> None:
         slot = self.slots[number]
-        if slot.silent or group not in slot.readers:
-            return
         mine, theirs = slot.readers[group]
         self.same("is open", self.memory.is_open(mine), self.sql(slot.store, lambda store: store.is_open(theirs)))
         ids = [interest.id for interest in slot.interests[group]]
@@ -289,8 +316,6 @@ class Twins:
 
     def seek(self, number: int, group: str | None, which: int, cursor: Any) -> None:
         slot = self.slots[number]
-        if slot.silent or not slot.interests[group]:
-            return
         mine, theirs = slot.readers[group]
         interest = slot.interests[group][which % len(slot.interests[group])].id
         self.both(
@@ -301,8 +326,6 @@ class Twins:
 
     def leave(self, number: int, group: str | None) -> None:
         slot = self.slots[number]
-        if slot.silent or group not in slot.readers:
-            return
         mine, theirs = slot.readers.pop(group)
         slot.interests[group] = []
         self.memory.close_reader(mine, self.now)
@@ -320,15 +343,12 @@ class Twins:
 
     def silence(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self._lost(slot)
-            self.memory.silence(slot.mine, self.now)
-            slot.silent = True
+        self._lost(slot)
+        self.memory.silence(slot.mine, self.now)
+        slot.silent = True
 
     def resume(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            return
         forgotten = slot.mine not in self.memory._owners
         self.memory.resume(slot.mine, self.now)
         known = self.sql(slot.store, lambda store: store.beat(slot.owner, self.now))
@@ -355,10 +375,9 @@ class Twins:
 
     def disconnect(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self.memory.disconnect(slot.mine, self.now)
-            self.sql(slot.store, lambda store: store.disconnect(slot.owner, self.now))
-            self._replace(slot)
+        self.memory.disconnect(slot.mine, self.now)
+        self.sql(slot.store, lambda store: store.disconnect(slot.owner, self.now))
+        self._replace(slot)
 
     def kill(self, number: int) -> None:
         """It died, and somebody else has seen that."""
@@ -378,7 +397,9 @@ class Twins:
         """Compare which leases the two stores have told to be lost."""
         expected = sorted(delivery.lease for delivery in slot.mine.lost)  # type: ignore[type-var]
         slot.mine.lost.clear()
-        numbers = self.sql(slot.store, lambda store: store.take_lost(slot.owner))
+        connection = slot.store.connection
+        told = connection.execute("SELECT count(*) FROM nc_lost WHERE owner = ?", (slot.owner,)).fetchone() != (0,)
+        numbers = self.sql(slot.store, lambda store: store.take_lost(slot.owner)) if told else []
         assert len(expected) == len(numbers), f"lost leases: {len(expected)} expected, {len(numbers)} found"
         pairs = {theirs.lease.number: mine.lease for mine, theirs in slot.held}  # type: ignore[attr-defined]
         known = {pairs[number] for number in numbers if number in pairs}
@@ -391,9 +412,8 @@ class Twins:
 
     def inbox(self, number: int) -> None:
         slot = self.slots[number]
-        if not slot.silent:
-            self.memory.open_inbox(slot.mine, address=self._address(number))
-            self.sql(slot.store, lambda store: store.open_inbox(self._address(number), slot.owner))
+        self.memory.open_inbox(slot.mine, address=self._address(number))
+        self.sql(slot.store, lambda store: store.open_inbox(self._address(number), slot.owner))
 
     def take(self, number: int) -> None:
         address = self._address(number)

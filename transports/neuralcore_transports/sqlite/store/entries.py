@@ -195,12 +195,22 @@ class Entries:
         if self._execute(
             "DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)
         ).rowcount:
-            self._execute(
-                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq ="
-                " (SELECT seq FROM nc_entry WHERE position = ? AND key = ? AND state = 4"
-                " ORDER BY priority, rank LIMIT 1)",
-                (position, position, key),
-            )
+            self._wake(position, key)
+
+    def _wake(self, position: int, key: str) -> None:
+        self._execute(
+            "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
+            " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
+            (position, position, key),
+        )
+
+    def _give_up_key(self, position: int, key: str, seq: int) -> None:
+        """Of one that goes unhandled: it may have been its turn, though it did not hold the key yet."""
+        held = self._execute("SELECT 1 FROM nc_held WHERE position = ? AND key = ?", (position, key)).fetchone()
+        if held is None:
+            self._wake(position, key)
+        else:
+            self.free_key(position, key, seq)
 
     # Leaving
 
@@ -247,7 +257,7 @@ class Entries:
             ).fetchone()
             if row is not None:
                 if row[0] is not None:
-                    self.free_key(position.id, row[0], seq)
+                    self._give_up_key(position.id, row[0], seq)
             elif placed or self.cursor(position, priority) > seq:
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)

@@ -202,7 +202,7 @@ class Messages:
         row = self._book.execute(
             "SELECT collect_from, collect_to, collect_all FROM nc_channel WHERE id = ?", (channel.id,)
         ).fetchone()
-        if row is None or not row[1]:
+        if row is None or not row[1] or most <= 0:
             return 0
         first, last, grouped = row
         rows = self._book.execute(
