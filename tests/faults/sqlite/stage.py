@@ -102,8 +102,11 @@ class Stage:
     def until_settled(self, *, timeout: float = PATIENCE, groups: tuple[str, ...] = ("g",)) -> None:
         """Until every acknowledged message is settled or dead-lettered, or the time is over: the story tells."""
         deadline = time.monotonic() + timeout
-        while self._tail.outstanding(groups) and time.monotonic() < deadline:
+        while self.outstanding(groups) and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def outstanding(self, groups: tuple[str, ...] = ("g",)) -> int:
+        return self._tail.outstanding(groups)
 
     def story(self, *groups: str) -> Story:
         return Story.read(self.journal_path, seed=self.seed, groups=groups or ("g",))

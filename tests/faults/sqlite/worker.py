@@ -55,6 +55,8 @@ class Settings:
     keys: int = 0
     copies: int = 1
     delay: float = 0.0
+    not_before: float = 0.0
+    """Seconds from now, by the wall clock."""
     orders: dict[str, str] = dataclasses.field(default_factory=dict)
     """What the handlers of some messages are to do, by their number: ``die``, ``fail``, ``fail once``."""
     # Consuming
@@ -69,6 +71,8 @@ class Settings:
     wait: bool = False
     """Produce only when told."""
     # The process
+    grace: float = 10.0
+    """Seconds for draining after SIGTERM."""
     log_due: int = 0
     """Bytes of log at which it is checkpointed."""
     broken: str = ""
@@ -133,7 +137,9 @@ class Process:
         return {"n": number, "do": order, "filler": "x" * self.settings.size}
 
     def _options(self) -> dict[str, float]:
-        return {"delay": self.settings.delay} if self.settings.delay else {}
+        settings = self.settings
+        options = {"delay": settings.delay} if settings.delay else {}
+        return {**options, "not_before": time.time() + settings.not_before} if settings.not_before else options
 
     def _failed(self, error: Exception) -> None:
         kind = type(error).__name__
@@ -252,7 +258,7 @@ def main(text: str) -> None:
         say("ready")
 
     process.bus.start = start  # type: ignore[method-assign]
-    report = process.bus.run()
+    report = process.bus.run(timeout=settings.grace)
     say("closed", json.dumps(dataclasses.asdict(report)))
 
 
