@@ -237,6 +237,7 @@ class Entries:
 
     def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
         """Take one message, which is nowhere in flight, from every position."""
+        placed = self._execute("SELECT 1 FROM nc_message WHERE seq = ? AND state = 3", (seq,)).fetchone() is not None
         for position in channel.positions:
             row = self._execute(
                 "DELETE FROM nc_entry WHERE seq = ? AND position = ? RETURNING key", (seq, position.id)
@@ -244,7 +245,7 @@ class Entries:
             if row is not None:
                 if row[0] is not None:
                     self.free_key(position.id, row[0], seq)
-            elif self.cursor(position, priority) > seq:
+            elif placed or self.cursor(position, priority) > seq:
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)
 

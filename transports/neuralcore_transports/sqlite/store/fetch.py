@@ -40,6 +40,8 @@ _NEW_ROWS: Final = (
     f"SELECT m.state, {COLUMNS} FROM nc_message m"
     " WHERE m.channel = ? AND m.priority = ? AND m.seq >= ? AND m.seq <= ? ORDER BY m.seq LIMIT ?"
 )
+_SETTLED: Final = (MessageState.PLACED, MessageState.KEPT)
+"""Nothing new to a position that has not taken them: by it, unless it has an entry, or by everyone."""
 _Row = tuple[int, int, int, Sequence[Any]]
 """Failed attempts, whether it is suspect, its number, and its COLUMNS."""
 
@@ -126,6 +128,8 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
+        if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (reader.owner,)).fetchone():
+            return [], False  # it stood still and was given up; what it got now would be nobody's for ever
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
@@ -208,7 +212,7 @@ class Fetcher:
         found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
         if found:
             self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
-        return [(0, 0, row[1], row[1:]) for row in found if row[0] != MessageState.PLACED]
+        return [(0, 0, row[1], row[1:]) for row in found if row[0] not in _SETTLED]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""

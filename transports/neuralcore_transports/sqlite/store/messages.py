@@ -21,10 +21,10 @@ DELAYED: Final = (
 )
 """Whether a message was published with a delay."""
 _IN_FLIGHT: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = nc_message.seq)"
-_NOT_TAKEN: Final = (
-    "EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c"
+_NOT_TAKEN: Final = (  # what was placed has entries instead
+    "(nc_message.state != 3 AND EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c"
     " ON c.position = p.id AND c.priority = nc_message.priority"
-    " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq)"
+    " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq))"
 )
 _DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"
 _DELETE: Final = f"{_DELETE_ONE} AND NOT {_NOT_TAKEN}"
