@@ -63,3 +63,32 @@ def test_what_an_ended_broadcast_settles_late_is_still_there_for_a_group(store) 
     store.commit([], [Settlement(delivery, Outcome.ACK) for delivery in deliveries], NOW)
     assert store.stats()["c"].stored == 0
     store.remove(ChannelRef("c"), NOW)
+
+
+def test_who_was_given_up_gets_nothing_that_would_be_nobodys(store) -> None:
+    """It stood still for so long that it was forgotten, and fetches before it has heard of that."""
+    stood_still = reader(store, store.connect("one", "boot", NOW), "g")
+    publish(store)
+    store.give_up(stood_still.owner, NOW)
+    assert fetch(store, stood_still) == []
+    stood_still.owner = store.connect("one", "boot", NOW)
+    assert len(fetch(store, stood_still)) == COUNT
+
+
+def test_a_broadcast_that_ended_with_a_delivery_under_way_goes_with_its_owner(store) -> None:
+    owner = store.connect("one", "boot", NOW)
+    leaves = reader(store, owner, None)
+    publish(store)
+    fetch(store, leaves, 5)
+    store.close_reader(leaves, NOW)
+    store.remove(ChannelRef("c"), NOW)
+    store.disconnect(owner, NOW)
+    assert store.connection.execute("SELECT count(*) FROM nc_party").fetchone() == (0,)
+
+
+def test_a_cursor_beyond_the_last_number_is_the_next_one(store) -> None:
+    owner = store.connect("one", "boot", NOW)
+    late = Reader(owner, "g")
+    store.update(late, [Interest(id=1, pattern="c", start="@1000000")], NOW)
+    publish(store)
+    assert len(fetch(store, late)) == COUNT

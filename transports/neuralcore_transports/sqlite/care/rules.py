@@ -30,7 +30,7 @@ _OPEN: Final = f"CASE WHEN {_LATE.replace('m.', '')} THEN 3 ELSE 0 END"
 _PASSED: Final = (
     "m.seq < ifnull((SELECT c.next FROM nc_cursor c WHERE c.position = p.id AND c.priority = m.priority), p.start)"
 )
-_TAKEN: Final = f"(m.state = 3 OR {_PASSED})"
+_TAKEN: Final = f"(m.state = 3 OR (m.state = 2 AND {_LATE}) OR {_PASSED})"
 _HAS_ENTRY: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND e.position = p.id)"
 _UNSETTLED: Final = f"({_HAS_ENTRY} OR (m.seq >= p.start AND NOT {_TAKEN}))"
 _LIVE: Final = "p.channel = m.channel AND p.ended = 0"
@@ -58,6 +58,10 @@ _BACK: Final = (  # READY, in the order of their numbers
     f" SELECT m.seq, p.id, 1, m.priority, m.seq, {_KEY}"
 )
 _READY: Final = "state = 1, owner = NULL, lease = NULL, charged = 0"
+_STUCK: Final = (  # whoever holds the key lets it go on, and so does whoever is about to take it
+    "e.state = 4 AND NOT EXISTS (SELECT 1 FROM nc_held h WHERE h.position = e.position AND h.key = e.key)"
+    " AND NOT EXISTS (SELECT 1 FROM nc_entry r WHERE r.position = e.position AND r.key = e.key AND r.state = 1)"
+)
 _COUNTS: Final = (
     "(SELECT count(*) FROM nc_message m WHERE m.channel = n.id AND m.state != 2)",
     "(SELECT count(*) FROM nc_message m WHERE m.channel = n.id AND m.state IN (1, 2))",
@@ -102,7 +106,8 @@ RULES: Final[Sequence[Rule]] = (
         "it becomes the group recovered-NUMBER, whose messages wait until you consume or remove it",
         [
             (
-                "INSERT OR IGNORE INTO nc_party (id, name) SELECT DISTINCT party, 'recovered-' || party FROM nc_position"
+                "INSERT OR IGNORE INTO nc_party (id, name) SELECT DISTINCT party, 'recovered-' || party FROM"
+                " nc_position"
                 " WHERE party NOT IN (SELECT id FROM nc_party)"
             )
         ],
@@ -131,8 +136,10 @@ RULES: Final[Sequence[Rule]] = (
             (
                 "INSERT OR IGNORE INTO nc_channel (id, name, config)"
                 " SELECT lost, coalesce(name, 'recovered.' || lost),"
-                " json_object('name', coalesce(name, 'recovered.' || lost)) FROM (SELECT lost, CASE WHEN count(DISTINCT pattern) = 1 THEN max(pattern) END AS name"
-                " FROM (SELECT DISTINCT channel AS lost FROM nc_message WHERE channel NOT IN (SELECT id FROM nc_channel))"
+                " json_object('name', coalesce(name, 'recovered.' || lost)) FROM (SELECT lost, CASE WHEN"
+                " count(DISTINCT pattern) = 1 THEN max(pattern) END AS name"
+                " FROM (SELECT DISTINCT channel AS lost FROM nc_message WHERE channel NOT IN (SELECT id FROM"
+                " nc_channel))"
                 " LEFT JOIN nc_position p ON p.channel = lost LEFT JOIN nc_pattern t ON t.party = p.party"
                 " AND t.pattern NOT IN (SELECT name FROM nc_channel) AND instr(t.pattern, '*') = 0"
                 " AND instr(t.pattern, '>') = 0 GROUP BY lost)"
@@ -168,12 +175,14 @@ RULES: Final[Sequence[Rule]] = (
     _without("nc_position", "channel", "nc_channel", "id", "its channel is missing"),
     Rule(
         "nc_position",
-        f"SELECT 'of group ' || ifnull(g.name, g.id), 'there is none on the channel ' || n.name || ', which it subscribes to'"
+        f"SELECT 'of group ' || ifnull(g.name, g.id), 'there is none on the channel ' || n.name || ', which"
+        f" it subscribes to'"
         f" {_DEAF}",
         "it gets one, at the oldest message that is open",
         [
             (
-                "INSERT OR IGNORE INTO nc_position (party, channel, start) SELECT g.id, n.id, ifnull((SELECT min(seq) FROM"
+                "INSERT OR IGNORE INTO nc_position (party, channel, start) SELECT g.id, n.id, ifnull((SELECT"
+                " min(seq) FROM"
                 f" nc_message WHERE channel = n.id AND state IN (0, 3)), (SELECT next FROM nc_store)) {_DEAF}"
             )
         ],
@@ -191,7 +200,8 @@ RULES: Final[Sequence[Rule]] = (
         "nc_entry",
         _ENTRY,
         "its message is missing",
-        "seq NOT IN (SELECT seq FROM nc_message)",
+        # Of a broadcast that has ended, retention may take what is still being handled.
+        "seq NOT IN (SELECT seq FROM nc_message) AND position NOT IN (SELECT id FROM nc_position WHERE ended = 1)",
         "it is removed: the message is lost",
     ),
     Rule(
@@ -213,7 +223,8 @@ RULES: Final[Sequence[Rule]] = (
         "it is removed, and the message delivered as if new",
         [
             (
-                "DELETE FROM nc_entry WHERE EXISTS (SELECT 1 FROM nc_message m, nc_position p WHERE m.seq = nc_entry.seq"
+                "DELETE FROM nc_entry WHERE EXISTS (SELECT 1 FROM nc_message m, nc_position p WHERE m.seq ="
+                " nc_entry.seq"
                 f" AND p.id = nc_entry.position AND p.ended = 0 AND NOT {_TAKEN})"
             )
         ],
@@ -259,7 +270,8 @@ RULES: Final[Sequence[Rule]] = (
     Rule(
         "nc_held",
         "SELECT 'key ' || key || ' in position ' || position, 'its holder has no entry' FROM nc_held h"
-        " WHERE NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = h.seq AND e.position = h.position AND e.key = h.key AND e.state != 4)",
+        " WHERE NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = h.seq AND e.position = h.position AND"
+        " e.key = h.key AND e.state != 4)",
         "the key is free",
         [
             (
@@ -270,15 +282,9 @@ RULES: Final[Sequence[Rule]] = (
     ),
     Rule(
         "nc_entry",
-        f"SELECT {_ENTRY}, 'it waits for a key that nobody holds' FROM nc_entry WHERE state = 4 AND NOT EXISTS"
-        " (SELECT 1 FROM nc_held h WHERE h.position = nc_entry.position AND h.key = nc_entry.key)",
+        f"SELECT {_ENTRY}, 'it waits for a key that nobody holds' FROM nc_entry e WHERE {_STUCK}",
         "it is ready",
-        [
-            (
-                f"UPDATE nc_entry SET {_READY} WHERE state = 4 AND NOT EXISTS"
-                " (SELECT 1 FROM nc_held h WHERE h.position = nc_entry.position AND h.key = nc_entry.key)"
-            )
-        ],
+        [f"UPDATE nc_entry AS e SET {_READY} WHERE {_STUCK}"],
     ),
     # Who still wants what
     Rule(

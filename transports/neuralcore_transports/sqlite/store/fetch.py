@@ -132,6 +132,8 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
+        if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (reader.owner,)).fetchone():
+            return [], False  # it stood still and was given up; what it got now would be nobody's for ever
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
