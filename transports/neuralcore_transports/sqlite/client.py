@@ -11,7 +11,7 @@ import aiosqlite
 
 from neuralcore.messaging.errors import Closed, Unavailable
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
@@ -67,7 +67,7 @@ class StoreClient:
             raise Closed("the SQLite transport")
         try:
             return await connection.run(lambda: step(self._store, self._clock.now()))
-        except sqlite3.Error as error:
+        except SQL_ERRORS as error:
             raise translated(error, str(self._options.path), self._options.busy) from error
 
     async def close(self) -> None:

@@ -107,6 +107,12 @@ class Registry:
         return (channel for name, channel in self.channels.items() if matches(pattern, name))
 
     def _load(self) -> None:
+        try:
+            self._read()
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise sqlite3.DatabaseError(f"malformed: the registry of channels and groups cannot be read: {error}") from error
+
+    def _read(self) -> None:
         execute = self._connection.execute
         by_id = {
             id: Channel(id, name, decode_config(config))
