@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from neuralcore.messaging.errors import Closed, Unavailable
+from neuralcore.messaging.errors import Closed, NotStored
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
@@ -62,7 +62,7 @@ class StoreClient:
         """One step of the store, now. Raises NeuralCoreError."""
         connection = self._connection
         if not self.here:
-            raise Unavailable("sqlite", "this bus was opened before the process forked; make a new one in the child")
+            raise NotStored("sqlite", "this bus was opened before the process forked; make a new one in the child")
         if connection is None:
             raise Closed("the SQLite transport")
         try:
