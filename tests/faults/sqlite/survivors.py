@@ -14,7 +14,7 @@ from neuralcore._core import Clock
 from neuralcore.messaging.errors import NeuralCoreError
 from neuralcore.messaging.transport import Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.opening import open_book, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.fetch import Reader
@@ -63,7 +63,7 @@ def _watched(options: SqliteOptions, found: Survivors) -> Iterator[tuple[Store, 
     book.connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
         yield Store(book, options.limits(), tell=lambda where, what: found.told.append(what)), clock
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(options.path), options.busy) from error
     finally:
         book.connection.close()
@@ -87,6 +87,6 @@ def _damage(database: Path) -> str:
     with contextlib.closing(sqlite3.connect(database)) as connection:
         try:
             rows = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-        except sqlite3.Error as error:
+        except SQL_ERRORS as error:
             return str(error)
     return "" if rows == ["ok"] else "; ".join(map(str, rows[:3]))

@@ -69,3 +69,4 @@ def test_what_is_consumed_makes_room_by_itself(tmp_path: Path) -> None:
         story = stage.story()
         tell(7, "a disk of 4 MB, and more than that goes through it", story.report())
         story.check()
+        assert not story.refused

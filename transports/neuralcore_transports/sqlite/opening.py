@@ -10,7 +10,7 @@ from typing import Final
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import NewerStore, StoreReadOnly, translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreReadOnly, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import schema
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -43,7 +43,7 @@ def open_book(options: SqliteOptions) -> Book:
     """For a file that is prepared. Raises TransportError."""
     try:
         return Book(connect(options.path), patience=options.busy, level=options.level)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(options.path), options.busy) from error
 
 
@@ -54,7 +54,7 @@ def prepare(options: SqliteOptions, clock: StoreClock) -> None:
     try:
         with contextlib.closing(connect(path)) as connection:
             _make_store(connection, options, clock)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(path), options.busy) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
@@ -153,6 +154,8 @@ class Fetcher:
             deliveries += taken
             following = self._following(head)
             if following is not None:
+                if not seen and following.rank == head.rank:  # for ever, with everybody waiting for the lock
+                    raise sqlite3.DatabaseError("malformed: an index names a message that is not in its table")
                 heappush(heads, following)
         return deliveries, False
 

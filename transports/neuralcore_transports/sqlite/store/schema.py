@@ -214,7 +214,9 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    return None if row is None else int(row[0])
+    if row is not None and not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("malformed: nc_store has no version")
+    return None if row is None else row[0]
 
 
 def _statements(script: str) -> list[str]:
