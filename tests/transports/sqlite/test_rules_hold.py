@@ -26,8 +26,8 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.connection = connection()
-        self.limits = Limits(lease=5 * SECOND, max_hold=30 * SECOND, session_ttl=20 * SECOND, dedup_window=9 * SECOND)
-        self.store = Store(Book(self.connection), self.limits)
+        limits = Limits(lease=5 * SECOND, max_hold=30 * SECOND, session_ttl=20 * SECOND, dedup_window=SECOND)
+        self.store = Store(Book(self.connection), limits)
         self.time = SECOND
         self.owners: list[int] = []
         self.readers: list[Reader] = []
