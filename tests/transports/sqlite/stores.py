@@ -34,8 +34,8 @@ class _Wall:
 def make(path: Path, *, count: int = COUNT, size: int = 300) -> dict[str, set[str]]:
     """The ids of the messages that each group is owed.
 
-    Of the first channel ``mail`` has settled eight and failed two, and ``audit`` has ten leased by somebody who is alive
-    no more; some are delayed, some have keys.
+    Of the first channel ``mail`` has settled eight and failed two, and ``audit`` has ten leased by somebody who is dead
+    now; some are delayed, some have keys.
     """
     clock = StoreClock(_Wall())  # type: ignore[arg-type]
     prepare(SqliteOptions(path), clock)
@@ -62,7 +62,7 @@ def _envelope(channel: str, number: int, size: int) -> Envelope:
     return Envelope(
         id=f"{channel}-{number}",
         channel=channel,
-        body=b'"%s"' % (b"x" * (number * 37 % size)),
+        body=b'"%s"' % (b"x" * (number * 371 % size)),
         priority=(50, 25)[number % 7 == 6],
         key="ada" if number % 5 == 1 else None,
         delay_ns=1 if number % 9 == 4 else 0,

@@ -41,8 +41,10 @@ DAMAGE = {
     ],
     "its message is missing": [f"DELETE FROM nc_message WHERE seq = {LEASED}"],
     "its message is in another channel": [
-        f"INSERT INTO nc_entry (seq, position, state, priority, rank) SELECT max(seq), {AUDIT}, 1, 50, 1"
-        f" FROM nc_message WHERE channel != {NEW}"
+        (
+            f"INSERT INTO nc_entry (seq, position, state, priority, rank) SELECT max(seq), {AUDIT}, 1, 50, 1"
+            f" FROM nc_message WHERE channel != {NEW}"
+        )
     ],
     "it is taken, and will be taken once more": [f"UPDATE nc_cursor SET next = 0 WHERE position = {AUDIT}"],
     "its priority or key is not its message's": [f"UPDATE nc_entry SET priority = 7, key = 'x' WHERE seq = {LEASED}"],
@@ -57,8 +59,10 @@ DAMAGE = {
     "retention may take it, and somebody has not settled it": [f"UPDATE nc_message SET state = 2 WHERE seq = {FAR}"],
     "nobody can get it any more": [
         f"DELETE FROM nc_entry WHERE position IN ({MAIL}, {AUDIT})",
-        f"INSERT OR REPLACE INTO nc_cursor SELECT p.id, m.priority, {FAR} + 1 FROM nc_position p, nc_message m"
-        f" WHERE p.channel = {NEW} AND m.channel = {NEW}",
+        (
+            f"INSERT OR REPLACE INTO nc_cursor SELECT p.id, m.priority, {FAR} + 1 FROM nc_position p, nc_message m"
+            f" WHERE p.channel = {NEW} AND m.channel = {NEW}"
+        ),
     ],
     "it has fewer messages than it was given": [f"DELETE FROM nc_entry WHERE position = {AUDIT} AND state = 2"],
     "unsettled messages, of": [f"UPDATE nc_position SET entries = 3 WHERE id = {AUDIT}"],

@@ -111,6 +111,8 @@ def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreEr
         return StoreReadOnly(path)
     if "not a database" in text:
         return NotAStore(path)
-    if "malformed" in text or "corrupt" in text:
+    if any(
+        sign in text for sign in ("malformed", "corrupt", "decode to UTF-8", "no such table: nc_", "no such index: nc_")
+    ):
         return StoreCorrupt(path, text)
     return Unavailable("sqlite", f"{path}: {text}")

@@ -19,7 +19,7 @@ from neuralcore_transports.sqlite.care.check import broken, configs, damaged, lo
 from neuralcore_transports.sqlite.care.copies import copy_file, copy_pages, new_file
 from neuralcore_transports.sqlite.care.findings import Finding
 from neuralcore_transports.sqlite.care.header import mend_header
-from neuralcore_transports.sqlite.care.rules import NEW_POSITIONS, RULES
+from neuralcore_transports.sqlite.care.rules import NEW_POSITIONS, RULES, UNCOUNT
 from neuralcore_transports.sqlite.care.salvage import Moved, mend_schema, salvage
 from neuralcore_transports.sqlite.care.structure import expected, look
 from neuralcore_transports.sqlite.errors import NewerStore, StoreError, StoreReadOnly
@@ -193,7 +193,8 @@ def _quarantine(connection: sqlite3.Connection, report: Repaired) -> None:
             "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
             (seq, row[-1], now, why, repr(tuple(row[:-1])).encode(errors="surrogateescape")),
         )
-        connection.execute("DELETE FROM nc_entry WHERE seq = ?", (seq,))
+        for statement in (*UNCOUNT, "DELETE FROM nc_entry WHERE seq = ?1"):
+            connection.execute(statement, (seq,))
         connection.execute("DELETE FROM nc_message WHERE seq = ?", (seq,))
         report.done.append(Finding("nc_message", str(seq), why, "it is moved to the quarantine"))
         report.lost.append(f"message {seq} of channel {row[-1]}, which is in the quarantine as it was found")

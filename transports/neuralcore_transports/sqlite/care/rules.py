@@ -12,7 +12,7 @@ from typing import Final
 
 from neuralcore_transports.sqlite.store.messages import DELAYED
 
-__all__ = ["NEW_POSITIONS", "RULES", "Rule"]
+__all__ = ["NEW_POSITIONS", "RULES", "UNCOUNT", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,21 @@ _COUNT_AGAIN: Final = f"UPDATE nc_position AS p SET entries = {_FOUND} WHERE p.e
 NEW_POSITIONS: Final = (
     "CREATE TEMP TABLE old AS SELECT ifnull(max(id), 0) AS id FROM nc_position",
     # What was published with a delay is delivered by its entries.
-    f"{_BACK} FROM nc_position p JOIN nc_message m ON m.channel = p.channel AND m.state = 3 AND m.seq >= p.start"
-    " WHERE p.id > (SELECT id FROM temp.old)",
+    (
+        f"{_BACK} FROM nc_position p JOIN nc_message m ON m.channel = p.channel AND m.state = 3 AND m.seq >= p.start"
+        " WHERE p.id > (SELECT id FROM temp.old)"
+    ),
     "DROP TABLE temp.old",
 )
 """Positions are made after the first, and before the other two."""
+UNCOUNT: Final = (
+    "UPDATE nc_position AS p SET entries = entries - 1 WHERE p.ended = 0 AND EXISTS (SELECT 1 FROM nc_message m"
+    f" WHERE m.seq = ?1 AND m.channel = p.channel AND {_UNSETTLED})",
+    "UPDATE nc_channel AS n SET open = open - (m.state != 2), kept = kept - (m.state IN (1, 2)),"
+    " kept_bytes = kept_bytes - (m.state IN (1, 2)) * length(m.body) FROM nc_message m"
+    " WHERE m.seq = ?1 AND m.channel = n.id",
+)
+"""Before one message goes, by its number."""
 _READY: Final = "state = 1, owner = NULL, lease = NULL, charged = 0"
 _STUCK: Final = (  # whoever holds the key lets it go on, and so does whoever is about to take it
     "e.state = 4 AND NOT EXISTS (SELECT 1 FROM nc_held h WHERE h.position = e.position AND h.key = e.key)"

@@ -235,8 +235,10 @@ class Entries:
             self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
         return seqs
 
-    def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
-        """Take one message, which is nowhere in flight, from every position."""
+    def withdraw(self, channel: Channel, seq: int, priority: int, taking: int | None = None) -> None:
+        """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to
+        have it, and has moved its cursor.
+        """
         placed = self._execute("SELECT 1 FROM nc_message WHERE seq = ? AND state = 3", (seq,)).fetchone() is not None
         for position in channel.positions:
             row = self._execute(
@@ -245,7 +247,7 @@ class Entries:
             if row is not None:
                 if row[0] is not None:
                     self.free_key(position.id, row[0], seq)
-            elif placed or self.cursor(position, priority) > seq:
+            elif position.id != taking and (placed or self.cursor(position, priority) > seq):
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)
 

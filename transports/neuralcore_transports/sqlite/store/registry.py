@@ -110,7 +110,7 @@ class Registry:
     def _load(self) -> None:
         execute = self._connection.execute
         by_id = {
-            id: Channel(id, name, decode_config(config))
+            id: Channel(id, name, _config(name, config))
             for id, name, config in execute("SELECT id, name, config FROM nc_channel ORDER BY id")
         }
         parties = {
@@ -138,6 +138,13 @@ def encode_config(config: ChannelConfig) -> str:
 
 def decode_config(text: str) -> ChannelConfig:
     return msgspec.json.decode(text, type=ChannelConfig)
+
+
+def _config(name: str, text: str) -> ChannelConfig:
+    try:
+        return decode_config(text)
+    except ValueError as error:  # msgspec's are ones too
+        raise sqlite3.DatabaseError(f"malformed: the configuration of channel {name} cannot be read") from error
 
 
 def specificity(pattern: str) -> tuple[int, ...]:
