@@ -32,9 +32,12 @@ def change(database: Path, statement: str, *values: object) -> None:
     ("statement", "says"),
     [
         ("UPDATE nc_channel SET config = '{'", "registry"),
-        ("UPDATE nc_channel SET config = '{\"name\":\"\"}'", "registry"),
+        ('UPDATE nc_channel SET config = \'{"name":""}\'', "registry"),
         ("UPDATE nc_channel SET config = CAST(x'ff7b' AS TEXT)", "decode"),
-        ("INSERT INTO nc_entry (seq, position, state, priority, rank) SELECT seq, 1, 4, 50, seq FROM nc_message", "UNIQUE"),
+        (
+            "INSERT INTO nc_entry (seq, position, state, priority, rank) SELECT seq, 1, 4, 50, seq FROM nc_message",
+            "UNIQUE",
+        ),
         ("DELETE FROM nc_store", "nc_store"),
     ],
 )
@@ -64,7 +67,9 @@ def test_attributes_that_nobody_understands_are_set_aside(database: Path, attrib
         query = "SELECT seq, channel, priority, mono, wall, body FROM nc_message ORDER BY seq LIMIT 1"
         *numbers, body = connection.execute(query).fetchone()
         checksum = crc32(body, crc32(attributes.encode(), crc32(rows._numbers(*numbers))))
-        connection.execute("UPDATE nc_message SET attributes = ?, checksum = ? WHERE seq = ?", (attributes, checksum, numbers[0]))
+        connection.execute(
+            "UPDATE nc_message SET attributes = ?, checksum = ? WHERE seq = ?", (attributes, checksum, numbers[0])
+        )
     found = survivors(database)
     assert found.error is None
     assert found.ids == ["m-1", "m-2", "m-3", "m-4"]

@@ -113,7 +113,9 @@ print("end", flush=True)
         lines = worker.lines
     codes = [line for line in lines if line.startswith("code")]
     said = {line for line in lines if line.startswith("child")}
-    tell(24, f"fork after start, used {child}", f"faults=[fork ×{forks}] codes={sorted(set(codes))} said: {sorted(said)}")
+    tell(
+        24, f"fork after start, used {child}", f"faults=[fork ×{forks}] codes={sorted(set(codes))} said: {sorted(said)}"
+    )
     assert codes == ["code 7"] * forks
     assert said
     assert all("fork" in line for line in said)

@@ -62,7 +62,11 @@ def test_two_versions_share_a_file(stage: Stage) -> None:
         reply(producer, "stop")
     stage.until_settled()
     story = stage.story()
-    tell(26, f"Python {', '.join(others)} and {sys.version_info.major}.{sys.version_info.minor} on one file", story.report())
+    tell(
+        26,
+        f"Python {', '.join(others)} and {sys.version_info.major}.{sys.version_info.minor} on one file",
+        story.report(),
+    )
     story.check()
     assert stage.damage() == ""
 

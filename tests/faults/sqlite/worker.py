@@ -31,7 +31,6 @@ from neuralcore.messaging.bus import MessageBus  # noqa: E402
 from neuralcore.messaging.errors import NotStored  # noqa: E402
 from neuralcore.messaging.retry import RetryPolicy  # noqa: E402
 from neuralcore_transports.sqlite import SqliteTransport, checkpoint, keeper  # noqa: E402
-
 from tests.faults.history import Journal  # noqa: E402
 
 __all__ = ["Settings", "main"]
@@ -92,7 +91,9 @@ class Process:
         self.handled = 0
         self.lost = 0
         self.errors: set[str] = set()
-        self._witness = os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
+        self._witness = (
+            os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
+        )
 
     def witness(self, what: str, id: str) -> None:
         if self._witness >= 0:

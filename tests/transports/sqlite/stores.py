@@ -31,9 +31,11 @@ class _Wall:
         return 1_800_000_000_000_000_000
 
 
-def make(path: Path, *, count: int = COUNT, size: int = 300) -> list[str]:
-    """The ids of all messages. Two groups; of the first channel ``mail`` has settled ten and ``audit`` has ten leased
-    by somebody who is alive no more, two are retried, some are delayed, some have keys.
+def make(path: Path, *, count: int = COUNT, size: int = 300) -> dict[str, set[str]]:
+    """The ids of the messages that each group is owed.
+
+    Of the first channel ``mail`` has settled eight and failed two, and ``audit`` has ten leased by somebody who is dead
+    now; some are delayed, some have keys.
     """
     clock = StoreClock(_Wall())  # type: ignore[arg-type]
     prepare(SqliteOptions(path), clock)
@@ -52,14 +54,15 @@ def make(path: Path, *, count: int = COUNT, size: int = 300) -> list[str]:
         store.commit([], [Settlement(each, how) for each, how in zip(taken, outcomes, strict=True)], clock.now())
         store.fetch(readers["audit"], {2: Demand(10)}, clock.now())
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return [envelope.id for envelope in envelopes]
+    ids = {envelope.id for envelope in envelopes}
+    return {"audit": ids, "mail": ids - {delivery.envelope.id for delivery in taken[2:]}}
 
 
 def _envelope(channel: str, number: int, size: int) -> Envelope:
     return Envelope(
         id=f"{channel}-{number}",
         channel=channel,
-        body=b'"%s"' % (b"x" * (number * 37 % size)),
+        body=b'"%s"' % (b"x" * (number * 371 % size)),
         priority=(50, 25)[number % 7 == 6],
         key="ada" if number % 5 == 1 else None,
         delay_ns=1 if number % 9 == 4 else 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.transport import ChannelRef, Demand, Envelope, GroupRef, Interest, Outcome, Settlement
 from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
@@ -88,6 +89,7 @@ def test_a_broadcast_that_ended_with_a_delivery_under_way_goes_with_its_owner(st
 
 def test_a_cursor_beyond_the_last_number_is_the_next_one(store) -> None:
     owner = store.connect("one", "boot", NOW)
+    store.declare(ChannelConfig("c"), NOW)
     late = Reader(owner, "g")
     store.update(late, [Interest(id=1, pattern="c", start="@1000000")], NOW)
     publish(store)

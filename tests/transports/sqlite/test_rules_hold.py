@@ -26,8 +26,8 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.connection = connection()
-        self.limits = Limits(lease=5 * SECOND, max_hold=30 * SECOND, session_ttl=20 * SECOND, dedup_window=9 * SECOND)
-        self.store = Store(Book(self.connection), self.limits)
+        limits = Limits(lease=5 * SECOND, max_hold=30 * SECOND, session_ttl=20 * SECOND, dedup_window=SECOND)
+        self.store = Store(Book(self.connection), limits)
         self.time = SECOND
         self.owners: list[int] = []
         self.readers: list[Reader] = []
@@ -35,7 +35,8 @@ class Run:
         self.sent = 0
         self.steps = {
             self.publish: 6, self.fetch: 6, self.settle: 6, self.subscribe: 2, self.beat: 3, self.wait: 2, self.tidy: 2,
-            self.join: 1, self.leave: 1, self.die: 1, self.declare: 1, self.remove: 1, self.seek: 1, self.unsubscribe: 1,
+            self.join: 1, self.leave: 1, self.die: 1, self.declare: 1, self.remove: 1, self.seek: 1,
+            self.unsubscribe: 1,
         }  # fmt: skip
 
     @property

@@ -15,6 +15,7 @@ from neuralcore_transports.sqlite.care.alone import reading
 from neuralcore_transports.sqlite.care.findings import Finding
 from neuralcore_transports.sqlite.care.rules import RULES, Rule
 from neuralcore_transports.sqlite.care.structure import FILE_REPAIR, look
+from neuralcore_transports.sqlite.errors import StoreCorrupt
 from neuralcore_transports.sqlite.store.registry import decode_config
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
 
@@ -45,10 +46,14 @@ class Report:
 
 
 def check(path: Path, *, quick: bool = False) -> Report:
-    """Raises TransportError for a file that is no store, or cannot be read at all."""
-    with reading(path) as connection:
-        findings = [*look(connection, quick=quick).findings, *looked_through(connection)]
-        return Report(str(path), _count(connection, "nc_message"), findings, _count(connection, "nc_quarantine") or 0)
+    """Raises TransportError for a file that is no store, and one that cannot be opened."""
+    try:
+        with reading(path) as connection:
+            findings = [*look(connection, quick=quick).findings, *looked_through(connection)]
+            quarantined = _count(connection, "nc_quarantine") or 0
+            return Report(str(path), _count(connection, "nc_message"), findings, quarantined)
+    except StoreCorrupt as error:
+        return Report(str(path), None, [Finding("the file", "", error.detail, FILE_REPAIR)], 0)
 
 
 def looked_through(connection: sqlite3.Connection) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from neuralcore_transports.sqlite.care.check import broken, configs, damaged, lo
 from neuralcore_transports.sqlite.care.copies import copy_file, copy_pages, new_file
 from neuralcore_transports.sqlite.care.findings import Finding
 from neuralcore_transports.sqlite.care.header import mend_header
-from neuralcore_transports.sqlite.care.rules import RULES
+from neuralcore_transports.sqlite.care.rules import NEW_POSITIONS, RULES, UNCOUNT
 from neuralcore_transports.sqlite.care.salvage import Moved, mend_schema, salvage
 from neuralcore_transports.sqlite.care.structure import expected, look
 from neuralcore_transports.sqlite.errors import NewerStore, StoreError, StoreReadOnly
@@ -173,7 +173,7 @@ def _write_store(connection: sqlite3.Connection, report: Repaired) -> None:
     # Its time goes on from the last one that anything has; the next bus takes it over as after a reboot.
     mono, wall = connection.execute("SELECT ifnull(max(mono), 0), ifnull(max(wall), 0) FROM nc_message").fetchone()
     connection.execute("INSERT INTO nc_store VALUES (1, ?, 1, 1, '', 0, ?, ?)", (schema.VERSION, mono, wall))
-    report.done.append(Finding("nc_store", "", "its only row was missing", "it is written anew"))
+    report.done.append(Finding("nc_store", "", "its only row is missing", "it is written anew"))
 
 
 def _write_configs(connection: sqlite3.Connection, report: Repaired) -> None:
@@ -193,7 +193,8 @@ def _quarantine(connection: sqlite3.Connection, report: Repaired) -> None:
             "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
             (seq, row[-1], now, why, repr(tuple(row[:-1])).encode(errors="surrogateescape")),
         )
-        connection.execute("DELETE FROM nc_entry WHERE seq = ?", (seq,))
+        for statement in (*UNCOUNT, "DELETE FROM nc_entry WHERE seq = ?1"):
+            connection.execute(statement, (seq,))
         connection.execute("DELETE FROM nc_message WHERE seq = ?", (seq,))
         report.done.append(Finding("nc_message", str(seq), why, "it is moved to the quarantine"))
         report.lost.append(f"message {seq} of channel {row[-1]}, which is in the quarantine as it was found")
@@ -205,6 +206,7 @@ def _subscribe_again(connection: sqlite3.Connection, report: Repaired) -> None:
     patterns = connection.execute(
         "SELECT party, pattern FROM nc_pattern t JOIN nc_party g ON g.id = t.party WHERE g.name IS NOT NULL"
     ).fetchall()
+    connection.execute(NEW_POSITIONS[0])
     for party, channel in dict.fromkeys(
         (party, id) for party, pattern in patterns for id, name in channels if matches(pattern, name)
     ):
@@ -219,6 +221,7 @@ def _subscribe_again(connection: sqlite3.Connection, report: Repaired) -> None:
                     "nc_position", str(made.lastrowid), "it may be lost", "it begins at the oldest message that is open"
                 )
             )
+    _execute(connection, NEW_POSITIONS[1:])
 
 
 def _apply_rules(connection: sqlite3.Connection, report: Repaired) -> bool:

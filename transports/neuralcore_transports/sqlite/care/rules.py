@@ -12,7 +12,7 @@ from typing import Final
 
 from neuralcore_transports.sqlite.store.messages import DELAYED
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["NEW_POSITIONS", "RULES", "UNCOUNT", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,25 @@ _BACK: Final = (  # READY, in the order of their numbers
     "INSERT OR IGNORE INTO nc_entry (seq, position, state, priority, rank, key)"
     f" SELECT m.seq, p.id, 1, m.priority, m.seq, {_KEY}"
 )
+_COUNT_AGAIN: Final = f"UPDATE nc_position AS p SET entries = {_FOUND} WHERE p.ended = 0 AND p.entries != {_FOUND}"
+NEW_POSITIONS: Final = (
+    "CREATE TEMP TABLE old AS SELECT ifnull(max(id), 0) AS id FROM nc_position",
+    # What was published with a delay is delivered by its entries.
+    (
+        f"{_BACK} FROM nc_position p JOIN nc_message m ON m.channel = p.channel AND m.state = 3 AND m.seq >= p.start"
+        " WHERE p.id > (SELECT id FROM temp.old)"
+    ),
+    "DROP TABLE temp.old",
+)
+"""Positions are made after the first, and before the other two."""
+UNCOUNT: Final = (
+    "UPDATE nc_position AS p SET entries = entries - 1 WHERE p.ended = 0 AND EXISTS (SELECT 1 FROM nc_message m"
+    f" WHERE m.seq = ?1 AND m.channel = p.channel AND {_UNSETTLED})",
+    "UPDATE nc_channel AS n SET open = open - (m.state != 2), kept = kept - (m.state IN (1, 2)),"
+    " kept_bytes = kept_bytes - (m.state IN (1, 2)) * length(m.body) FROM nc_message m"
+    " WHERE m.seq = ?1 AND m.channel = n.id",
+)
+"""Before one message goes, by its number."""
 _READY: Final = "state = 1, owner = NULL, lease = NULL, charged = 0"
 _STUCK: Final = (  # whoever holds the key lets it go on, and so does whoever is about to take it
     "e.state = 4 AND NOT EXISTS (SELECT 1 FROM nc_held h WHERE h.position = e.position AND h.key = e.key)"
@@ -180,11 +199,13 @@ RULES: Final[Sequence[Rule]] = (
         f" {_DEAF}",
         "it gets one, at the oldest message that is open",
         [
+            NEW_POSITIONS[0],
             (
                 "INSERT OR IGNORE INTO nc_position (party, channel, start) SELECT g.id, n.id, ifnull((SELECT"
                 " min(seq) FROM"
                 f" nc_message WHERE channel = n.id AND state IN (0, 3)), (SELECT next FROM nc_store)) {_DEAF}"
-            )
+            ),
+            *NEW_POSITIONS[1:],
         ],
     ),
     _without(
@@ -318,7 +339,8 @@ RULES: Final[Sequence[Rule]] = (
             (
                 f"{_BACK} FROM nc_position p JOIN nc_message m ON m.channel = p.channel AND m.state IN (0, 3)"
                 f" AND m.seq >= p.start WHERE p.ended = 0 AND p.entries > {_FOUND} AND {_TAKEN} AND NOT {_HAS_ENTRY}"
-            )
+            ),
+            _COUNT_AGAIN,
         ],
     ),
     # Counts
@@ -327,7 +349,7 @@ RULES: Final[Sequence[Rule]] = (
         f"SELECT p.id, 'it counts ' || p.entries || ' unsettled messages, of ' || {_FOUND} FROM nc_position p"
         f" WHERE p.ended = 0 AND p.entries < {_FOUND}",
         "it is counted again",
-        [f"UPDATE nc_position AS p SET entries = {_FOUND} WHERE p.ended = 0 AND p.entries != {_FOUND}"],
+        [_COUNT_AGAIN],
     ),
     Rule(
         "nc_channel",

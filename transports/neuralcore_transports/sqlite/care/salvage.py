@@ -90,14 +90,31 @@ def _move(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> 
             target.execute(insert, row)
             rows += 1
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
-            if "UNIQUE" in str(error) and not table.unique:
+            if "UNIQUE" in str(error) and (not table.unique or _is_there(target, table, row)):
                 continue  # it was read twice
             if name == "nc_message":
                 aside += _set_aside(target, row, str(error))
             else:
                 lost += 1
     counted = _count(source, name)
-    return Moved(name, rows, None if counted is None else max(lost, counted - rows - aside), aside)
+    missing = None if counted is None else max(lost, counted - rows - aside, _missing(source, target, name) - aside)
+    return Moved(name, rows, missing, aside)
+
+
+def _is_there(target: sqlite3.Connection, table: _Table, row: Sequence[Any]) -> bool:
+    same = " AND ".join(f"{column} IS ?" for column in table.columns.split(", "))
+    return target.execute(f"SELECT 1 FROM {_quoted(table.name)} WHERE {same}", row).fetchone() is not None
+
+
+def _missing(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> int:
+    """Messages that an index has, and nothing else."""
+    if name != "nc_message":
+        return 0
+    missing = 0
+    with suppress(sqlite3.DatabaseError):
+        for (seq,) in source.execute("SELECT seq FROM nc_message INDEXED BY nc_message_order"):
+            missing += target.execute("SELECT 1 FROM nc_message WHERE seq = ?", (seq,)).fetchone() is None
+    return missing
 
 
 def _set_aside(target: sqlite3.Connection, row: Sequence[Any], why: str) -> int:

@@ -232,5 +232,5 @@ class Fetcher:
                 )
             return envelope_of(row, position.channel.name)
         except Corrupt as error:
-            self._quarantine.put(position.channel, seq, str(error), now)
+            self._quarantine.put(position, seq, str(error), now)
             return None
