@@ -101,9 +101,9 @@ def test_the_jump_is_real_for_what_follows_the_wall_clock(tmp_path: Path) -> Non
 def test_a_reboot_with_a_wall_clock_that_went_back_loses_nothing(tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     with Stage(tmp_path, query="lease=1", env=clock.environment()) as stage:
-        for round in range(times(2, 10)):
-            stage.publish(round * 30, 30, name="p")
-            stage.publish(round * 5, 5, name="later", delay=1.0)
+        for turn in range(times(2, 10)):
+            stage.publish(turn * 30, 30, name="p")
+            stage.publish(turn * 5, 5, name="later", delay=1.0)
             victim = stage.consumer(work=0.02)
             victim.until(lambda lines: len(lines) > 5)
             stage.strike(victim, 0.0, "reboot, clock -2 h")

@@ -34,7 +34,7 @@ ENDS = {
     "the loop is left": "loop = asyncio.new_event_loop(); loop.run_until_complete(work())",
     "an error": "loop = asyncio.new_event_loop(); loop.run_until_complete(work()); raise SystemExit(0)",
     "asyncio.run returns": "asyncio.run(work())",
-    "in another thread": "import threading; t = threading.Thread(target=asyncio.run, args=(work(),)); t.start(); t.join()",
+    "in another thread": "import threading as t; t = t.Thread(target=asyncio.run, args=(work(),)); t.start(); t.join()",
 }
 
 

@@ -47,7 +47,9 @@ def make(version: str, place: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_two_versions_share_a_file(stage: Stage) -> None:
-    others = [version for version in ("3.10", "3.13") if version != "%d.%d" % sys.version_info[:2]]
+    others = [
+        version for version in ("3.10", "3.13") if version != f"{sys.version_info.major}.{sys.version_info.minor}"
+    ]
     pythons = [interpreter(version) for version in others]
     stage.query = "lease=1&durability=normal"
     producers = [stage.producer(python=python, env=PURE, pause=0.005, keys=3, log_due=100_000) for python in pythons]

@@ -1,7 +1,7 @@
 """A producer or a consumer in a process of its own: ``python worker.py '{"role": "produce", "url": …}'``.
 
-It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears ``stop``
-(drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
+It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears
+``stop`` (drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
 """
 
 from __future__ import annotations
