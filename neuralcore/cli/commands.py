@@ -37,7 +37,9 @@ class Commands(TyperGroup):
         if entry is None:
             return _missing(name, "neuralcore-transports") if name in _EXTRAS else None
         try:
-            return typer.main.get_command(entry.load())
+            command = typer.main.get_command(entry.load())
+            command.name = name
+            return command
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in ("", entry.module.partition(".")[0]):
