@@ -60,7 +60,9 @@ class Stage:
 
     # Processes
 
-    def start(self, role: str, *, python: str = sys.executable, env: Mapping[str, str] | None = None, **how: Any) -> Worker:
+    def start(
+        self, role: str, *, python: str = sys.executable, env: Mapping[str, str] | None = None, **how: Any
+    ) -> Worker:
         self._names += 1
         how.setdefault("name", f"{role[0]}{self._names}")
         settings = Settings(role=role, url=self.url, journal=str(self.journal_path), **how)

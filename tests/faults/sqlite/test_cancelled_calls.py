@@ -100,8 +100,8 @@ async def test_a_commit_happens_as_a_whole_or_not_at_all(path: Path) -> None:
             count += len(await points(commit)) - 1
     ids = survivors(path).ids
     halves = [id for id in ids if f"m-{int(id[2:]) ^ 1}" not in ids]
-    tell(23, "commit", f"faults=[cancellation ×{count}] attempted={len(attempted)} returned={len(done)} stored={len(ids)}"
-         f" lost={len(done - set(ids))} halves={len(halves)} phantom={len(set(ids) - attempted)}")  # fmt: skip
+    tell(23, "commit", f"faults=[cancellation ×{count}] attempted={len(attempted)} returned={len(done)}"
+         f" stored={len(ids)} lost={len(done - set(ids))} halves={len(halves)} phantom={len(set(ids) - attempted)}")  # fmt: skip
     assert done <= set(ids) <= attempted
     assert halves == []
     assert len(ids) == len(set(ids))
@@ -131,7 +131,11 @@ async def test_a_cancelled_fetch_loses_no_delivery(path: Path) -> None:
                 if not isinstance(each, BaseException):
                     got.extend(d.envelope.id for d in each)
                     await made.commit([], [Settlement(d, Outcome.ACK) for d in each])
-    tell(23, "fetch", f"faults=[cancellation ×{count}] published={total} fetched={len(got)} twice={len(got) - len(set(got))}")
+    tell(
+        23,
+        "fetch",
+        f"faults=[cancellation ×{count}] published={total} fetched={len(got)} twice={len(got) - len(set(got))}",
+    )
     assert sorted(got) == sorted(f"m-{number}" for number in range(total))
     assert survivors(path).ids == []
 
@@ -163,7 +167,7 @@ async def test_a_cancelled_close_leaks_nothing_and_can_be_repeated(path: Path) -
             await consumer.fetch({1: Demand(1)}, 1.0)
         count += len(await points(made.close)) - 1
         await asyncio.wait_for(made.close(), 5)
-    await settled(lambda: (threading.active_count() <= threads + 1 and open_files(path) == files))
+    await settled(lambda: threading.active_count() <= threads + 1 and open_files(path) == files)
     left = survivors(path).ids
     tell(23, "close of the transport", f"faults=[cancellation ×{count}] published={ROUNDS} left={len(left)}"
          f" threads left={threading.active_count() - threads} files left={open_files(path) - files}")  # fmt: skip

@@ -19,14 +19,14 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, rounds: int) -> 
         producer = stage.producer(wait=True, size=2000, at_once=4)
         producer.expect("ready")
         consumer = stage.consumer(work=0.001)
-        for round in range(rounds):
+        for turn in range(rounds):
             stage.journal.fault("disk full")
             disk.fill(leave=int(stage.moments.next(0, 300_000)))
-            producer.say(f"publish {round * 1000} 200")
-            producer.expect(f"produced {round * 1000 + 200}", timeout=90)
+            producer.say(f"publish {turn * 1000} 200")
+            producer.expect(f"produced {turn * 1000 + 200}", timeout=90)
             disk.free()
-            producer.say(f"publish {round * 1000 + 500} 5")
-            producer.expect(f"produced {round * 1000 + 505}", timeout=30)
+            producer.say(f"publish {turn * 1000 + 500} 5")
+            producer.expect(f"produced {turn * 1000 + 505}", timeout=30)
             stage.until_settled(timeout=30)
         errors = reply(producer, "status")["errors"]
         judge(stage, rounds, errors)
@@ -62,9 +62,9 @@ def test_what_is_consumed_makes_room_by_itself(tmp_path: Path) -> None:
     with SmallDisk(tmp_path / "small", size=4 << 20) as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
         producer = stage.producer(wait=True, size=4000, at_once=2)
         stage.consumer(concurrency=4)
-        for round in range(times(4, 40)):
-            producer.say(f"publish {round * 250} 250")
-            producer.expect(f"produced {round * 250 + 250}", timeout=60)
+        for turn in range(times(4, 40)):
+            producer.say(f"publish {turn * 250} 250")
+            producer.expect(f"produced {turn * 250 + 250}", timeout=60)
             stage.until_settled(timeout=20)
         story = stage.story()
         tell(7, "a disk of 4 MB, and more than that goes through it", story.report())

@@ -6,16 +6,16 @@ import random
 
 import pytest
 
-from tests.faults.sqlite.plan import SEED, tell, times
+from tests.faults.sqlite.plan import SEED, long_only, tell, times
 from tests.faults.sqlite.stage import Stage
 
 ATTEMPTS = 3
 
 
-@pytest.mark.parametrize("round", range(times(1, 12)))
-def test_poison_is_dead_lettered_and_good_ones_flow(stage: Stage, round: int) -> None:
-    rng = random.Random(f"{SEED}/{round}")
-    poison = sorted(rng.sample(range(1000), 1 if round == 0 else rng.randint(1, 3)))
+@pytest.mark.parametrize("turn", range(times(1, 12)))
+def test_poison_is_dead_lettered_and_good_ones_flow(stage: Stage, turn: int) -> None:
+    rng = random.Random(f"{SEED}/{turn}")
+    poison = sorted(rng.sample(range(1000), 1 if turn == 0 else rng.randint(1, 3)))
     stage.publish(0, 1000, name="p", orders={str(number): "die" for number in poison})
     stage.undertaker()
     crashes = supervise(stage, concurrency=rng.choice((1, 4)))
@@ -50,6 +50,7 @@ def settles(stage: Stage, consumer) -> bool:
     return False
 
 
+@long_only
 def test_a_thousand_attempts_would_be_noticed(stage: Stage) -> None:
     stage.publish(0, 20, name="p", orders={"3": "die"})
     stage.undertaker()

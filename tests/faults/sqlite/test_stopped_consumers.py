@@ -17,8 +17,8 @@ LEASE = 1.0
 def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stage, rounds: int) -> None:
     producer = stage.producer(wait=True)
     stopped, other = stage.consumer(work=0.05), stage.consumer(work=0.01)
-    for round in range(rounds):
-        producer.say(f"publish {round * 40} 40")
+    for turn in range(rounds):
+        producer.say(f"publish {turn * 40} 40")
         begun = len(stopped.lines)
         stopped.until(lambda lines: len(lines) > begun + 2)  # noqa: B023
         stage.journal.fault("SIGSTOP consumer")

@@ -1,7 +1,7 @@
 """A producer or a consumer in a process of its own: ``python worker.py '{"role": "produce", "url": …}'``.
 
-It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears ``stop``
-(drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
+It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears
+``stop`` (drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from neuralcore.messaging.bus import MessageBus  # noqa: E402
 from neuralcore.messaging.errors import NotStored  # noqa: E402
 from neuralcore.messaging.retry import RetryPolicy  # noqa: E402
 from neuralcore_transports.sqlite import SqliteTransport, checkpoint, keeper  # noqa: E402
-
 from tests.faults.history import Journal  # noqa: E402
 
 __all__ = ["Settings", "main"]
@@ -92,7 +91,9 @@ class Process:
         self.handled = 0
         self.lost = 0
         self.errors: set[str] = set()
-        self._witness = os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
+        self._witness = (
+            os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
+        )
 
     def witness(self, what: str, id: str) -> None:
         if self._witness >= 0:
@@ -221,6 +222,19 @@ class Process:
             producing.cancel()
         await self.end()
 
+    def run(self) -> None:
+        """Until a signal comes."""
+        self.subscribe()
+        starting = self.bus.start
+
+        async def start() -> None:
+            await starting()
+            say("ready")
+
+        self.bus.start = start  # type: ignore[method-assign]
+        report = self.bus.run(timeout=self.settings.grace)
+        say("closed", json.dumps(dataclasses.asdict(report)))
+
     async def end(self) -> None:
         report = await self.bus.close()
         say("closed", json.dumps(dataclasses.asdict(report)))
@@ -250,16 +264,7 @@ def main(text: str) -> None:
     if settings.role != "run":
         asyncio.run(process.serve())
         return
-    process.subscribe()
-    starting: Callable[[], Any] = process.bus.start
-
-    async def start() -> None:
-        await starting()
-        say("ready")
-
-    process.bus.start = start  # type: ignore[method-assign]
-    report = process.bus.run(timeout=settings.grace)
-    say("closed", json.dumps(dataclasses.asdict(report)))
+    process.run()
 
 
 if __name__ == "__main__":

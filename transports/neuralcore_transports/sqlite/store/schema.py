@@ -206,9 +206,9 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    if row is not None and not isinstance(row[0], int):
+    if row is None or not isinstance(row[0], int):
         raise sqlite3.DatabaseError("malformed: nc_store has no version")
-    return None if row is None else row[0]
+    return row[0]
 
 
 def _statements(script: str) -> list[str]:
