@@ -65,8 +65,8 @@ class BusContext:
         return self._loop
 
     def check_loop(self) -> None:
-        """Raises LoopClosed when the bus was started on a loop that has ended without closing it, BusError when that loop
-        runs in the process that this one was forked from: nobody here would ever answer.
+        """Raises LoopClosed when the bus was started on a loop that has ended without closing it; BusError when that
+        loop runs in the process that this one was forked from, so that nobody here would ever answer.
         """
         if self._loop is None:
             return

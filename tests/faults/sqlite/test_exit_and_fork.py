@@ -34,7 +34,7 @@ ENDS = {
     "the loop is left": "loop = asyncio.new_event_loop(); loop.run_until_complete(work())",
     "with an error": "loop = asyncio.new_event_loop(); loop.run_until_complete(work()); raise SystemExit(1)",
     "asyncio.run returns": "asyncio.run(work())",
-    "in another thread": "from threading import Thread; t = Thread(target=asyncio.run, args=(work(),)); t.start(); t.join()",
+    "in another thread": "import threading; threading.Thread(target=asyncio.run, args=(work(),)).start()",
 }
 
 
