@@ -99,10 +99,10 @@ async def test_a_commit_happens_as_a_whole_or_not_at_all(path: Path) -> None:
 
             count += len(await points(commit)) - 1
     ids = survivors(path).ids
+    lost, phantom = len(done - set(ids)), len(set(ids) - attempted)
     halves = [id for id in ids if f"m-{int(id[2:]) ^ 1}" not in ids]
     tell(23, "commit", f"faults=[cancellation ×{count}] attempted={len(attempted)} returned={len(done)}"
-         f" stored={len(ids)}"
-         f" lost={len(done - set(ids))} halves={len(halves)} phantom={len(set(ids) - attempted)}")  # fmt: skip
+         f" stored={len(ids)} lost={lost} halves={len(halves)} phantom={phantom}")  # fmt: skip
     assert done <= set(ids) <= attempted
     assert halves == []
     assert len(ids) == len(set(ids))

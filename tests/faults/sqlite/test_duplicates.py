@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import long_only, tell, times
 from tests.faults.sqlite.stage import Stage
 
 
@@ -26,6 +26,7 @@ def test_forced_duplicates_have_one_effect(stage: Stage) -> None:
     assert story.redelivered == 0
 
 
+@long_only
 def test_without_the_window_it_would_be_seen(stage: Stage) -> None:
     stage.query = "lease=1&durability=normal&dedup_window=0.001"
     stage.consumer()

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import long_only, tell, times
 from tests.faults.sqlite.stage import Stage
 
 
@@ -51,6 +51,7 @@ def lost_attempts(journal: Path) -> list[tuple[str, int]]:
     return found
 
 
+@long_only
 def test_a_message_that_is_taken_back_in_time_is_not_settled_by_the_dead(stage: Stage) -> None:
     """A consumer that acks before it works: the check finds what it never did."""
     stage.publish(0, 20)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import some, tell, times
 from tests.faults.sqlite.stage import Stage
 
 
-@pytest.mark.parametrize("durability", ["full", "normal", "off"])
+@pytest.mark.parametrize("durability", some(1, ["full", "normal", "off"]))
 def test_acknowledged_messages_survive_their_producers(stage: Stage, durability: str) -> None:
     stage.query = f"lease=1&durability={durability}"
     stage.consumer(concurrency=4)

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import time
 
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import long_only, tell, times
 from tests.faults.sqlite.stage import Stage, reply
 
 
@@ -30,6 +30,7 @@ def test_many_processes_on_one_file(stage: Stage) -> None:
     assert stage.left() == 0
 
 
+@long_only
 def test_a_row_that_goes_behind_its_back_is_missed(stage: Stage) -> None:
     stage.publish(0, 50)
     with contextlib.closing(sqlite3.connect(stage.database)) as connection, connection:

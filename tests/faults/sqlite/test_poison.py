@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.faults.sqlite.plan import SEED, tell, times
+from tests.faults.sqlite.plan import SEED, long_only, tell, times
 from tests.faults.sqlite.stage import Stage
 
 ATTEMPTS = 3
@@ -50,6 +50,7 @@ def settles(stage: Stage, consumer) -> bool:
     return False
 
 
+@long_only
 def test_a_thousand_attempts_would_be_noticed(stage: Stage) -> None:
     stage.publish(0, 20, name="p", orders={"3": "die"})
     stage.undertaker()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import shims
 from tests.faults.powercut import Cut, Mode, PowerCut
-from tests.faults.sqlite.plan import SEED, tell, times
+from tests.faults.sqlite.plan import SEED, long_only, some, tell, times
 from tests.faults.sqlite.stage import Stage
 from tests.faults.sqlite.survivors import survivors
 
@@ -82,7 +82,7 @@ def summary(found: list[Found]) -> str:
     )
 
 
-@pytest.fixture(scope="module", params=["full", "normal", "off"])
+@pytest.fixture(scope="module", params=some(2, ["full", "normal", "off"]))
 def durability(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -111,6 +111,7 @@ def test_no_write_escaped(finished: Run) -> None:
     assert finished.power.missed() == []
 
 
+@long_only
 def test_full_survives_where_new_names_need_their_folder_synced(tmp_path: Path) -> None:
     """As POSIX has it, and ext4 has not."""
     found = run(tmp_path, "full", strict=True).found("none", times(20, 100))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import long_only, tell, times
 from tests.faults.sqlite.stage import Stage, reply
 
 
@@ -53,6 +53,7 @@ def terminate(stage: Stage, worker: Worker, seconds: float) -> dict[str, Any]:
     return dict(json.loads(report))
 
 
+@long_only
 def test_a_kill_instead_would_be_noticed(stage: Stage) -> None:
     stage.publish(0, 50)
     consumer = stage.start("run", concurrency=4, work=0.05)

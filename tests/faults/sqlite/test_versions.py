@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import long_only, tell, times
 from tests.faults.sqlite.stage import Stage, reply
 
 PACKAGES = ("msgspec", "numpy", "aiosqlite")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PURE = {"NEURALCORE_NATIVE": "0"}
 
 
@@ -45,11 +46,9 @@ def make(version: str, place: Path) -> None:
             pytest.skip(f"{' '.join(command)}: {done.stderr.strip()[-200:]}")
 
 
-@pytest.mark.timeout(300)
+@long_only
 def test_two_versions_share_a_file(stage: Stage) -> None:
-    others = [
-        version for version in ("3.10", "3.13") if version != f"{sys.version_info.major}.{sys.version_info.minor}"
-    ]
+    others = [version for version in ("3.10", "3.13") if version != HERE]
     pythons = [interpreter(version) for version in others]
     stage.query = "lease=1&durability=normal"
     producers = [stage.producer(python=python, env=PURE, pause=0.005, keys=3, log_due=100_000) for python in pythons]
@@ -66,7 +65,7 @@ def test_two_versions_share_a_file(stage: Stage) -> None:
     story = stage.story()
     tell(
         26,
-        f"Python {', '.join(others)} and {sys.version_info.major}.{sys.version_info.minor} on one file",
+        f"Python {', '.join(others)} and {HERE} on one file",
         story.report(),
     )
     story.check()

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,19 @@ class Process:
             producing.cancel()
         await self.end()
 
+    def run(self) -> None:
+        """Until a signal comes."""
+        self.subscribe()
+        starting = self.bus.start
+
+        async def start() -> None:
+            await starting()
+            say("ready")
+
+        self.bus.start = start  # type: ignore[method-assign]
+        report = self.bus.run(timeout=self.settings.grace)
+        say("closed", json.dumps(dataclasses.asdict(report)))
+
     async def end(self) -> None:
         report = await self.bus.close()
         say("closed", json.dumps(dataclasses.asdict(report)))
@@ -251,16 +264,7 @@ def main(text: str) -> None:
     if settings.role != "run":
         asyncio.run(process.serve())
         return
-    process.subscribe()
-    starting: Callable[[], Any] = process.bus.start
-
-    async def start() -> None:
-        await starting()
-        say("ready")
-
-    process.bus.start = start  # type: ignore[method-assign]
-    report = process.bus.run(timeout=settings.grace)
-    say("closed", json.dumps(dataclasses.asdict(report)))
+    process.run()
 
 
 if __name__ == "__main__":
