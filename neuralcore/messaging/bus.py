@@ -24,6 +24,7 @@ from neuralcore.messaging.errors import (
     Closed,
     RequestError,
 )
+from neuralcore.messaging.forking import tell_after_fork
 from neuralcore.messaging.handler import compile_handler
 from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.life import Life
@@ -141,6 +142,7 @@ class MessageBus:
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
         self._life.check_usable()  # it may have been closed meanwhile
+        tell_after_fork(self)
         self._become("running")
         await self._subscriptions.begin()
 
@@ -150,6 +152,8 @@ class MessageBus:
         TypeError and ValueError for what is no time-out.
         """
         check_seconds("timeout", timeout)
+        if self._life.stage == "forked":  # whatever there is to close is the parent's
+            return CloseReport(drained=True, handled=0, released=0, abandoned=0)
         if self._closing is None and self._life.stage in ("new", "closed"):
             self._become("closed")
             self._threads.close()
@@ -502,7 +506,11 @@ class MessageBus:
 
     # How it works inside
 
-    def _become(self, stage: Literal["running", "closing", "closed"]) -> None:
+    def forked(self) -> None:
+        if self._life.stage in ("running", "closing"):
+            self._become("forked")
+
+    def _become(self, stage: Literal["running", "closing", "closed", "forked"]) -> None:
         self._life.stage = stage
         self._expose()
 

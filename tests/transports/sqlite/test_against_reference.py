@@ -31,6 +31,7 @@ def batches(histories):
     return pytest.mark.parametrize("first", range(FIRST, FIRST + histories, BATCH))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @batches(HISTORIES)
 def test_histories(first):
@@ -38,6 +39,7 @@ def test_histories(first):
         check(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @batches(HISTORIES // 5)
 def test_a_little_at_a_time(first):
@@ -46,6 +48,7 @@ def test_a_little_at_a_time(first):
         check(seed, lambda: Twins(most=1, beside=1, looks=1))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @batches(HISTORIES // 5)
 def test_two_processes_take_turns(first, tmp_path):
@@ -55,6 +58,7 @@ def test_two_processes_take_turns(first, tmp_path):
         check(seed, lambda: Twins(path=str(tmp_path / f"{next(numbers)}.db"), processes=2))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @batches(HISTORIES // 5)
 def test_long_ones(first):
@@ -73,6 +77,7 @@ class Joined(Twins):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @batches(HISTORIES // 5)
 def test_commits_inside_transactions_of_an_application(first):

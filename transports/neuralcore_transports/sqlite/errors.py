@@ -8,6 +8,7 @@
         ├── DiskFull
         └── StoreReadOnly
     TransportError                    (neuralcore)
+    ├── StoreInUse                what needs the file for itself cannot have it
     └── StoreError
         ├── NotAStore                 the file is something else
         ├── NewerStore                written by a newer version
@@ -17,15 +18,18 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from neuralcore.messaging.errors import NeuralCoreError, NotStored, TransportError, Unavailable
 
 __all__ = [
+    "SQL_ERRORS",
     "DiskFull",
     "NewerStore",
     "NotAStore",
     "StoreCorrupt",
     "StoreError",
+    "StoreInUse",
     "StoreLocked",
     "StoreReadOnly",
     "translated",
@@ -52,6 +56,15 @@ class DiskFull(NotStored):
 class StoreReadOnly(NotStored):
     def __init__(self, path: str) -> None:
         super().__init__("sqlite", f"{path}, or the directory that it is in, may not be written to by this user")
+        self.path = path
+
+
+class StoreInUse(TransportError):
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is in use, and this needs it for itself: close every bus and program that has it open first "
+            f"(`fuser {path}` tells which)"
+        )
         self.path = path
 
 
@@ -89,9 +102,17 @@ class StoreCorrupt(StoreError):
         self.detail = detail
 
 
-def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreError:
+SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What ``sqlite3`` raises; the second when SQLite's own message quotes damaged text."""
+
+_DAMAGE: Final = ("malformed", "corrupt", "decode", "unsupported file format")
+
+
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: str, patience: float) -> NeuralCoreError:
     """The error that says what happened to this file."""
     text = str(error)  # error codes came with Python 3.11
+    if isinstance(error, (UnicodeDecodeError, sqlite3.IntegrityError)):
+        return StoreCorrupt(path, text)  # tables and indexes that contradict each other
     if "locked" in text:
         return StoreLocked(path, patience)
     if "full" in text:
@@ -100,6 +121,6 @@ def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreEr
         return StoreReadOnly(path)
     if "not a database" in text:
         return NotAStore(path)
-    if "malformed" in text or "corrupt" in text:
+    if any(word in text for word in _DAMAGE):
         return StoreCorrupt(path, text)
     return Unavailable("sqlite", f"{path}: {text}")

@@ -20,6 +20,7 @@ __all__ = ["SUPPORTED", "Liveness"]
 _SET: Final = getattr(fcntl, "F_OFD_SETLK", None)
 _GET: Final = getattr(fcntl, "F_OFD_GETLK", None)
 SUPPORTED: Final = _SET is not None and _GET is not None and os.uname().sysname == "Linux"
+_ALL: Final = 0
 _FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
 
 _open: weakref.WeakSet[Liveness] = weakref.WeakSet()
@@ -47,14 +48,21 @@ class Liveness:
         found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
+    def is_anybody_alive(self) -> bool:
+        """Of all owners but this object's; False where nobody can tell."""
+        if not SUPPORTED:
+            return False
+        found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, 0, _ALL))  # type: ignore[arg-type]
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
-def _lock(kind: int, owner: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, 1, 0)
+def _lock(kind: int, owner: int, owners: int = 1) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, owners, 0)
 
 
 def _after_fork() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import NewerStore, StoreReadOnly, translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreCorrupt, StoreReadOnly, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import schema
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -22,7 +23,8 @@ _NETWORK: Final = frozenset(
 )
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that an emptied WAL keeps of what it had grown to."""
-_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -43,7 +45,7 @@ def open_book(options: SqliteOptions) -> Book:
     """For a file that is prepared. Raises TransportError."""
     try:
         return Book(connect(options.path), patience=options.busy, level=options.level)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(options.path), options.busy) from error
 
 
@@ -54,7 +56,7 @@ def prepare(options: SqliteOptions, clock: StoreClock) -> None:
     try:
         with contextlib.closing(connect(path)) as connection:
             _make_store(connection, options, clock)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(path), options.busy) from error
 
 
@@ -99,18 +101,24 @@ def _bring_up(connection: sqlite3.Connection, path: Path, clock: StoreClock) -> 
         raise NewerStore(str(path), version, schema.VERSION)
     elif version < schema.VERSION:
         schema.migrate(connection, version)
+    missing = schema.missing(connection)
+    if missing:
+        raise StoreCorrupt(str(path), f"it has no {missing[0]}")
 
 
-def network_file_system(path: Path) -> str | None:
+def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
     """The kind of file system that a path is on, if several hosts may share it; None when nobody can tell."""
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = mounts.read_text().splitlines()
     except OSError:
         return None
     target, best, kind = path.resolve(), -1, None
     for line in lines:
         mount, _, rest = line.partition(" - ")
-        point = Path(mount.split(" ")[4].encode().decode("unicode_escape"))
+        fields = mount.split(" ")
+        if len(fields) < 5:
+            continue
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
         if (target == point or point in target.parents) and len(point.parts) > best:
             best, kind = len(point.parts), rest.split(" ")[0]
     return kind if kind in _NETWORK else None

@@ -87,6 +87,7 @@ class SqliteTransport(Transport):
     def __init__(self, options: SqliteOptions) -> None:
         self.options = options
         self._state = "new"
+        self._closing: asyncio.Task[None] | None = None
         self._runtime: Runtime
         self._loop: asyncio.AbstractEventLoop
         self._clock: StoreClock
@@ -158,10 +159,14 @@ class SqliteTransport(Transport):
             )
 
     async def close(self) -> None:
-        if self._state != "open":
-            self._state = "closed"
-            return
-        self._state = "closed"
+        if self._closing is None:
+            was_open, self._state = self._state == "open", "closed"
+            if not was_open:
+                return
+            self._closing = asyncio.ensure_future(self._shut())
+        await asyncio.shield(self._closing)  # whoever is cancelled here leaves no thread and no file behind
+
+    async def _shut(self) -> None:
         with _locals:
             _local[self._path].discard(self)
         if not self._client.here:

@@ -248,8 +248,10 @@ class Entries:
         )
         return seqs
 
-    def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
-        """Take one message, which is nowhere in flight, from every position."""
+    def withdraw(self, channel: Channel, seq: int, priority: int, taking: int | None = None) -> None:
+        """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to
+        have it, and has moved its cursor.
+        """
         (placed,) = self._execute("SELECT ifnull(max(state), 0) = 3 FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         for position in channel.positions:
             row = self._execute(
@@ -258,7 +260,7 @@ class Entries:
             if row is not None:
                 if row[0] is not None:
                     self._give_up_key(position.id, row[0], seq)
-            elif placed or self.cursor(position, priority) > seq:
+            elif position.id != taking and (placed or self.cursor(position, priority) > seq):
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)
 

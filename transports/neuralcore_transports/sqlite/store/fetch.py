@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
@@ -132,6 +133,8 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
+        if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (reader.owner,)).fetchone():
+            return [], False  # it stood still and was given up; what it got now would be nobody's for ever
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
@@ -151,6 +154,8 @@ class Fetcher:
             deliveries += taken
             following = self._following(head)
             if following is not None:
+                if not seen and following.rank == head.rank:  # for ever, with everybody waiting for the lock
+                    raise sqlite3.DatabaseError("malformed: an index names a message that is not in its table")
                 heappush(heads, following)
         return deliveries, False
 
@@ -227,5 +232,5 @@ class Fetcher:
                 )
             return envelope_of(row, position.channel.name)
         except Corrupt as error:
-            self._quarantine.put(position.channel, seq, str(error), now)
+            self._quarantine.put(position, seq, str(error), now)
             return None

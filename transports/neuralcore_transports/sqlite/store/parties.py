@@ -187,8 +187,11 @@ class Parties:
     def end_owner(self, owner: int, now: Moment) -> None:
         """All broadcasts of one."""
         parties = self._book.registry.parties.values()
-        for party in [party.id for party in parties if party.owner == owner and not party.ended]:
-            self.end(party, now)
+        for id, ended in [(party.id, party.ended) for party in parties if party.owner == owner]:
+            if ended:
+                self.bury(id)  # its last delivery went with its channel
+            else:
+                self.end(id, now)
 
     def settled_by(self, channel_id: int, seqs: Sequence[int], now: Moment) -> None:
         channel = self._book.registry.channel(channel_id)
@@ -288,7 +291,7 @@ def resolve(book: Book, seen: Seen, cursor: Cursor, channels: Sequence[Channel])
     if found is not None:
         return found
     if cursor.startswith(_MARK) and cursor[1:].isdecimal():
-        return int(cursor[1:])
+        return min(int(cursor[1:]), book.number())
     raise ValueError(f"no message {cursor!r} is kept; start at 'beginning', 'new', or at a time")
 
 

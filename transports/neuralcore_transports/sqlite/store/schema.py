@@ -6,12 +6,13 @@ file.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "version_of"]
+__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "missing", "tables", "version_of"]
 
 VERSION: Final = 1
 
@@ -185,13 +186,19 @@ CREATE TABLE nc_quarantine (       -- rows whose checksum was wrong, as they wer
 ) STRICT;
 """
 
+_NAMES: Final = re.findall(r"^CREATE (?:TABLE|INDEX) (\w+)", _TABLES, re.MULTILINE)
 _MIGRATIONS: Final[Sequence[str]] = ()
 """The n-th one makes version n + 2 of version n + 1."""
 
 
+def tables() -> list[str]:
+    """The statements that make them and their indexes."""
+    return _statements(_TABLES)
+
+
 def create(connection: sqlite3.Connection, boot: str, mono: int, wall: int) -> None:
     """In a transaction that the caller began."""
-    for statement in _statements(_TABLES):
+    for statement in tables():
         connection.execute(statement)
     connection.execute("INSERT INTO nc_store VALUES (1, ?, 1, 1, ?, ?, ?, ?)", (VERSION, boot, 0, mono, wall))
 
@@ -209,7 +216,17 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    return None if row is None else int(row[0])
+    if row is None:
+        raise sqlite3.DatabaseError("malformed: its table nc_store is empty")
+    if not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("malformed: nc_store has no version")
+    return row[0]
+
+
+def missing(connection: sqlite3.Connection) -> list[str]:
+    """The tables and indexes that a store of this version has, and this one has not."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    return [name for name in _NAMES if name not in there]
 
 
 def _statements(script: str) -> list[str]:

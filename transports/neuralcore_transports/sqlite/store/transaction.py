@@ -110,7 +110,10 @@ class Book:
             self.connection.rollback()
 
     def _open(self) -> None:
-        self._next, version = self.execute("SELECT next, registry FROM nc_store").fetchone()
+        row = self.execute("SELECT next, registry FROM nc_store").fetchone()
+        if row is None or None in row:
+            raise sqlite3.DatabaseError("malformed: nc_store has no counters")
+        self._next, version = row
         self._stored_next = self._next
         self.registry.refresh(version)
 
