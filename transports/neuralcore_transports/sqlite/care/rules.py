@@ -74,7 +74,8 @@ UNCOUNT: Final = (
         f" WHERE m.seq = ?1 AND m.channel = p.channel AND {_UNSETTLED})"
     ),
     (
-        "UPDATE nc_channel AS n SET open = open - (m.state != 2), kept = kept - (m.state IN (1, 2)),"
+        "UPDATE nc_channel AS n SET open = open - (m.state != 2), waiting = waiting - (m.state = 1),"
+        " kept = kept - (m.state IN (1, 2)),"
         " kept_bytes = kept_bytes - (m.state IN (1, 2)) * length(m.body) FROM nc_message m"
         " WHERE m.seq = ?1 AND m.channel = n.id"
     ),
@@ -87,9 +88,11 @@ _STUCK: Final = (  # whoever holds the key lets it go on, and so does whoever is
 )
 _COUNTS: Final = (
     "(SELECT count(*) FROM nc_message m WHERE m.channel = n.id AND m.state != 2)",
+    "(SELECT count(*) FROM nc_message m WHERE m.channel = n.id AND m.state = 1)",
     "(SELECT count(*) FROM nc_message m WHERE m.channel = n.id AND m.state IN (1, 2))",
     "(SELECT ifnull(sum(length(m.body)), 0) FROM nc_message m WHERE m.channel = n.id AND m.state IN (1, 2))",
 )
+_TOLD_COUNTS: Final = " || ', ' || ".join(_COUNTS)
 
 
 def _gone(table: str, key: str, what: str, where: str, repair: str = "it is removed") -> Rule:
@@ -357,11 +360,11 @@ RULES: Final[Sequence[Rule]] = (
     ),
     Rule(
         "nc_channel",
-        "SELECT n.name, 'it counts ' || n.open || ' open and ' || n.kept || ' kept messages of ' || n.kept_bytes ||"
-        f" ' bytes, instead of ' || {_COUNTS[0]} || ', ' || {_COUNTS[1]} || ', ' || {_COUNTS[2]} FROM nc_channel n"
-        f" WHERE (n.open, n.kept, n.kept_bytes) IS NOT ({', '.join(_COUNTS)})",
+        "SELECT n.name, 'it counts ' || n.open || ' open, ' || n.waiting || ' waiting and ' || n.kept ||"
+        f" ' kept messages of ' || n.kept_bytes || ' bytes, instead of ' || {_TOLD_COUNTS} FROM nc_channel n"
+        f" WHERE (n.open, n.waiting, n.kept, n.kept_bytes) IS NOT ({', '.join(_COUNTS)})",
         "it is counted again",
-        [f"UPDATE nc_channel AS n SET open = {_COUNTS[0]}, kept = {_COUNTS[1]}, kept_bytes = {_COUNTS[2]}"],
+        [f"UPDATE nc_channel AS n SET (open, waiting, kept, kept_bytes) = ({', '.join(_COUNTS)})"],
     ),
     # What else belongs to somebody
     _without("nc_seen", "channel", "nc_channel", "key", "its channel is missing"),
