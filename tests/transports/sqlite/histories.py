@@ -102,6 +102,9 @@ class _Writer:
         settlements = (
             [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3)))] if kind > 0.4 else []
         )
+        for which, outcome, *rest in list(settlements):
+            if outcome == "attempt" and self.rng.random() < 0.5:
+                settlements.append((which, self.rng.choice(("release", "nack", "attempt")), *rest))
         return "commit", self.slot, publishes, settlements
 
     def publish(self) -> dict[str, Any]:

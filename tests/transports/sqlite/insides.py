@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.testing.memory.records import State
+from neuralcore.testing.memory.records import Entry, State
 from neuralcore_transports.sqlite.store.messages import DELAYED
 from neuralcore_transports.sqlite.store.schema import EntryState, MessageState
 
@@ -145,7 +145,9 @@ _THEIRS = {
     EntryState.LEASED: _LEASED,
 }
 _Standing = dict[tuple[str, Any], list[tuple[Any, ...]]]
-"""By channel and party: its messages in order of urgency, each with its place in the log, its state, its attempts."""
+"""By channel and party: its messages in order of urgency, each with its place in the log, its state, its attempts,
+whether it is suspect and whether it holds its key.
+"""
 
 
 def check_alike(twins: Twins, connection: sqlite3.Connection) -> None:
@@ -178,10 +180,14 @@ def _reference(twins: Twins) -> _Standing:
         for position in channel.positions:
             label = position.group.name or labels.get(id(position.group), "nobody")
             standing[channel.name, label] = [
-                (order[entry.record.seq], _OURS[entry.state], entry.failed, entry.suspect)
+                (order[entry.record.seq], _OURS[entry.state], entry.failed, entry.suspect, _holds(entry))
                 for entry in sorted(position.entries.values(), key=lambda entry: entry.rank)
             ]
     return standing
+
+
+def _holds(entry: Entry) -> bool:
+    return entry.position._keys._holders.get(entry.key) is entry  # type: ignore[call-overload]
 
 
 def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
@@ -192,6 +198,7 @@ def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
         for interest, party in slot.readers[None][1].parties.items()
     }
     taken = _taken(connection)
+    held = set(connection.execute("SELECT position, seq FROM nc_held"))
     entries: defaultdict[int, list[Any]] = defaultdict(list)
     for position, *rest in connection.execute(
         "SELECT position, seq, priority, rank, state, failed, suspect FROM nc_entry"
@@ -207,11 +214,11 @@ def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
     ):
         order = {seq: at for at, (seq, _, _) in enumerate(messages[channel])}
         found = [
-            (priority, rank, order[seq], _THEIRS[state], failed, bool(suspect))
+            (priority, rank, order[seq], _THEIRS[state], failed, bool(suspect), (id, seq) in held)
             for seq, priority, rank, state, failed, suspect in entries[id]
         ]
         found += [
-            (priority, seq, order[seq], _QUEUED, 0, False)
+            (priority, seq, order[seq], _QUEUED, 0, False, False)
             for seq, priority, state in messages[channel]
             if state == MessageState.OPEN and seq >= taken.get((id, priority), start)
         ]
