@@ -228,6 +228,6 @@ class _Writer:
 
 def history(seed: int, length: int = 40) -> list[Op]:
     writer = _Writer(seed)
-    opening = [writer.join(), writer.join(), writer.commit()]
+    opening = [writer.declare(), writer.declare(), writer.join(), writer.join(), writer.commit()]
     writer.rng.shuffle(opening)
     return [*opening, *(writer.op() for _ in range(length - len(opening)))]
