@@ -185,3 +185,12 @@ def test_what_was_let_go_at_its_time_may_be_dropped_also_when_the_wall_clock_is_
         publish(n=1),
         ("fetch", 0, "g", [5], None),
     )
+
+
+def test_a_refused_publish_leaves_the_way_to_an_earlier_message_of_that_id():
+    agree(
+        publish(n=1, dedup_key="m0"),
+        ("declare", "b", {"capacity": 1}),
+        publish(n=1, dedup_key="e"),
+        ("browse", "b", ("id", 1), 100),
+    )

@@ -48,14 +48,16 @@ class Publisher:
         return self._store(envelope, channel, now)
 
     def _store(self, envelope: Envelope, channel: Channel, now: Moment) -> PublishStatus:
+        capacity = channel.config.capacity
+        if capacity is not None and self._messages.open(channel.id) >= capacity:
+            if self._seen.knows(envelope, channel, now):
+                return PublishStatus.DUPLICATE
+            refusal = self._make_room(channel, capacity, envelope.priority, now)
+            if refusal is not None:
+                return refusal
         seq = self._book.number()
         if not self._seen.see(envelope, channel, seq, now):
             return PublishStatus.DUPLICATE
-        if channel.config.capacity is not None:
-            refusal = self._make_room(channel, channel.config.capacity, envelope.priority, now)
-            if refusal is not None:
-                self._seen.forget(envelope, channel)
-                return refusal
         self._add(envelope, channel, seq, now)
         return PublishStatus.STORED
 
@@ -87,8 +89,8 @@ class Publisher:
     # Room or none
 
     def _make_room(self, channel: Channel, capacity: int, priority: int, now: Moment) -> PublishStatus | None:
-        """None when there is room."""
-        if self._messages.open(channel.id) < capacity or self._trimmed(channel, capacity, now):
+        """In a channel that is full; None when there is room now."""
+        if self._trimmed(channel, capacity, now):
             return None
         overflow = channel.config.overflow or "block"
         if overflow == "block":

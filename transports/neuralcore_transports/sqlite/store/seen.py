@@ -42,9 +42,10 @@ class Seen:
             )
         return True
 
-    def forget(self, envelope: Envelope, channel: Channel) -> None:
-        """It was not stored after all."""
-        self._book.execute("DELETE FROM nc_seen WHERE channel = ? AND key = ?", (channel.id, _key(envelope)))
+    def knows(self, envelope: Envelope, channel: Channel, now: Moment) -> bool:
+        """Whether it would not be new."""
+        query = "SELECT 1 FROM nc_seen WHERE channel = ? AND key = ? AND until > ?"
+        return self._book.execute(query, (channel.id, _key(envelope), now.mono)).fetchone() is not None
 
     def find(self, id: str, channels: Sequence[Channel]) -> int | None:
         """The number of the last message with this id that is kept."""
