@@ -160,11 +160,12 @@ class Channel:
             self._forget(record)
 
     def delete(self, record: Record, now: Moment) -> None:
-        """Take it from everyone."""
+        """Take it from everyone; retention, which it never comes under, takes no other one for it."""
+        self.claim(record)
         for position in self.positions:
             position.drop(record.seq, now)
-        self._kept.remove(record)
-        self._stop_waiting(record)
+        record.claims -= 1
+        self.open -= 1
         self._forget(record)
 
     def _forget(self, record: Record) -> None:

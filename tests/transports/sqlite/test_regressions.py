@@ -194,3 +194,13 @@ def test_a_refused_publish_leaves_the_way_to_an_earlier_message_of_that_id():
         publish(n=1, dedup_key="e"),
         ("browse", "b", ("id", 1), 100),
     )
+
+
+def test_what_is_dropped_for_a_newer_one_costs_no_other_message_its_retention():
+    agree(
+        ("declare", "b", {"capacity": 3, "overflow": "drop_old", "retention": {"count": 1}}),
+        ("join", 1, "g", ["b"], None),
+        ("commit", 0, [{"channel": "b", "n": 0}, {"channel": "b", "n": 1}, {"channel": "b", "n": 2}], []),
+        ("seek", 1, "g", 0, ("id", 1)),
+        ("commit", 2, [{"channel": "b", "n": 3}, {"channel": "b", "n": 4}], []),
+    )
