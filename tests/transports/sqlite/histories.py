@@ -46,6 +46,7 @@ _TASTES = (
     *("key", "delay", "not_before", "dedup", "replay", "again", "priority", "start", "capacity", "retention", "after"),
     *("nack", "late", "inbox"),
 )
+_OFTEN = ("key", "nack", "priority")
 
 
 class _Writer:
@@ -54,6 +55,8 @@ class _Writer:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.published = 0
+        self.next: list[Op] = []
+        """What it has in mind already."""
         self.joined: dict[tuple[int, str | None], None] = {}
         """Slots and groups that are likely to have something to fetch."""
         taste = random.Random(seed + 1)
@@ -63,12 +66,17 @@ class _Writer:
         self.channels = taste.sample(CHANNELS, taste.randint(1, len(CHANNELS)))
         self.patterns = [p for p in PATTERNS if p in self.channels or p not in CHANNELS]
         self.groups = taste.sample(GROUPS, taste.randint(1, len(GROUPS)))
-        self.likes = {taste_for: taste.choice((0.0, 0.0, 0.2, 0.7)) for taste_for in _TASTES}
+        self.likes = {
+            taste_for: taste.choice((0.0, 0.2, 0.7, 0.9) if taste_for in _OFTEN else (0.0, 0.0, 0.2, 0.7))
+            for taste_for in _TASTES
+        }
 
     def likely(self, what: str) -> bool:
         return self.rng.random() < self.likes[what]
 
     def op(self) -> Op:
+        if self.next and self.rng.random() < 0.7:
+            return self.next.pop(0)
         verb = self.rng.choices(list(self.weights), list(self.weights.values()))[0]
         op: Op = getattr(self, verb)()
         return op
@@ -188,7 +196,10 @@ class _Writer:
     # Who lives
 
     def silence(self) -> Op:
-        return "silence", self.slot
+        slot = self.slot
+        if self.rng.random() < 0.5:
+            self.next += [("wait", 4.0), ("resume", slot)]
+        return "silence", slot
 
     def resume(self) -> Op:
         return "resume", self.slot

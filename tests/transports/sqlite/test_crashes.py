@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 from itertools import count
 
@@ -42,6 +43,8 @@ class Crashing(Twins):
         before = contents(store.connection)
         n = 0
         while True:
+            if n:
+                store = self.after_a_crash(store)
             n += 1
             store.connection.fault = Bomb(n)
             try:
@@ -52,13 +55,24 @@ class Crashing(Twins):
             finally:
                 store.connection.fault = None
 
+    def after_a_crash(self, store):
+        """Who tries next."""
+        return store
+
     def seen_from_outside(self, store):
         assert not store.connection.in_transaction
         return contents(store.connection)
 
 
 class CrashingProcess(Crashing):
-    """On a file, where others look on."""
+    """On a file, where others look on, and sometimes do what the one that crashed had begun."""
+
+    def __init__(self, **options):
+        self.rng = random.Random(7)
+        super().__init__(**options)
+
+    def after_a_crash(self, store):
+        return self.rng.choice(self.stores) if self.rng.random() < 0.3 else store
 
     def seen_from_outside(self, store):
         own = super().seen_from_outside(store)
