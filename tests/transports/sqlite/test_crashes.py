@@ -9,6 +9,8 @@ from itertools import count
 
 import pytest
 
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.transport import Outcome, Settlement
 from tests.transports.sqlite.histories import history
 from tests.transports.sqlite.insides import contents
 from tests.transports.sqlite.shrinking import script, shrink
@@ -133,3 +135,50 @@ class Waiting(Twins):
 
 def test_a_commit_waits_for_the_lock():
     check(1, Waiting)
+
+
+class Dropped(Twins):
+    def crash(self, store, step, at):
+        """At a statement that begins so; and whoever asked for it does something else."""
+
+        def fault(statement):
+            if statement.startswith(at):
+                raise Crash(statement)
+
+        store.connection.fault = fault
+        with pytest.raises(Crash):
+            step(store)
+        store.connection.fault = None
+
+
+@pytest.fixture
+def two(tmp_path):
+    made = Dropped(path=str(tmp_path / "bus.db"), processes=2)
+    yield made
+    made.close()
+
+
+def test_a_crash_and_somebody_elses_change_are_not_mistaken_for_each_other(two):
+    """Both would have been the same version of the registry."""
+    one, other = two.stores
+    two.crash(one, lambda store: store.declare(ChannelConfig("b"), two.now), "COMMIT")
+    other.declare(ChannelConfig("a.x"), two.now)
+    assert one.channels() == ["a.x"]
+
+
+def test_what_a_crashed_step_had_settled_is_not_settled_by_the_next_one(two):
+    for op in (
+        ("join", 0, "g", ["b"], None),
+        ("commit", 0, [{"channel": "b", "n": 0}], []),
+        ("fetch", 0, "g", [1], None),
+    ):
+        two.step(op)
+    (theirs,) = (pair[1] for pair in two.slots[0].held)
+    ack = [Settlement(theirs, Outcome.ACK)]
+    two.crash(two.slots[0].store, lambda store: store.commit((), ack, two.now), "DELETE FROM nc_message")
+    two.slots[0].store, two.stores = two.stores[1], two.stores[::-1]
+    two.step(("seek", 0, "g", 0, "beginning"))
+    two.slots[0].store = two.stores[1]
+    two.step(("commit", 0, [{"channel": "b", "n": 1}], []))
+    two.step(("fetch", 0, "g", [2], None))
+    assert len(two.slots[0].held) == 3
