@@ -214,9 +214,9 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError("malformed: its table nc_store is empty")
-    return int(row[0])
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("malformed: its table nc_store does not say which version it is")
+    return row[0]
 
 
 def missing(connection: sqlite3.Connection) -> list[str]:
