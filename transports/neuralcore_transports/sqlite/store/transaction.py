@@ -116,7 +116,7 @@ class Book:
 
     def _sync(self, durable: bool) -> None:
         if durable is not self._synced:
-            self.execute(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")
+            self.waiting(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")  # reads the schema
             self._synced = durable
 
     def waiting(self, statement: str) -> None:
