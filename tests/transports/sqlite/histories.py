@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-__all__ = ["CHANNELS", "GROUPS", "SLOTS", "Op", "history"]
+__all__ = ["CHANNELS", "GROUPS", "LATE", "SLOTS", "Op", "history"]
 
 Op = tuple[Any, ...]
 
@@ -17,6 +17,8 @@ GROUPS = (None, "g", "h")
 KEYS = ("k", "l")
 PRIORITIES = (0, 25, 50, 75)
 LIMITS = (1, 1, 2, 3, 100)
+LATE = 100
+"""From here on, a settlement is of something that was settled already."""
 SECONDS = (0.0, 0.5, 1.0, 3.0, 4.0, 7.0, 30.0, 61.0)
 WALL_JUMPS = (-7200.0, 7200.0, -1.0, 1.0, -20.0, 86400.0)
 
@@ -30,8 +32,8 @@ _WEIGHTS = {
     "leave": 1,
     "remove_group": 1,
     "remove_channel": 0.7,
-    "silence": 2,
-    "resume": 2,
+    "silence": 1,
+    "resume": 3,
     "disconnect": 1,
     "kill": 1,
     "inbox": 1,
@@ -52,6 +54,8 @@ class _Writer:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.published = 0
+        self.joined: dict[tuple[int, str | None], None] = {}
+        """Slots and groups that are likely to have something to fetch."""
         taste = random.Random(seed + 1)
         self.weights = {verb: weight * taste.choice((0, 0.5, 1, 1, 3)) for verb, weight in _WEIGHTS.items()}
         for needed in ("commit", "fetch", "join"):
@@ -128,7 +132,7 @@ class _Writer:
     def settlement(self, publishes: int) -> tuple[Any, ...]:
         """Which of what the slot had, counted from the last; outcome, delay, pass_key, after."""
         pick = self.rng.choice
-        which = self.rng.randrange(12) if self.likely("late") else self.rng.randrange(3)
+        which = self.rng.randrange(4) + LATE * (self.rng.random() < 0.2 and self.likely("late"))
         after = self.rng.randrange(publishes) if publishes and self.likely("after") else None
         outcome = pick(("nack", "release", "attempt", "nack")) if self.likely("nack") else "ack"
         return which, outcome, pick((0.0, 0.0, 1.0, 7.0)), pick((False, True)), after
@@ -137,9 +141,16 @@ class _Writer:
 
     def join(self) -> Op:
         pick = self.rng.choice
-        patterns = sorted({pick(self.patterns) for _ in range(pick((0, 1, 1, 1, 2, 3)))})
+        patterns = sorted({pick(self.patterns) for _ in range(pick((0, *(1,) * 6, 2, 2, 3)))})
         start = self.cursor() if self.likely("start") else None
-        return "join", self.slot, pick(self.groups), patterns, start
+        slot, group = self.slot, pick(self.groups)
+        self.joined[slot, group] = None
+        return "join", slot, group, patterns, start
+
+    def member(self) -> tuple[int, str | None]:
+        if self.joined and self.rng.random() < 0.95:
+            return self.rng.choice(list(self.joined))
+        return self.slot, self.rng.choice(self.groups)
 
     def cursor(self) -> Any:
         pick = self.rng.choice
@@ -155,13 +166,15 @@ class _Writer:
     def fetch(self) -> Op:
         limits = [self.rng.choice(LIMITS) for _ in range(self.rng.choice((1, 1, 1, 3)))]
         bound = self.rng.choice((None, None, None, 50, 26))
-        return "fetch", self.slot, self.rng.choice(self.groups), limits, bound
+        return "fetch", *self.member(), limits, bound
 
     def seek(self) -> Op:
-        return "seek", self.slot, self.rng.choice(self.groups), self.rng.randrange(3), self.cursor()
+        return "seek", *self.member(), self.rng.randrange(3), self.cursor()
 
     def leave(self) -> Op:
-        return "leave", self.slot, self.rng.choice(self.groups)
+        slot, group = self.member()
+        self.joined.pop((slot, group), None)
+        return "leave", slot, group
 
     def remove_group(self) -> Op:
         return "remove_group", self.rng.choice(GROUPS[1:]), self.rng.choice((None, *self.patterns))
@@ -178,10 +191,16 @@ class _Writer:
         return "resume", self.slot
 
     def disconnect(self) -> Op:
-        return "disconnect", self.slot
+        return "disconnect", self.gone()
 
     def kill(self) -> Op:
-        return "kill", self.slot
+        return "kill", self.gone()
+
+    def gone(self) -> int:
+        slot = self.slot
+        for group in GROUPS:
+            self.joined.pop((slot, group), None)
+        return slot
 
     # Replies, time, looking in
 
@@ -206,4 +225,6 @@ class _Writer:
 
 def history(seed: int, length: int = 40) -> list[Op]:
     writer = _Writer(seed)
-    return [writer.op() for _ in range(length)]
+    opening = [writer.join(), writer.join(), writer.commit()]
+    writer.rng.shuffle(opening)
+    return [*opening, *(writer.op() for _ in range(length - len(opening)))]

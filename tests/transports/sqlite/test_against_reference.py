@@ -14,7 +14,7 @@ from tests.transports.sqlite.histories import history
 from tests.transports.sqlite.shrinking import script, shrink
 from tests.transports.sqlite.twins import Twins, run
 
-HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1500"))
+HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1000"))
 FIRST = int(os.environ.get("NEURALCORE_SEED", "0"))
 BATCH = 100
 

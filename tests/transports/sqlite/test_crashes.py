@@ -13,7 +13,7 @@ from tests.transports.sqlite.insides import contents
 from tests.transports.sqlite.shrinking import script, shrink
 from tests.transports.sqlite.twins import Twins, run
 
-HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1500")) // 15
+HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1000")) // 15
 FIRST = int(os.environ.get("NEURALCORE_SEED", "0"))
 
 

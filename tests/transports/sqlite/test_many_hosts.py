@@ -11,7 +11,7 @@ from tests.simulation.test_many_hosts import check
 from tests.transports.sqlite.insides import check_invariants
 from tests.transports.sqlite.model import SqliteModel
 
-SEEDS = int(os.environ.get("NEURALCORE_HISTORIES", "1500")) // 150
+SEEDS = int(os.environ.get("NEURALCORE_HISTORIES", "1000")) // 100
 
 
 @pytest.fixture(autouse=True)

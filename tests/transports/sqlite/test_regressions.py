@@ -173,3 +173,15 @@ def test_tidying_stops_when_it_has_done_as_much_as_it_may():
         ("leave", 1, None),
         make=lambda: Twins(most=1, beside=1),
     )
+
+
+def test_what_was_let_go_at_its_time_may_be_dropped_also_when_the_wall_clock_is_set_back():
+    agree(
+        ("declare", "b", {"capacity": 1, "overflow": "drop_old"}),
+        ("join", 0, "g", ["b"], None),
+        publish(n=0, not_before=1.0),
+        ("wait", 3.0),
+        ("jump", -7200.0),
+        publish(n=1),
+        ("fetch", 0, "g", [5], None),
+    )

@@ -37,6 +37,7 @@ from neuralcore.messaging.transport import (
     Outcome,
     PublishStatus,
     Settlement,
+    SettleStatus,
 )
 from neuralcore.testing.memory import MemoryStore, cursors, subscriptions
 from neuralcore.testing.memory import Reader as MemoryReader
@@ -47,7 +48,7 @@ from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
-from tests.transports.sqlite.histories import CHANNELS, GROUPS, SLOTS, Op
+from tests.transports.sqlite.histories import CHANNELS, GROUPS, LATE, SLOTS, Op
 from tests.transports.sqlite.insides import check_alike, check_invariants
 from tests.transports.sqlite.model import connection
 
@@ -55,12 +56,14 @@ __all__ = ["LIMITS", "Slot", "Twins", "run"]
 
 T = TypeVar("T")
 
+_Pair = tuple[Delivery, Delivery]
 SECOND = 10**9
 START = Moment(1_000 * SECOND, 1_750_000_000 * SECOND)
 LIMITS = Limits(
     lease=3 * SECOND, max_hold=20 * SECOND, dedup_window=10 * SECOND, session_ttl=8 * SECOND, inbox_capacity=3
 )
-KEPT_HELD = 12
+KEPT_HELD = 40
+KEPT_LATE = 4
 """Deliveries that a slot remembers; settling what it has lost or settled is a part of its life."""
 
 
@@ -86,7 +89,9 @@ class Slot:
         self.store = twins.stores[number % len(twins.stores)]
         self.mine = twins.memory.connect(f"slot{number}")
         self.silent = False
-        self.held: list[tuple[Delivery, Delivery]] = []
+        self.held: list[_Pair] = []
+        self.late: list[_Pair] = []
+        """What it was handed in both stores: still to be settled, and settled."""
         self.readers: dict[str | None, tuple[MemoryReader, Reader]] = {}
         self.interests: dict[str | None, list[Interest]] = {group: [] for group in GROUPS}
         self.owner = twins.sql(self.store, lambda store: store.connect(f"slot{number}", "boot", twins.now))
@@ -105,6 +110,18 @@ class Slot:
     def _interest(self, pattern: str, start: Any) -> Interest:
         self._ids += 1
         return Interest(id=self._ids, pattern=pattern, start=start)
+
+    def one_of(self, which: int) -> list[_Pair]:
+        """That one, counted from the last; none when there is none."""
+        found = self.late if which >= LATE else self.held
+        return [found[-1 - which % LATE % len(found)]] if found else []
+
+    def put_aside(self, pairs: Sequence[_Pair], outcomes: Sequence[Outcome], settled: Sequence[SettleStatus]) -> None:
+        for pair, outcome, status in zip(pairs, outcomes, settled, strict=True):
+            if pair in self.held and outcome is not Outcome.ATTEMPT and status is not SettleStatus.SKIPPED:
+                self.held.remove(pair)
+                self.late.append(pair)
+        del self.late[:-KEPT_LATE]
 
 
 class Twins:
@@ -222,9 +239,8 @@ class Twins:
     def commit(self, number: int, publishes: Sequence[dict[str, Any]], settlements: Sequence[tuple[Any, ...]]) -> None:
         slot = self.slots[number]
         envelopes = [self._envelope(**fields) for fields in publishes]
-        if not slot.held:
-            settlements = ()
-        pairs = [slot.held[-1 - which % len(slot.held)] for which, *_ in settlements]
+        settlements = [each for each in settlements if slot.one_of(each[0])]
+        pairs = [slot.one_of(which)[0] for which, *_ in settlements]
         mine, theirs = (
             [
                 Settlement(pair[side], Outcome(outcome), round(delay * SECOND), pass_key, self._after(after, envelopes))
@@ -235,6 +251,7 @@ class Twins:
         expected = self.memory.commit(envelopes, mine, self.now)
         found = self.commit_to(slot.store, envelopes, theirs)
         self.same("commit", expected, found)
+        slot.put_aside(pairs, [Outcome(outcome) for _, outcome, *_ in settlements], found.settled)
         for envelope, status in zip(envelopes, found.published, strict=True):
             if status is PublishStatus.STORED:
                 self.names.update((envelope.channel, name) for name in {envelope.id, envelope.dedup_key or envelope.id})
@@ -389,9 +406,8 @@ class Twins:
 
     def _replace(self, slot: Slot) -> None:
         """What the next process of that place settles of the last one's is late."""
-        held = slot.held
         fresh = self.slots[slot.number] = Slot(slot.number, self)
-        fresh.held = held
+        fresh.late = [*slot.late, *slot.held][-KEPT_LATE:]
 
     def _lost(self, slot: Slot) -> None:
         """Compare which leases the two stores have told to be lost."""
@@ -401,7 +417,7 @@ class Twins:
         told = connection.execute("SELECT count(*) FROM nc_lost WHERE owner = ?", (slot.owner,)).fetchone() != (0,)
         numbers = self.sql(slot.store, lambda store: store.take_lost(slot.owner)) if told else []
         assert len(expected) == len(numbers), f"lost leases: {len(expected)} expected, {len(numbers)} found"
-        pairs = {theirs.lease.number: mine.lease for mine, theirs in slot.held}  # type: ignore[attr-defined]
+        pairs = {theirs.lease.number: mine.lease for mine, theirs in (*slot.held, *slot.late)}  # type: ignore[attr-defined]
         known = {pairs[number] for number in numbers if number in pairs}
         assert known <= set(expected), f"lost leases: {expected} expected, {known} found"
 

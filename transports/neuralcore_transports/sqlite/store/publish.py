@@ -118,8 +118,9 @@ class Publisher:
                 " AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND NOT (e.state IN (1, 4)"
                 " OR (e.state = 3 AND e.due <= ?3 AND ifnull(e.not_before, 0) <= ?4)"
                 " OR (e.state = 5 AND e.not_before <= ?4)))"
-                " AND mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
-                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4 ORDER BY seq LIMIT 1",
+                " AND (EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq)"
+                " OR (mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
+                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4)) ORDER BY seq LIMIT 1",
                 (channel.id, rank, now.mono, now.wall),
             ).fetchone()
             if victim is not None:
