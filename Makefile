@@ -8,9 +8,10 @@ INPUTS := $(shell find crates -name '*.rs' -o -name Cargo.toml) $(wildcard Cargo
 	pyproject.toml transports/pyproject.toml observability/pyproject.toml tools/setup.sh tools/pure.py
 URL ?= native://
 TESTS ?= tests
+SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench gate conformance lint format types stubs rust sanitize docs wheels clean
+.PHONY: help demo test faults bench gate conformance lint format types stubs rust sanitize docs wheels clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,6 +25,9 @@ demo: $(READY) ## Watch a team of agents work on the bus
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: $(READY) ## Run the long fault tests: make faults SEED=7
+	NEURALCORE_FAULTS=long NEURALCORE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/sqlite
 
 bench: $(READY) ## Compare the bus with its peers; JSON beside the table
 	$(BIN)/python -m pip install --quiet --group bench

@@ -1,4 +1,4 @@
-"""What can be wrong with a file, produced for real: its own error, which says what to do; nothing is acked falsely."""
+"""What can be wrong with a file, produced for real: each its own error, which says what to do; no false ack."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ move most of it without that lock, and take it only for the rest, after which th
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -33,12 +34,19 @@ class Checkpointer:
         self._book = Book(self._locker, patience=options.busy, level=options.level)
         Book(self._worker, patience=options.busy).waiting(f"PRAGMA synchronous = {options.level}")
         self._threshold = _DUE
+        self._looked_at = 0
 
     def due(self) -> bool:
-        return log_bytes(self._log) >= self._threshold
+        """It has grown long, or on a small disk long enough that there would soon be no room to move it."""
+        size = log_bytes(self._log)
+        return size >= self._threshold or (size != self._looked_at and size > self._room() // 2)
+
+    def _room(self) -> int:
+        return shutil.disk_usage(self._log.parent).free
 
     def run(self) -> None:
         """Raises sqlite3.Error."""
+        self._looked_at = log_bytes(self._log)
         if safe_beside_writers(sqlite3.sqlite_version_info):
             self._move()
         try:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import aiosqlite
 
-from neuralcore.messaging.errors import Closed, Unavailable
+from neuralcore.messaging.errors import Closed, NotStored
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
@@ -62,12 +62,12 @@ class StoreClient:
         """One step of the store, now. Raises NeuralCoreError."""
         connection = self._connection
         if not self.here:
-            raise Unavailable("sqlite", "this bus was opened before the process forked; make a new one in the child")
+            raise NotStored("sqlite", "this bus was opened before the process forked; make a new one in the child")
         if connection is None:
             raise Closed("the SQLite transport")
         try:
             return await connection.run(lambda: step(self._store, self._clock.now()))
-        except sqlite3.Error as error:
+        except SQL_ERRORS as error:
             raise translated(error, str(self._options.path), self._options.busy) from error
 
     async def close(self) -> None:

@@ -18,10 +18,12 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from neuralcore.messaging.errors import NeuralCoreError, NotStored, TransportError, Unavailable
 
 __all__ = [
+    "SQL_ERRORS",
     "DiskFull",
     "NewerStore",
     "NotAStore",
@@ -100,9 +102,17 @@ class StoreCorrupt(StoreError):
         self.detail = detail
 
 
-def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreError:
+SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What ``sqlite3`` raises; the second when SQLite's own message quotes damaged text."""
+
+_DAMAGE: Final = ("malformed", "corrupt", "decode", "unsupported file format")
+
+
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: str, patience: float) -> NeuralCoreError:
     """The error that says what happened to this file."""
     text = str(error)  # error codes came with Python 3.11
+    if isinstance(error, (UnicodeDecodeError, sqlite3.IntegrityError)):
+        return StoreCorrupt(path, text)  # tables and indexes that contradict each other
     if "locked" in text:
         return StoreLocked(path, patience)
     if "full" in text:
@@ -111,8 +121,6 @@ def translated(error: sqlite3.Error, path: str, patience: float) -> NeuralCoreEr
         return StoreReadOnly(path)
     if "not a database" in text:
         return NotAStore(path)
-    if any(
-        sign in text for sign in ("malformed", "corrupt", "decode to UTF-8", "no such table: nc_", "no such index: nc_")
-    ):
+    if any(word in text for word in _DAMAGE):
         return StoreCorrupt(path, text)
     return Unavailable("sqlite", f"{path}: {text}")

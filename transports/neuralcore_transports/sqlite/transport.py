@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -30,6 +31,7 @@ from neuralcore.messaging.transport import (
     Settlement,
     SettleStatus,
     StoreStats,
+    Transaction,
     Transport,
 )
 from neuralcore_transports.sqlite.client import StoreClient
@@ -42,6 +44,7 @@ from neuralcore_transports.sqlite.opening import connect, network_file_system, p
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
+from neuralcore_transports.sqlite.transaction import OwnConnection, SqliteTransaction, own_connection
 
 __all__ = ["SqliteTransport"]
 
@@ -77,12 +80,14 @@ class SqliteTransport(Transport):
         bounded=True,
         retention=True,
         request_reply=True,
+        transactions=True,
         max_payload=_MAX_PAYLOAD,
     )
 
     def __init__(self, options: SqliteOptions) -> None:
         self.options = options
         self._state = "new"
+        self._closing: asyncio.Task[None] | None = None
         self._runtime: Runtime
         self._loop: asyncio.AbstractEventLoop
         self._clock: StoreClock
@@ -154,10 +159,14 @@ class SqliteTransport(Transport):
             )
 
     async def close(self) -> None:
-        if self._state != "open":
-            self._state = "closed"
-            return
-        self._state = "closed"
+        if self._closing is None:
+            was_open, self._state = self._state == "open", "closed"
+            if not was_open:
+                return
+            self._closing = asyncio.ensure_future(self._shut())
+        await asyncio.shield(self._closing)  # whoever is cancelled here leaves no thread and no file behind
+
+    async def _shut(self) -> None:
         with _locals:
             _local[self._path].discard(self)
         if not self._client.here:
@@ -256,6 +265,20 @@ class SqliteTransport(Transport):
         for settlement, status in zip(settlements, statuses, strict=True):
             if status is not SettleStatus.SKIPPED and settlement.outcome is not Outcome.ATTEMPT:
                 self.leases.end(settlement.delivery)
+
+    def connection(self) -> AbstractAsyncContextManager[OwnConnection]:
+        """An ``aiosqlite.Connection``; its statements stand each for themselves outside of ``transaction``."""
+        return own_connection(self.options)
+
+    def transaction(self, connection: OwnConnection) -> AbstractAsyncContextManager[Transaction]:
+        """Raises TypeError for a connection that ``connection()`` did not give."""
+        return SqliteTransaction(self, connection, self._clock, self._damaged)
+
+    def committed(self, settlements: Sequence[Settlement]) -> None:
+        """In an application's own transaction."""
+        for settlement in settlements:
+            self.leases.end(settlement.delivery)
+        self._wake_all()
 
     async def consume(self, group: Group) -> Consumer:
         return SqliteConsumer(self, group.name)

@@ -195,12 +195,22 @@ class Entries:
         if self._execute(
             "DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)
         ).rowcount:
-            self._execute(
-                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq ="
-                " (SELECT seq FROM nc_entry WHERE position = ? AND key = ? AND state = 4"
-                " ORDER BY priority, rank LIMIT 1)",
-                (position, position, key),
-            )
+            self._wake(position, key)
+
+    def _wake(self, position: int, key: str) -> None:
+        self._execute(
+            "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
+            " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
+            (position, position, key),
+        )
+
+    def _give_up_key(self, position: int, key: str, seq: int) -> None:
+        """Of one that goes unhandled: it may have been its turn, though it did not hold the key yet."""
+        held = self._execute("SELECT 1 FROM nc_held WHERE position = ? AND key = ?", (position, key)).fetchone()
+        if held is None:
+            self._wake(position, key)
+        else:
+            self.free_key(position, key, seq)
 
     # Leaving
 
@@ -231,22 +241,25 @@ class Entries:
                         (position.id,),
                     )
                 )
-        if in_flight:
-            self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND NOT EXISTS"
+            " (SELECT 1 FROM nc_entry e WHERE e.seq = nc_held.seq AND e.position = nc_held.position)",
+            (position.id,),
+        )
         return seqs
 
     def withdraw(self, channel: Channel, seq: int, priority: int, taking: int | None = None) -> None:
         """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to
         have it, and has moved its cursor.
         """
-        placed = self._execute("SELECT 1 FROM nc_message WHERE seq = ? AND state = 3", (seq,)).fetchone() is not None
+        (placed,) = self._execute("SELECT ifnull(max(state), 0) = 3 FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         for position in channel.positions:
             row = self._execute(
                 "DELETE FROM nc_entry WHERE seq = ? AND position = ? RETURNING key", (seq, position.id)
             ).fetchone()
             if row is not None:
                 if row[0] is not None:
-                    self.free_key(position.id, row[0], seq)
+                    self._give_up_key(position.id, row[0], seq)
             elif position.id != taking and (placed or self.cursor(position, priority) > seq):
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)

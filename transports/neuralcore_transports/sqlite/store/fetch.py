@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
@@ -40,8 +41,6 @@ _NEW_ROWS: Final = (
     f"SELECT m.state, {COLUMNS} FROM nc_message m"
     " WHERE m.channel = ? AND m.priority = ? AND m.seq >= ? AND m.seq <= ? ORDER BY m.seq LIMIT ?"
 )
-_SETTLED: Final = (MessageState.PLACED, MessageState.KEPT)
-"""Nothing new to a position that has not taken them: by it, unless it has an entry, or by everyone."""
 _Row = tuple[int, int, int, Sequence[Any]]
 """Failed attempts, whether it is suspect, its number, and its COLUMNS."""
 
@@ -69,6 +68,12 @@ class Reader:
         self.interests = {interest.id: interest for interest in interests}
         self.parties = parties
         self._version = -1
+
+    def party(self, interest: int, registry: Registry) -> Party | None:
+        """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
+        if self.group is not None:
+            return registry.group(self.group)
+        return registry.parties.get(self.parties[interest])
 
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
@@ -149,6 +154,8 @@ class Fetcher:
             deliveries += taken
             following = self._following(head)
             if following is not None:
+                if not seen and following.rank == head.rank:  # for ever, with everybody waiting for the lock
+                    raise sqlite3.DatabaseError("malformed: an index names a message that is not in its table")
                 heappush(heads, following)
         return deliveries, False
 
@@ -206,13 +213,15 @@ class Fetcher:
         return [(row[0], row[1], row[2], row[3:]) for row in found]
 
     def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
-        """The position has taken them from here on. What was published with a delay has its own entries."""
+        """The position has taken them from here on. What was published with a delay has its own entries, and may be
+        settled and kept before the cursor has come to it.
+        """
         priority, first = head.rank
         last = until[1] if until[0] == priority else _ANY
         found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
         if found:
             self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
-        return [(0, 0, row[1], row[1:]) for row in found if row[0] not in _SETTLED]
+        return [(0, 0, row[1], row[1:]) for row in found if row[0] == MessageState.OPEN]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""

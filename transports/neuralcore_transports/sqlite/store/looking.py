@@ -58,15 +58,16 @@ def stats(book: Book) -> Mapping[str, StoreStats]:
     )
     unsettled: dict[int, int] = dict(book.execute("SELECT id, entries FROM nc_position"))
     found = {}
-    for id, opened, kept, rejected in book.execute("SELECT id, open, kept, rejected FROM nc_channel").fetchall():
+    for id, opened, stored, rejected in book.execute(
+        "SELECT id, open, open + kept - waiting, rejected FROM nc_channel"
+    ).fetchall():
         channel = registry.channel(id)
         if channel is None:
             continue
-        waiting = not channel.positions and channel.config.retention is not None
         found[channel.name] = StoreStats(
             depth=opened,
             in_flight=sum(in_flight.get(p.id, 0) for p in registry.positions.values() if p.channel is channel),
-            stored=kept if waiting else opened + kept,
+            stored=stored,
             lag={p.party.name: unsettled[p.id] for p in channel.positions if p.party.name is not None},
             rejected_settlements=rejected,
         )

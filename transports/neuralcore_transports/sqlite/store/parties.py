@@ -52,10 +52,11 @@ class Parties:
     def configure(self, config: ChannelConfig, now: Moment) -> None:
         registry = self._book.registry
         channel = registry.channels[config.name]
+        retained = channel.config.retention is not None
         self._book.execute("UPDATE nc_channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
         registry.changed()
         channel = registry.channels[config.name]
-        if channel.config.retention is not None:
+        if channel.config.retention is not None and not retained:
             self._messages.retain_waiting(channel)
         self._messages.trim(channel, now, BESIDE)
 
@@ -115,7 +116,8 @@ class Parties:
         position = registry.positions[id]
         self._begin(position, now)
         if position.channel.has_group and not had_group:
-            self._collect(position.channel, 0, start, now)
+            self._messages.end_waiting(position.channel)
+            self._messages.collect(position.channel, 0, start, now, grouped=True)
 
     def _place(self, party: Party, channel: Channel, start: int) -> int:
         made = self._book.execute(
@@ -134,11 +136,6 @@ class Parties:
         ).fetchone()
         self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (count, position.id))
 
-    def _collect(self, channel: Channel, first: int, last: int, now: Moment) -> None:
-        """What was wanted there by nobody else is kept by retention, or forgotten."""
-        self._messages.collect(channel, first, last)
-        self._messages.collect_some(channel, now, BESIDE)
-
     # Ending
 
     def end(self, party_id: int, now: Moment) -> None:
@@ -152,15 +149,19 @@ class Parties:
         positions = list(party.positions.values())
         registry.changed()
         for position in positions:
-            self._left(position, self._entries.clear(position, in_flight=False), now)
+            seqs = self._entries.clear(position, in_flight=False)
+            left = len(self._entries.in_flight(position))
+            self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (left, position.id))
+            self._left(position, seqs, now)
         self.bury(party_id)
 
     def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
         """A position that is gone had these, and everything that it had not taken yet."""
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
-            self.settled_by(channel.id, seqs, now)
-            self._collect(channel, position.start, self._book.number(), now)
+            grouped = position.party.name is not None
+            self._messages.unclaim(channel, seqs, now, grouped=grouped)
+            self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
     def bury(self, party_id: int) -> None:
         """Forget an ended broadcast once it has nothing left in flight."""
@@ -248,22 +249,24 @@ class Parties:
 
     # Seeking
 
-    def seek(self, party_id: int, pattern: str, cursor: Cursor, now: Moment) -> None:
+    def seek(self, party: Party | None, pattern: str, cursor: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         registry = self._book.registry
-        positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
+        everywhere = () if party is None else party.positions.values()
+        positions = [position for position in everywhere if matches(pattern, position.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
-        old: dict[int, list[int]] = {}
+        old: dict[int, tuple[int, list[int]]] = {}
         for position in positions:
             self._entries.lose(self._entries.in_flight(position))
-            old[position.id] = self._entries.clear(position, in_flight=True)
+            old[position.id] = position.start, self._entries.clear(position, in_flight=True)
             self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
             self._book.execute("UPDATE nc_position SET start = ? WHERE id = ?", (start, position.id))
         registry.changed()
         for position in [registry.positions[position.id] for position in positions]:
             self._begin(position, now)
-            self.settled_by(position.channel.id, [seq for seq in old[position.id] if seq < start], now)
-            self._collect(position.channel, 0, start, now)
+            before, seqs = old[position.id]
+            self.settled_by(position.channel.id, [seq for seq in seqs if seq < start], now)
+            self._messages.collect(position.channel, before, start, now, grouped=position.party.name is not None)
 
 
 def place_after(seq: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Cursor
 
@@ -108,6 +109,14 @@ class Registry:
         return (channel for name, channel in self.channels.items() if matches(pattern, name))
 
     def _load(self) -> None:
+        try:
+            self._read()
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise sqlite3.DatabaseError(
+                f"malformed: the registry of channels and groups cannot be read: {error}"
+            ) from error
+
+    def _read(self) -> None:
         execute = self._connection.execute
         by_id = {
             id: Channel(id, name, _config(name, config))
@@ -137,7 +146,14 @@ def encode_config(config: ChannelConfig) -> str:
 
 
 def decode_config(text: str) -> ChannelConfig:
-    return msgspec.json.decode(text, type=ChannelConfig)
+    """Not by msgspec's own way into dataclasses, which on Python 3.10 stumbles over KW_ONLY."""
+    fields = msgspec.json.decode(text, type=dict[str, Any])
+    rate, retention = fields.pop("rate_limit", None), fields.pop("retention", None)
+    return ChannelConfig(
+        **fields,
+        rate_limit=None if rate is None else RateLimit(**rate),
+        retention=None if retention is None else Retention(**retention),
+    )
 
 
 def _config(name: str, text: str) -> ChannelConfig:

@@ -84,7 +84,10 @@ def envelope_of(row: Sequence[Any], channel: str) -> Envelope:
         raise Corrupt(f"it cannot be read ({type(error).__name__})") from error
     if not right:
         raise Corrupt("its checksum is wrong")
-    found = _from_text(text)
+    try:
+        found = _from_text(text)
+    except msgspec.MsgspecError as error:  # by a writer that knows the checksum and not the attributes
+        raise Corrupt(f"its attributes cannot be understood ({error})") from error
     return Envelope(
         id=found.id,
         channel=channel,

@@ -58,11 +58,13 @@ CREATE TABLE nc_channel (
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
     open INTEGER NOT NULL DEFAULT 0,        -- messages that count against the capacity
+    waiting INTEGER NOT NULL DEFAULT 0,     -- messages that count as open and as kept
     kept INTEGER NOT NULL DEFAULT 0,        -- messages that retention may take
     kept_bytes INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,    -- settlements that came after their lease was lost
     collect_from INTEGER NOT NULL DEFAULT 0,    -- between these there may be messages that nobody wants any more
-    collect_to INTEGER NOT NULL DEFAULT 0
+    collect_to INTEGER NOT NULL DEFAULT 0,
+    collect_all INTEGER NOT NULL DEFAULT 0      -- their group was removed: without a retention they go with it
 ) STRICT;
 
 CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner
@@ -214,8 +216,10 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    if row is None or not isinstance(row[0], int):
-        raise sqlite3.DatabaseError("malformed: its table nc_store does not say which version it is")
+    if row is None:
+        raise sqlite3.DatabaseError("malformed: its table nc_store is empty")
+    if not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("malformed: nc_store has no version")
     return row[0]
 
 

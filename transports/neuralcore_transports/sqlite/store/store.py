@@ -221,10 +221,12 @@ class Store:
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once. Nothing is written when there is nothing."""
         with self._book.read():
-            if not self._entries.any_due(now) and not self._fetcher.anything(reader, demand):
+            due = self._entries.any_due(now)
+            if not due and not self._fetcher.anything(reader, demand):
                 return [], False
         with self._step():
-            self._entries.make_due(now, _DUE)
+            if due:
+                self._entries.make_due(now, _DUE)
             return self._fetcher.fetch(reader, demand, now)
 
     def next_due(self) -> Moment | None:
@@ -235,7 +237,8 @@ class Store:
     def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         with self._step(durable=True):
-            self._parties.seek(reader.parties[interest], reader.interests[interest].pattern, position, now)
+            party = reader.party(interest, self._book.registry)
+            self._parties.seek(party, reader.interests[interest].pattern, position, now)
 
     def close_reader(self, reader: Reader, now: Moment) -> None:
         if reader.interests:

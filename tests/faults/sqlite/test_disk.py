@@ -1,0 +1,72 @@
+"""Row 7: a disk of 2 MB that is full: a clear error, never a false ack, and it goes on once there is room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.disks import SmallDisk
+from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.stage import Stage, reply
+
+pytestmark = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=SmallDisk.why_not() or "-")
+
+
+@pytest.mark.parametrize("rounds", [times(2, 25)])
+def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, rounds: int) -> None:
+    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+        producer = stage.producer(wait=True, size=2000, at_once=4)
+        producer.expect("ready")
+        consumer = stage.consumer(work=0.001)
+        for turn in range(rounds):
+            stage.journal.fault("disk full")
+            disk.fill(leave=int(stage.moments.next(0, 300_000)))
+            producer.say(f"publish {turn * 1000} 200")
+            producer.expect(f"produced {turn * 1000 + 200}", timeout=90)
+            disk.free()
+            producer.say(f"publish {turn * 1000 + 500} 5")
+            producer.expect(f"produced {turn * 1000 + 505}", timeout=30)
+            stage.until_settled(timeout=30)
+        errors = reply(producer, "status")["errors"]
+        judge(stage, rounds, errors)
+        reply(consumer, "stop")
+        assert stage.left() == 0
+
+
+def judge(stage: Stage, rounds: int, errors: list[str]) -> None:
+    story = stage.story()
+    after = [id for id in story.acked if int(id.split("-")[1]) % 1000 >= 500]
+    tell(7, "a full disk of 2 MB", f"{story.report()} errors: {errors}")
+    story.check()
+    assert errors == ["DiskFull"]
+    assert story.refused
+    assert len(after) == rounds * 5, "it does not go on when there is room"
+    assert stage.damage() == ""
+
+
+def test_it_opens_on_a_disk_that_filled_up_and_says_what_is_wrong(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+        disk.fill()
+        with stage.producer() as producer:
+            producer.wait()
+            assert "DiskFull" in producer.errors
+            assert "free some space" in producer.errors
+        disk.free()
+        stage.publish(0, 3)
+        assert len(stage.story().acked) == 3
+
+
+def test_what_is_consumed_makes_room_by_itself(tmp_path: Path) -> None:
+    """Twenty times the disk goes through it."""
+    with SmallDisk(tmp_path / "small", size=4 << 20) as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+        producer = stage.producer(wait=True, size=4000, at_once=2)
+        stage.consumer(concurrency=4)
+        for turn in range(times(4, 40)):
+            producer.say(f"publish {turn * 250} 250")
+            producer.expect(f"produced {turn * 250 + 250}", timeout=60)
+            stage.until_settled(timeout=20)
+        story = stage.story()
+        tell(7, "a disk of 4 MB, and more than that goes through it", story.report())
+        story.check()
+        assert not story.refused

@@ -1,0 +1,36 @@
+"""Row 21: every message is published several times, by producers that are killed: it has one effect."""
+
+from __future__ import annotations
+
+from tests.faults.sqlite.plan import long_only, tell, times
+from tests.faults.sqlite.stage import Stage
+
+
+def test_forced_duplicates_have_one_effect(stage: Stage) -> None:
+    """Whoever was killed is started again from its first message, as one that does not know what was stored."""
+    stage.query = "lease=1&durability=normal"
+    stage.consumer(concurrency=4)
+    kills, copies = times(2, 25), 0
+    for number in range(kills):
+        victim = stage.producer(name="p", first=0, copies=2, at_once=8)
+        victim.until(lambda lines: len(lines) > 100 + 20 * number)  # noqa: B023
+        stage.strike(victim, stage.moments.next(0.0, 0.1), "kill -9 producer")
+        copies += sum(line.startswith("acked") for line in victim.lines)
+    stage.publish(0, 100, name="p", copies=3)
+    stage.until_settled()
+    story = stage.story()
+    tell(21, "forced duplicates", f"{story.report()} acknowledged copies: {copies}")
+    story.check()
+    assert copies > 2 * len(story.acked) - 20 * kills
+    assert not story.duplicated
+    assert story.redelivered == 0
+
+
+@long_only
+def test_without_the_window_it_would_be_seen(stage: Stage) -> None:
+    stage.query = "lease=1&durability=normal&dedup_window=0.001"
+    stage.consumer()
+    for _ in range(2):
+        stage.publish(0, 20, name="p")
+    stage.until_settled(timeout=3)
+    assert stage.story().duplicated

@@ -1,0 +1,63 @@
+"""Row 2: ``kill -9`` of consumers in mid-handler. Nothing is lost, and what they had only fetched loses no attempt."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.processes import Worker
+from tests.faults.sqlite.plan import long_only, tell, times
+from tests.faults.sqlite.stage import Stage
+
+
+def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
+    kills = times(5, 120)
+    stage.publish(0, kills * 12, keys=7)
+    with stage.undertaker():
+        for _ in range(kills):
+            kill_one(stage)
+        stage.consumer(work=0.001)
+        stage.until_settled()
+    story = stage.story()
+    wronged = list(lost_attempts(stage.journal_path))
+    tell(2, "kill -9 consumer", f"{story.report()} neighbours that lost an attempt: {len(wronged)}")
+    story.check()
+    assert wronged == []
+    assert not story.groups["g"].dead
+    assert story.redelivered >= kills / 2
+    assert stage.damage() == ""
+
+
+def kill_one(stage: Stage) -> None:
+    consumer = stage.consumer(concurrency=2, work=0.02, retry=0.0)
+    begun(consumer, 1)
+    stage.strike(consumer, stage.moments.next(0.0, 0.1), "kill -9 consumer")
+
+
+def begun(consumer: Worker, count: int) -> None:
+    consumer.until(lambda lines: sum(line.startswith("begun") for line in lines) >= count)
+
+
+def lost_attempts(journal: Path) -> list[tuple[str, int]]:
+    """Deliveries that count more attempts than handlers had begun before."""
+    before: Counter[str] = Counter()
+    found = []
+    for event in map(json.loads, journal.read_text().splitlines()):
+        if event["what"] == "delivered":
+            if event["attempt"] > 1 + before[event["id"]]:
+                found.append((event["id"], event["attempt"]))
+            before[event["id"]] += 1
+    return found
+
+
+@long_only
+def test_a_message_that_is_taken_back_in_time_is_not_settled_by_the_dead(stage: Stage) -> None:
+    """A consumer that acks before it works: the check finds what it never did."""
+    stage.publish(0, 20)
+    consumer = stage.consumer(concurrency=4, work=5.0, broken="acks first")
+    begun(consumer, 4)
+    stage.strike(consumer, 0.2, "kill -9 consumer")
+    stage.consumer()
+    stage.until_settled(timeout=2)
+    assert stage.story().unsettled["g"]

@@ -1,0 +1,39 @@
+"""Row 1: what was acknowledged survives ``kill -9`` of whoever published it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.sqlite.plan import some, tell, times
+from tests.faults.sqlite.stage import Stage
+
+
+@pytest.mark.parametrize("durability", some(1, ["full", "normal", "off"]))
+def test_acknowledged_messages_survive_their_producers(stage: Stage, durability: str) -> None:
+    stage.query = f"lease=1&durability={durability}"
+    stage.consumer(concurrency=4)
+    for _ in range(times(3, 60)):
+        kill_one(stage)
+    stage.until_settled()
+    story = stage.story()
+    tell(1, f"kill -9 producer, durability={durability}", story.report())
+    story.check()
+    assert not story.duplicated
+    assert stage.damage() == ""
+
+
+def kill_one(stage: Stage) -> None:
+    producer = stage.producer(at_once=8, keys=5)
+    producer.until(lambda lines: any(line.startswith("acked") for line in lines))
+    stage.strike(producer, stage.moments.next(0.0, 0.15), "kill -9 producer")
+
+
+def test_the_check_can_fail(stage: Stage) -> None:
+    """A producer that says so before it is so."""
+    stage.consumer()
+    for _ in range(5):
+        producer = stage.producer(at_once=50, broken="claims")
+        producer.until(lambda lines: any(line.startswith("acked") for line in lines))
+        stage.strike(producer, 0.0, "kill -9 producer")
+    stage.until_settled(timeout=2)
+    assert stage.story().lost["g"]
