@@ -86,10 +86,8 @@ def ask(path: Path, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-async def drained(
-    path: Path, group: str, patterns: Iterable[str] = ("orders.*",), *, silence: float = 0.4
-) -> list[str]:
-    """The ids of everything that a group gets, in order."""
+async def drained(path: Path, group: str, expected: Iterable[str] = (), *, silence: float = 0.3) -> list[str]:
+    """The ids of everything that a group gets, in order, until nothing more comes; of ``expected`` it is patient."""
     got: list[str] = []
     news = asyncio.Event()
 
@@ -98,11 +96,11 @@ async def drained(
         news.set()
 
     async with MessageBus(f"sqlite://{path}") as bus:
-        for pattern in patterns:
-            await bus.subscribe(pattern, handle, group=group).ready()
+        await bus.subscribe("orders.*", handle, group=group).ready()
         while True:
             news.clear()
+            patience = silence if set(expected) <= set(got) else 10.0
             try:
-                await asyncio.wait_for(news.wait(), silence)
+                await asyncio.wait_for(news.wait(), patience)
             except (TimeoutError, asyncio.TimeoutError):
                 return got

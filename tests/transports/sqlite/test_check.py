@@ -115,8 +115,8 @@ async def test_damage_is_found_put_right_and_everything_flows(path: Path, findin
     lost = missing(owed["audit"], path)
     assert len(lost) == GONE.get(finding, 0)
     group = "recovered-1" if finding == "its positions are there and it is not" else "mail"
-    assert set(await drained(path, group)) >= owed["mail"] - lost
-    assert set(await drained(path, "audit")) == owed["audit"] - lost
+    assert set(await drained(path, group, owed["mail"] - lost)) >= owed["mail"] - lost
+    assert set(await drained(path, "audit", owed["audit"] - lost)) == owed["audit"] - lost
 
 
 def missing(ids: set[str], path: Path) -> set[str]:

@@ -118,7 +118,7 @@ async def test_a_full_disk_refuses_and_nothing_is_acked_that_is_not_there(tmp_pa
             assert acked
             disk.free()
             acked.append(await bus.publish("orders.new", "x"))
-        assert set(await drained(path, "audit")) >= set(acked)
+        assert set(await drained(path, "audit", acked)) >= set(acked)
 
 
 @needs_mount

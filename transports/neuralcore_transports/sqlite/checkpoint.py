@@ -31,8 +31,8 @@ class Checkpointer:
         self._log = Path(f"{options.path}-wal")
         self._locker = connect(options.path)
         self._worker = connect(options.path)
-        self._worker.execute(f"PRAGMA synchronous = {options.level}")
         self._book = Book(self._locker, patience=options.busy, level=options.level)
+        Book(self._worker, patience=options.busy).waiting(f"PRAGMA synchronous = {options.level}")
         self._threshold = _DUE
         self._looked_at = 0
 

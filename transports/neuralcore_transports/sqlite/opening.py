@@ -23,18 +23,25 @@ _NETWORK: Final = frozenset(
 )
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that an emptied WAL keeps of what it had grown to."""
+_PATIENCE: Final = 5.0
+"""Seconds to wait for those who have the file alone, which takes them milliseconds."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that begins no transaction by itself, waits for nobody, and leaves checkpoints to the keeper."""
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see keeper.py: before 3.51.3 it could damage the file
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # The first look takes a lock that it keeps: until then, others who open or close the file may have it alone.
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise

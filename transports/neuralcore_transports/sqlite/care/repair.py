@@ -22,13 +22,17 @@ from neuralcore_transports.sqlite.care.header import mend_header
 from neuralcore_transports.sqlite.care.rules import NEW_POSITIONS, RULES, UNCOUNT
 from neuralcore_transports.sqlite.care.salvage import Moved, mend_schema, salvage
 from neuralcore_transports.sqlite.care.structure import expected, look
-from neuralcore_transports.sqlite.errors import NewerStore, StoreError, StoreReadOnly
+from neuralcore_transports.sqlite.errors import NewerStore, StoreCorrupt, StoreError, StoreReadOnly
 from neuralcore_transports.sqlite.store import schema
 
 __all__ = ["Repaired", "repair"]
 
 _TURNS: Final = 3
 """One rule put right may show what another one has to say."""
+_HOPELESS: Final = (
+    "is damaged in its table of contents, and this cannot put it right: restore a backup, or try SQLite's own"
+    " .recover; as it was found, it is kept in {}"
+)
 
 
 @dataclass(slots=True)
@@ -83,9 +87,12 @@ def _open_up(path: Path, report: Repaired) -> None:
                 report.done.append(Finding("sqlite_schema", "", "what it says of tables is damaged", "it is put right"))
     except NewerStore:
         raise
-    except (StoreError, StoreReadOnly):
+    except (StoreError, StoreReadOnly) as error:
         report.copy = report.copy or str(copy_file(path))
         if not mend_header(path):
+            if isinstance(error, StoreCorrupt):
+                raise StoreError(str(path), _HOPELESS.format(report.copy)) from error
+            Path(report.copy).unlink()
             raise
         report.done.append(Finding("the file", "", "its header is damaged", "it is put right"))
         with alone(path, damaged=True) as connection:
@@ -134,7 +141,7 @@ def _move_to_a_fresh_file(connection: sqlite3.Connection, path: Path, report: Re
             target.backup(connection)
     finally:
         fresh.unlink()
-    report.lost += [_words(moved) for moved in report.moved if moved.lost is None or moved.lost]
+    report.lost += [_words(moved) for moved in report.moved if moved.lost is None or moved.lost or moved.aside]
 
 
 def _page_size(connection: sqlite3.Connection) -> int:
@@ -143,7 +150,8 @@ def _page_size(connection: sqlite3.Connection) -> int:
 
 def _words(moved: Moved) -> str:
     count = "an unknown number of" if moved.lost is None else f"{moved.lost:,}"
-    return f"{moved.table}: {count} rows could not be read; {moved.rows:,} could"
+    aside = f", {moved.aside:,} are in the quarantine as they were found" if moved.aside else ""
+    return f"{moved.table}: {count} rows could not be read{aside}; {moved.rows:,} could"
 
 
 # Rows

@@ -97,7 +97,7 @@ def _move(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> 
             else:
                 lost += 1
     counted = _count(source, name)
-    missing = None if counted is None else max(lost, counted - rows - aside, _missing(source, target, name) - aside)
+    missing = None if counted is None else max(lost, counted - rows - aside, _missing(source, target, name))
     return Moved(name, rows, missing, aside)
 
 
@@ -113,7 +113,9 @@ def _missing(source: sqlite3.Connection, target: sqlite3.Connection, name: str) 
     missing = 0
     with suppress(sqlite3.DatabaseError):
         for (seq,) in source.execute("SELECT seq FROM nc_message INDEXED BY nc_message_order"):
-            missing += target.execute("SELECT 1 FROM nc_message WHERE seq = ?", (seq,)).fetchone() is None
+            missing += not target.execute(
+                "SELECT 1 FROM nc_message WHERE seq = ?1 UNION ALL SELECT 1 FROM nc_quarantine WHERE seq = ?1", (seq,)
+            ).fetchall()
     return missing
 
 
