@@ -30,7 +30,7 @@ def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
 
 
 def kill_one(stage: Stage) -> None:
-    consumer = stage.consumer(concurrency=2, work=0.02, retry=0.0)
+    consumer = stage.consumer(concurrency=2, work=0.02, max_attempts=1000)
     begun(consumer, 1)
     stage.strike(consumer, stage.moments.next(0.0, 0.1), "kill -9 consumer")
 

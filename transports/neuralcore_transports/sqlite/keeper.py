@@ -108,6 +108,7 @@ class Keeper:
             self._version = version
             self._events.changed()
             self._take_lost()
+            self._checkpoint()  # on a small disk a twentieth of a second may be too late
 
     def _take_lost(self) -> None:
         if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
