@@ -13,7 +13,7 @@ from tests.faults.sqlite.stage import Stage, reply
 LEASE = 1.0
 
 
-@pytest.mark.parametrize("rounds", [times(2, 25)])
+@pytest.mark.parametrize("rounds", [times(2, 15)])
 def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stage, rounds: int) -> None:
     producer = stage.producer(wait=True)
     stopped, other = stage.consumer(work=0.05), stage.consumer(work=0.01)
