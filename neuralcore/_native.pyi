@@ -8,6 +8,7 @@ All objects may be used from any thread. Callbacks are called without any lock h
 """
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Literal, NamedTuple, Protocol, final
@@ -80,6 +81,7 @@ class Settler(Protocol):
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]: ...
     def release(self, message: Message, /) -> Awaitable[None]: ...
     def reply(self, message: Message, payload: Any, /) -> Awaitable[None]: ...
+    def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]: ...
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         """The mailbox wants ``promote()`` called at this time. Any thread; only when the earliest time changes."""
     def expired(self, message: Message, /) -> None:
@@ -159,6 +161,11 @@ class Message:
         """Dead-letter it now."""
     def release(self) -> Awaitable[None]:
         """Give it back untouched: another consumer may have it, no attempt is counted."""
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Any]:
+        """Settle it as done inside the caller's own transaction, which also publishes: all of it happens, or nothing.
+
+        Raises AlreadySettled, Unsupported; at its end LeaseLost when another consumer may have the message.
+        """
     def _settle(self) -> bool:
         """Mark it settled; False when it already was. For settlers."""
     def _lose_lease(self) -> None: ...

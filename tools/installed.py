@@ -37,7 +37,8 @@ for url in ("native://", "memory://"):
     check(f"delivers on {url}", asyncio.run(deliver(url)) == "hello")
 
 schemes = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports")}
-owners = {"native": "neuralcore-runtime", **({"memory": "neuralcore-transports"} if EVERYTHING else {})}
+doors = ("memory", "sqlite") if EVERYTHING else ()
+owners = {"native": "neuralcore-runtime", **dict.fromkeys(doors, "neuralcore-transports")}
 check(f"entry points {schemes}", schemes == owners)
 
 needed = {line.split(">")[0].strip() for line in requires("neuralcore-runtime") if "extra ==" not in line}

@@ -38,4 +38,4 @@ else
   "$venv/bin/python" tools/pure.py "$core"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --group dev \
-  --editable "$core" --editable transports --editable observability
+  --editable "$core" --editable "transports[sqlite]" --editable observability

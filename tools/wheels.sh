@@ -26,13 +26,16 @@ build() {
 as_a_user_of_everything() {
   fresh
   native=$(echo "$root"/dist/native/neuralcore_runtime-*.whl)
-  "$venv/bin/python" -m pip install --quiet "$native[cli,testing]" "$root"/dist/native/neuralcore_transports-*.whl \
+  transports=$(echo "$root"/dist/native/neuralcore_transports-*.whl)
+  "$venv/bin/python" -m pip install --quiet "$native[cli,testing]" "$transports[sqlite]" \
     "$root"/dist/native/neuralcore_observability-*.whl
   cd "$away"
   "$venv/bin/python" "$root/tools/installed.py" native
   "$venv/bin/neuralcore" demo --seconds 2 --json >demo.json
   "$venv/bin/neuralcore" conformance native://
   "$venv/bin/neuralcore" conformance memory:// --json >conformance.json
+  "$venv/bin/neuralcore" conformance "sqlite://$away/bus.db?lease=1" --only store --only crash.killed_publisher
+  "$venv/bin/neuralcore" store check "$away/bus.db"
   echo "The native wheel works: import, entry points, demo, conformance."
 }
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 import neuralcore
+from neuralcore.cli.commands import Commands
 from neuralcore.cli.interrupt import interruptible
 from neuralcore.cli.output import Output
-from neuralcore.messaging.errors import NeuralCoreError
+from neuralcore.cli.reporting import Json, end, reported
 
 if TYPE_CHECKING:
     from neuralcore.cli.bench import Comparison
@@ -24,15 +21,13 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="neuralcore",
+    cls=Commands,
     help="NeuralCore: a message bus for agents and services.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 out = Output()
-INTERRUPTED = 130
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,9 +48,9 @@ def demo(
     """Watch a team of agents read the documentation on the bus."""
     from neuralcore.cli.demo.command import demo as play
 
-    with _reported():
+    with reported():
         ok, document = play(out, seconds=seconds, as_json=as_json)
-        _end(ok, document, as_json)
+        end(ok, document, as_json)
 
 
 @app.command()
@@ -67,11 +62,11 @@ def bench(
     """Compare the bus with a bare asyncio.Queue on this machine, in some seconds."""
     from neuralcore.cli.bench import compare
 
-    with _reported():
+    with reported():
         found = interruptible(compare(messages=messages, rounds=rounds))
         if not as_json:
             out.print(_compared(found))
-        _end(True, found.as_dict(), as_json)
+        end(True, found.as_dict(), as_json)
 
 
 @app.command()
@@ -83,9 +78,9 @@ def conformance(
     """Prove the promises of a transport, one by one."""
     from neuralcore.cli.conformance import prove
 
-    with _reported():
+    with reported():
         report = prove(out, url, only or (), quiet=as_json)
-        _end(report.ok, report.to_dict(), as_json)
+        end(report.ok, report.to_dict(), as_json)
 
 
 @app.command()
@@ -97,26 +92,7 @@ def info(as_json: Json = False) -> None:
         for name, value in document.items():
             table.add_row(name, _plain(value))
         out.print(table)
-    _end(True, document, as_json)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn what a command may run into into a line and an exit code."""
-    try:
-        yield
-    except NeuralCoreError as error:
-        print(f"neuralcore: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        print("neuralcore: interrupted; everything is closed", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _end(ok: bool, document: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(document, indent=2))
-    raise typer.Exit(0 if ok else 1)
+    end(True, document, as_json)
 
 
 def _compared(found: Comparison) -> Table:

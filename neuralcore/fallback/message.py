@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -189,6 +190,10 @@ class Message:
     def release(self) -> Awaitable[None]:
         """Give it back untouched: another consumer may have it, no attempt is counted."""
         return self._settler().release(self)
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Any]:
+        """Settle it as done inside the caller's own transaction, which also publishes."""
+        return self._settler().transaction(self, connection)
 
     def __repr__(self) -> str:
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Settler(Protocol):
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]: ...
     def release(self, message: Message, /) -> Awaitable[None]: ...
     def reply(self, message: Message, payload: Any, /) -> Awaitable[None]: ...
+    def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]: ...
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         """The mailbox wants ``promote()`` called at this time. Any thread; only when the earliest time changes."""
 

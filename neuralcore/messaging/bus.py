@@ -8,6 +8,7 @@ import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -23,6 +24,7 @@ from neuralcore.messaging.errors import (
     Closed,
     RequestError,
 )
+from neuralcore.messaging.forking import tell_after_fork
 from neuralcore.messaging.handler import compile_handler
 from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.life import Life
@@ -46,6 +48,7 @@ from neuralcore.messaging.transport import Cursor, Transport
 if TYPE_CHECKING:
     from neuralcore._native import Overflow
     from neuralcore.messaging.dead_letters import DeadLetters
+    from neuralcore.messaging.remote.transactions import BusTransaction
 
 __all__ = ["MessageBus"]
 
@@ -139,6 +142,7 @@ class MessageBus:
         await self._link.open()
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
         self._life.check_usable()  # it may have been closed meanwhile
+        tell_after_fork(self)
         self._become("running")
         await self._subscriptions.begin()
 
@@ -148,6 +152,8 @@ class MessageBus:
         TypeError and ValueError for what is no time-out.
         """
         check_seconds("timeout", timeout)
+        if self._life.stage == "forked":  # whatever there is to close is the parent's
+            return CloseReport(drained=True, handled=0, released=0, abandoned=0)
         if self._closing is None and self._life.stage in ("new", "closed"):
             self._become("closed")
             self._threads.close()
@@ -464,6 +470,24 @@ class MessageBus:
 
     # Watching
 
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """``async with bus.connection() as db``: a connection to the store's own database, for the application's rows.
+
+        On ``sqlite://`` an ``aiosqlite.Connection``. Raises Unsupported, NotStarted.
+        """
+        self._life.check_running()
+        return self._link.connection()
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
+        """``async with bus.transaction(db) as tx``: what is done on the connection and published by ``tx.publish``
+        happens together when the block ends, or not at all when it raises.
+
+        It holds the store's only write lock: keep it short, and publish nothing past it meanwhile. Raises Unsupported,
+        NotStarted, and NotStored when it could not be committed.
+        """
+        self._life.check_running()
+        return self._link.transaction(connection)
+
     def dead_letters(self, channel: str) -> DeadLetters:
         """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""
         self._life.check_running()
@@ -482,7 +506,11 @@ class MessageBus:
 
     # How it works inside
 
-    def _become(self, stage: Literal["running", "closing", "closed"]) -> None:
+    def forked(self) -> None:
+        if self._life.stage in ("running", "closing"):
+            self._become("forked")
+
+    def _become(self, stage: Literal["running", "closing", "closed", "forked"]) -> None:
         self._life.stage = stage
         self._expose()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import threading
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any, get_args
 from neuralcore._core import Clock
 from neuralcore.messaging.channel import ChannelConfig, Overflow
 from neuralcore.messaging.checks import MAX_COUNT, check_choice, check_count, check_type
-from neuralcore.messaging.errors import BusError, LoopClosed
+from neuralcore.messaging.errors import LoopClosed
 from neuralcore.messaging.middleware import Middleware
 from neuralcore.messaging.retry import RetryPolicy
 
@@ -46,7 +45,6 @@ class BusContext:
     """Rare events only; their lock is ``_lock``."""
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: int = 0
-    _process: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -65,21 +63,15 @@ class BusContext:
         return self._loop
 
     def check_loop(self) -> None:
-        """Raises LoopClosed when the bus was started on a loop that has ended without closing it; BusError when that
-        loop runs in the process that this one was forked from, so that nobody here would ever answer.
-        """
-        if self._loop is None:
-            return
-        if self._loop.is_closed():
+        """Raises LoopClosed when the bus was started on a loop that has ended without closing it."""
+        if self._loop is not None and self._loop.is_closed():
             raise LoopClosed
-        if self._process != os.getpid():
-            raise BusError("this bus was started before the process forked; make a new one in the child")
 
     def config(self, channel: str) -> ChannelConfig:
         return self.configs.get(channel) or ChannelConfig(channel)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._thread, self._process = loop, threading.get_ident(), os.getpid()
+        self._loop, self._thread = loop, threading.get_ident()
 
     def at_home(self) -> bool:
         """This is the thread of the home loop."""

@@ -6,7 +6,8 @@
     ├── BusError
     │   ├── NotStarted            used before start()
     │   ├── Closed                used after close()
-    │   └── LoopClosed            its event loop is gone
+    │   ├── LoopClosed            its event loop is gone
+    │   └── Forked                it was started before the process forked
     ├── ChannelError
     │   ├── InvalidChannelName    (also ValueError)
     │   ├── UnknownChannel
@@ -59,6 +60,7 @@ __all__ = [
     "Closed",
     "DecodeError",
     "EncodeError",
+    "Forked",
     "HandlerError",
     "HandlerTimeout",
     "InvalidChannelName",
@@ -133,6 +135,14 @@ class LoopClosed(BusError):
         super().__init__(
             f"the event loop that {what} belongs to is closed; "
             "close the bus before its loop ends, and make a new one in the new loop"
+        )
+        self.what = what
+
+
+class Forked(BusError):
+    def __init__(self, what: str = "the bus") -> None:
+        super().__init__(
+            f"{what} was started before this process was forked, and runs in its parent only: make a new one here"
         )
         self.what = what
 
@@ -402,7 +412,7 @@ class Unavailable(TransportError):
 
 
 class NotStored(Unavailable):
-    """Raised by a transport's commit of which nothing has happened, for certain: whoever published may simply try again."""
+    """A commit of which nothing has happened, for certain: whoever published may simply try again."""
 
 
 def _which(channel: str, id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NoReturn
 
 from neuralcore.messaging.context import BusContext
-from neuralcore.messaging.errors import Closed, NotStarted
+from neuralcore.messaging.errors import Closed, Forked, NotStarted
 
 __all__ = ["Life"]
 
@@ -13,10 +13,12 @@ __all__ = ["Life"]
 class Life:
     def __init__(self, context: BusContext) -> None:
         self._context = context
-        self.stage: Literal["new", "running", "closing", "closed"] = "new"
+        self.stage: Literal["new", "running", "closing", "closed", "forked"] = "new"
 
     def check_usable(self) -> None:
-        """It is new or runs. Raises Closed, LoopClosed."""
+        """It is new or runs. Raises Closed, Forked, LoopClosed."""
+        if self.stage == "forked":
+            raise Forked
         if self.stage in ("closing", "closed"):
             raise Closed
         self._context.check_loop()
@@ -35,4 +37,6 @@ class Life:
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:
         """Stands where a verb does that is not to be had yet, or not any more."""
+        if self.stage == "forked":
+            raise Forked
         raise NotStarted if self.stage == "new" else Closed

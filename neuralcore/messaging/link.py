@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
@@ -21,10 +22,11 @@ from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
 from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
-from neuralcore.messaging.transport import Capabilities
+from neuralcore.messaging.transport import Capabilities, Cursor
 
 if TYPE_CHECKING:
     from neuralcore.messaging.dead_letters import DeadLetters
+    from neuralcore.messaging.remote.transactions import BusTransaction
 
 __all__ = ["Link"]
 
@@ -93,6 +95,12 @@ class Link(ABC):
     async def attached(self, intake: Intake) -> None:
         """Returns once its position is fixed: what is published later reaches it."""
 
+    async def seek(self, intake: Intake, position: Cursor) -> None:
+        """Everything from there on again. Raises Unsupported, ValueError."""
+        from neuralcore.messaging.registry import schemes_with
+
+        raise Unsupported("seek", schemes_with("seek_id"), "nothing is kept to go back to")
+
     @abstractmethod
     def detach(self, intake: Intake) -> None:
         """Bring nothing more; what is in the mailbox is still its workers'. From any thread."""
@@ -113,6 +121,21 @@ class Link(ABC):
         from neuralcore.messaging.registry import schemes_with
 
         raise Unsupported("browse", schemes_with("browse"), f"dead letters of {channel!r}; subscribe to them instead")
+
+    # Transactions
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """Raises Unsupported where an application's rows cannot be in the same database."""
+        raise self._no_transactions()
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
+        """The same."""
+        raise self._no_transactions()
+
+    def _no_transactions(self) -> Unsupported:
+        from neuralcore.messaging.registry import schemes_with
+
+        return Unsupported("transactions", schemes_with("transactions"), "it has no database")
 
     # Requests
 

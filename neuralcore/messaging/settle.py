@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from neuralcore._core import Mailbox, MailboxStats, Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.context import BusContext, handling, log
 from neuralcore.messaging.eager import begun
-from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed
+from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed, Unsupported
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.names import dead_letter_channel
 from neuralcore.messaging.retry import Reject, Retry, RetryPolicy, check_delay
@@ -190,6 +191,12 @@ class Settlement(ABC):
         work = self._reply(message, payload, None)
         self._remember_answer(message)
         return _done(begun(work))
+
+    def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]:
+        """Settle it as done inside the caller's own transaction."""
+        from neuralcore.messaging.registry import schemes_with
+
+        raise Unsupported("transactions", schemes_with("transactions"), "it has no database")
 
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         self._timers.due(mailbox, monotonic_ns)

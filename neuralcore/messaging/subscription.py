@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from neuralcore.messaging.settle import Settlement
     from neuralcore.messaging.subscriptions import Subscriptions
     from neuralcore.messaging.terms import Terms
+    from neuralcore.messaging.transport import Cursor
     from neuralcore.messaging.workers import Workers
 
 __all__ = ["Subscription", "check_member"]
@@ -78,6 +79,14 @@ class Subscription:
     async def ready(self) -> None:
         """Returns once its position is fixed: what is published from now on reaches it."""
         await self._siblings.ready(self)
+
+    async def seek(self, position: Cursor) -> None:
+        """Have every kept message from there on again, as if it were new: the whole group, not this member alone.
+
+        ``"beginning"``, ``"new"``, a message's id, or a time (aware). What handlers have at this moment is lost to them
+        (``message.lease_lost``). Raises Unsupported, and ValueError for a position that cannot be found.
+        """
+        await self._siblings.seek(self, position)
 
     async def unsubscribe(self, *, drain: bool = True, timeout: float = 10.0) -> None:
         """End it. Harmless when repeated.

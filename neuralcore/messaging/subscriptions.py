@@ -14,6 +14,7 @@ from neuralcore.messaging.link import Link
 from neuralcore.messaging.loops import on_loop
 from neuralcore.messaging.paths import handle_path
 from neuralcore.messaging.subscription import Subscription
+from neuralcore.messaging.transport import Cursor
 from neuralcore.messaging.workers import Workers
 
 __all__ = ["Subscriptions"]
@@ -63,6 +64,11 @@ class Subscriptions:
             self._life.refuse()
         self._context.check_loop()
         await self._link.attached(subscription.intake)
+
+    async def seek(self, subscription: Subscription, position: Cursor) -> None:
+        await self.ready(subscription)
+        if subscription.intake is not None:
+            await self._link.seek(subscription.intake, position)
 
     def recompile(self) -> None:
         """What stands around handlers has changed."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import ClassVar, Literal, NoReturn, Protocol
+from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
 import msgspec
 
@@ -42,6 +43,7 @@ __all__ = [
     "SettleStatus",
     "Settlement",
     "StoreStats",
+    "Transaction",
     "Transport",
 ]
 
@@ -78,6 +80,8 @@ class Capabilities:
     """A channel's capacity and overflow policy are enforced by the store."""
     retention: bool = False
     request_reply: bool = False
+    transactions: bool = False
+    """A commit may be part of an application's own transaction, in the same database."""
     max_payload: int | None = None
     """Bytes of one body; None when there is no limit of the transport's own."""
 
@@ -310,6 +314,14 @@ class Inbox(ABC):
         """Forget the address; later replies to it are dropped."""
 
 
+class Transaction(ABC):
+    """An application's own transaction."""
+
+    @abstractmethod
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        """Inside it: nothing of this can be seen before it is committed."""
+
+
 class Transport(ABC):
     """Carries envelopes. See the module's docstring."""
 
@@ -340,6 +352,14 @@ class Transport(ABC):
     async def inbox(self) -> Inbox:
         """Ready before it returns: a reply to a request sent afterwards arrives."""
         raise_unsupported("request/reply")
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        """A connection to the store's own database for the application's rows, safe beside the transport's."""
+        raise_unsupported("transactions")
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Transaction]:
+        """One on a connection that ``connection()`` gave: committed at the end of the block, undone when it raises."""
+        raise_unsupported("transactions")
 
     async def browse(self, channel: str, start: Cursor, limit: int) -> Page:
         """Read without settling."""

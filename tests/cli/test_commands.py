@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -161,3 +162,46 @@ def test_a_reader_that_goes_away_ends_the_demo() -> None:
         error = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in error
+
+
+# Commands of other distributions
+
+
+def entry(value: str, name: str = "store") -> list[EntryPoint]:
+    return [EntryPoint(name, value, "neuralcore.commands")]
+
+
+def test_a_command_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = entry("neuralcore_transports.sqlite.command:app")
+    monkeypatch.setattr("neuralcore.cli.commands.entry_points", lambda group: found)
+    assert re.search(r"store +Look after the file of an SQLite store", call("--help").output)
+    assert call("store", "check", "/no/such/file").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "package"),
+    [([], "neuralcore-transports"), (entry("there_is_no_such_package.at_all:app"), None)],
+)
+def test_a_command_without_its_distribution_says_what_to_install(monkeypatch, found, package) -> None:
+    monkeypatch.setattr("neuralcore.cli.commands.entry_points", lambda group: found)
+    if package is None:  # the command's own package is missing, which is no missing extra
+        assert isinstance(call("store").exception, ModuleNotFoundError)
+        return
+    assert "pip install 'neuralcore-runtime[sqlite]'" in call("--help").output
+    result = call("store", "check", "x.db", "--quick")
+    assert result.exit_code == 2
+    assert f"the package {package!r} is not installed: pip install 'neuralcore-runtime[sqlite]'" in result.output
+
+
+def test_a_command_without_its_extra_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['aiosqlite'] = None\n"
+        "from importlib.metadata import EntryPoint\nimport neuralcore.cli.commands as c\n"
+        "found = [EntryPoint('store', 'neuralcore_transports.sqlite.command:app', c.GROUP)]\n"
+        "c.entry_points = lambda group: found\n"
+        "from neuralcore.cli import main; sys.argv = ['neuralcore', 'store', 'check', 'x.db']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=PLAIN)
+    assert done.returncode == 2
+    assert "pip install 'neuralcore-runtime[sqlite]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -56,14 +56,21 @@ def test_the_command_is_installed() -> None:
 
 def test_transports_come_through_their_distributions_doors() -> None:
     owners = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports") if entry.dist}
-    assert owners == {"native": "neuralcore-runtime", "memory": "neuralcore-transports"}
+    assert owners == {
+        "native": "neuralcore-runtime",
+        "memory": "neuralcore-transports",
+        "sqlite": "neuralcore-transports",
+    }
+
+
+URLS = {"native": "native://", "memory": "memory://", "sqlite": "sqlite://{}/bus.db"}
 
 
 @pytest.mark.parametrize("door", entry_points(group="neuralcore.transports"), ids=lambda door: door.name)
-async def test_a_bus_works_on_the_url_of_every_door(door: EntryPoint) -> None:
+async def test_a_bus_works_on_the_url_of_every_door(door: EntryPoint, tmp_path: Path) -> None:
     assert issubclass(door.load(), Transport)
     greeted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    async with MessageBus(f"{door.name}://") as bus:
+    async with MessageBus(URLS[door.name].format(tmp_path)) as bus:
         bus.subscribe("greeting", lambda message: greeted.set_result(message.payload), blocking=False, group="guests")
         await bus.publish("greeting", "hello")
         assert await greeted == "hello"

@@ -70,9 +70,9 @@ class Host:
             assert how == "crash"
 
 
-async def simulate(seed):
+async def simulate(seed, make=MemoryStore):
     rng = random.Random(seed)
-    store, history = MemoryStore(lease=LEASE), History()
+    store, history = make(lease=LEASE), History()
     crashes = 0
     loop = asyncio.get_running_loop()
     undertaker = bus_in(loop, MemoryTransport(store))
@@ -113,9 +113,8 @@ async def simulate(seed):
     return history, crashes
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_nothing_acknowledged_is_lost(seed):
-    history, crashes = run(simulate(seed), seed=seed)
+def check(seed, make=MemoryStore):
+    history, crashes = run(simulate(seed, make), seed=seed)
     told = f"seed {seed}: {history}, crashes {crashes}"
     assert not history.lost, told
     assert not history.phantoms, told
@@ -123,6 +122,11 @@ def test_nothing_acknowledged_is_lost(seed):
     if not crashes:
         assert not history.repeated, told
         assert not history.undead, told
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_nothing_acknowledged_is_lost(seed):
+    check(seed)
 
 
 def test_a_run_repeats_by_its_seed():

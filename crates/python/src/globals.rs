@@ -50,6 +50,7 @@ globals! {
         cancelled = "cancelled",
         cancelling = "cancelling",
         close = "close",
+        connection = "connection",
         co_flags = "co_flags",
         cr_code = "cr_code",
         cr_frame = "cr_frame",
@@ -70,6 +71,7 @@ globals! {
         reply = "reply",
         set_result = "set_result",
         throw = "throw",
+        transaction = "transaction",
         uncancel = "uncancel",
         value = "value",
     }

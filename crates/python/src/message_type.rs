@@ -58,6 +58,11 @@ pub(crate) fn build() -> R<Ref> {
     .keywords(c"reply", c"reply($self, payload)\n--\n\nAnswer a request.", reply)
     .no_args(c"ack", c"ack($self)\n--\n\nSettle as done.", ack)
     .keywords(c"nack", c"nack($self, delay=None)\n--\n\nCount a failed attempt and have it delivered again.", nack)
+    .keywords(
+        c"transaction",
+        c"transaction($self, connection)\n--\n\nSettle it as done inside the caller's own transaction.",
+        transaction,
+    )
     .keywords(c"reject", c"reject($self, reason='')\n--\n\nDead-letter it now.", reject)
     .no_args(c"release", c"release($self)\n--\n\nGive it back untouched.", release)
     .no_args(c"_settle", c"_settle($self)\n--\n\n", settle)
@@ -276,6 +281,23 @@ unsafe extern "C" fn reject(o: Object, args: *const Object, n: isize, names: Obj
     guarded_object(|| unsafe {
         verb(o, &g.reject, signature, (args, n, names), || g.empty.clone())
     })
+}
+
+unsafe extern "C" fn transaction(
+    o: Object,
+    args: *const Object,
+    n: isize,
+    names: Object,
+) -> Object {
+    let g = globals();
+    let signature = Signature {
+        function: "transaction",
+        names: std::slice::from_ref(&g.connection),
+        positional: 1,
+        required: 1,
+    };
+    // SAFETY: CPython's own arguments.
+    guarded_object(|| unsafe { verb(o, &g.transaction, signature, (args, n, names), Ref::none) })
 }
 
 unsafe extern "C" fn ack(object: Object, _: Object) -> Object {

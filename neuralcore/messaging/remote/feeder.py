@@ -13,7 +13,7 @@ from neuralcore.messaging.remote.polling import poll_seconds
 from neuralcore.messaging.remote.refusal import refuses
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.signal import Signal
-from neuralcore.messaging.transport import Consumer, Delivery, Demand, Group, Interest, Transport
+from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Group, Interest, Transport
 
 __all__ = ["Feeder", "settlement_of"]
 
@@ -64,6 +64,11 @@ class Feeder:
         ready = self._ready.get(intake.id)
         if ready is not None:
             await asyncio.shield(ready)
+
+    async def seek(self, intake: Intake, position: Cursor) -> None:
+        if self._consumer is not None and intake.id in self._told:
+            await self._consumer.seek(intake.id, position)
+            self._signal.set()
 
     def pause(self) -> None:
         """Fetch nothing more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neuralcore._core import Message, RouteStats
@@ -24,17 +25,18 @@ from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.feeder import Feeder, settlement_of
 from neuralcore.messaging.remote.inbox import ReplyInbox, failure_headers
 from neuralcore.messaging.remote.many import publish_many
-from neuralcore.messaging.remote.needs import check_channel, check_subscription, missing
+from neuralcore.messaging.remote.needs import check_channel, check_start, check_subscription, missing
 from neuralcore.messaging.remote.outlet import Outlet, Posted, Publisher
 from neuralcore.messaging.remote.runtime import LinkRuntime
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.suspects import Suspects
+from neuralcore.messaging.remote.transactions import BusTransaction, transaction
 from neuralcore.messaging.remote.work import Done, Work
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
 from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.timers import Timers
-from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, Transport
+from neuralcore.messaging.transport import Cursor, Delivery, Envelope, Outcome, PublishStatus, Transport
 from neuralcore.messaging.transport import Settlement as Verdict
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ class RemoteLink(Link):
 
     # Publishing
 
-    def _outlet(self, channel: str) -> Outlet:
+    def outlet(self, channel: str) -> Outlet:
+        """The publish path of a channel. Raises InvalidChannelName, UnknownChannel."""
         outlet = self._outlets.get(channel)
         if outlet is None:
             validate_channel(channel)
@@ -112,14 +115,14 @@ class RemoteLink(Link):
         return outlet
 
     async def _publish(self, channel: str, payload: Any, **options: Any) -> str | None:
-        outlet = self._outlet(channel)
+        outlet = self.outlet(channel)
         if self._steps is None:
             return await outlet.publish(payload, **options)
         result: str | None = await self._steps(Publication(channel, payload, **options))
         return result
 
     async def _last(self, publication: Publication) -> str | None:
-        return await self._outlet(publication.channel).publish(publication.payload, **publication.options())
+        return await self.outlet(publication.channel).publish(publication.payload, **publication.options())
 
     def reshape(self) -> None:
         middleware = self.context.middleware
@@ -132,13 +135,25 @@ class RemoteLink(Link):
         return await publish_many(items, self._send if self._steps is None else self._send_through)
 
     async def _send(self, publication: Publication) -> Posted:
-        return await self._outlet(publication.channel).post(publication.payload, **publication.options())
+        return await self.outlet(publication.channel).post(publication.payload, **publication.options())
 
     async def _send_through(self, publication: Publication) -> str | None:
         """Middleware sees each one arrive before the next one sets out."""
         assert self._steps is not None
         result: str | None = await self._steps(publication)
         return result
+
+    def connection(self) -> AbstractAsyncContextManager[Any]:
+        if not self.capabilities.transactions:
+            raise missing("transactions", "its store is no database that an application's own rows could be in")
+        return self.transport.connection()
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
+        return transaction(self, connection)
+
+    async def declared(self) -> None:
+        """Returns once the transport knows of all channels that were created."""
+        await self._declarations.flush()
 
     # Subscriptions
 
@@ -171,6 +186,15 @@ class RemoteLink(Link):
         feeder = self._feeders.get(intake.terms.group)
         if feeder is not None:
             await feeder.ready(intake)
+
+    async def seek(self, intake: Intake, position: Cursor) -> None:
+        check_start(self.capabilities, position, f"seeking in {intake.terms.pattern!r}")
+        await in_loop(self.context.loop, self._seek, intake, position)
+
+    async def _seek(self, intake: Intake, position: Cursor) -> None:
+        feeder = self._feeders.get(intake.terms.group)
+        if feeder is not None:
+            await feeder.seek(intake, position)
 
     def detach(self, intake: Intake) -> None:
         self.context.call_home(self._starve, intake)

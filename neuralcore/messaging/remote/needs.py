@@ -8,9 +8,9 @@ from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import Unsupported
 from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.terms import Terms
-from neuralcore.messaging.transport import Capabilities, Envelope
+from neuralcore.messaging.transport import Capabilities, Cursor, Envelope
 
-__all__ = ["check_channel", "check_publish", "check_subscription", "missing"]
+__all__ = ["check_channel", "check_publish", "check_start", "check_subscription", "missing"]
 
 
 def missing(capability: str, detail: str) -> Unsupported:
@@ -44,10 +44,15 @@ def check_subscription(has: Capabilities, terms: Terms) -> None:
         raise missing("groups", name)
     if terms.broadcast and not has.broadcast:
         raise missing("broadcast", name)
-    if isinstance(terms.start, datetime):
+    check_start(has, terms.start, name)
+
+
+def check_start(has: Capabilities, start: Cursor | None, name: str) -> None:
+    """Raises Unsupported."""
+    if isinstance(start, datetime):
         if not has.seek_time:
             raise missing("seek_time", name)
-    elif terms.start not in (None, "new", "beginning") and not has.seek_id:
+    elif start not in (None, "new", "beginning") and not has.seek_id:
         raise missing("seek_id", name)
 
 

@@ -70,9 +70,7 @@ class Outlet:
         """Hand it over. What is posted one after the other arrives in that order."""
         began = self._publisher.clock.monotonic_ns()
         try:
-            if not self._guard.idle:
-                payload = await self._guard.admit(payload)
-            envelope = self.envelope(payload, **options)
+            envelope = await self.prepared(payload, **options)
         except BaseException:
             self._count("refused", began)
             raise
@@ -80,6 +78,22 @@ class Outlet:
         done, resolve = answer_on(self._publisher.context)
         self._publisher.committer.submit(Work(resolve, publish=envelope, withdrawn=done.cancelled))
         return Posted(self, envelope, payload, done, began)
+
+    async def prepared(self, payload: Any, **options: Any) -> Envelope:
+        """Let in by the channel's limits, and encoded."""
+        if not self._guard.idle:
+            payload = await self._guard.admit(payload)
+        return self.envelope(payload, **options)
+
+    def result(self, envelope: Envelope, payload: Any, status: PublishStatus | None, reason: str) -> str | None:
+        """The id, or None when it was dropped. Raises what its refusal means."""
+        if status in (PublishStatus.STORED, PublishStatus.DUPLICATE):
+            return envelope.id
+        if status is PublishStatus.DROPPED:
+            return None
+        if reason:
+            raise PublishError(reason)
+        raise ChannelFull(envelope.channel, _refused(envelope, payload))
 
     def _count(self, what: str, began: int) -> None:
         self.meter.count(what, self._publisher.clock.monotonic_ns() - began)
@@ -173,17 +187,11 @@ class Posted:
 
     def _result(self, done: Done) -> str | None:
         envelope = self._envelope
-        if done.published in (PublishStatus.STORED, PublishStatus.DUPLICATE):
-            return envelope.id
-        if done.published is PublishStatus.DROPPED:
-            return None
         if done.published is PublishStatus.UNKNOWN:
             raise PublishUnknown(envelope.id) from done.error
         if done.error is not None:
             raise done.error
-        if done.reason:
-            raise PublishError(done.reason)
-        raise ChannelFull(envelope.channel, _refused(envelope, self._payload))
+        return self._outlet.result(envelope, self._payload, done.published, done.reason)
 
 
 def _refused(envelope: Envelope, payload: Any) -> Message:

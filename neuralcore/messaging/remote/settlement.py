@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from neuralcore._core import MailboxStats, Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.context import log
-from neuralcore.messaging.errors import DecodeError, LeaseLost, RequestFailed
+from neuralcore.messaging.errors import AlreadySettled, DecodeError, LeaseLost, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.remote.holding import Holding
 from neuralcore.messaging.remote.wire import decode, letter_envelope, repaired, to_message
@@ -23,6 +24,7 @@ from neuralcore.messaging.transport import Settlement as Verdict
 
 if TYPE_CHECKING:
     from neuralcore.messaging.remote.link import RemoteLink
+    from neuralcore.messaging.remote.transactions import BusTransaction
 
 __all__ = ["RemoteSettlement"]
 
@@ -217,6 +219,22 @@ class RemoteSettlement(Settlement):
 
     def release(self, message: Message, /) -> Awaitable[None]:
         return _in_time(message, super().release(message))
+
+    @asynccontextmanager
+    async def transaction(self, message: Message, connection: Any, /) -> AsyncIterator[BusTransaction]:
+        """Raises AlreadySettled, and LeaseLost when somebody else may have it: then the block has not happened."""
+        if message.settled:
+            raise AlreadySettled(message.channel, message.id)
+        delivery = _delivery(message)
+        async with self._link.transaction(connection) as inner:
+            yield inner
+            status = await inner.settle(Verdict(delivery, Outcome.ACK))
+            if status is not SettleStatus.SETTLED:
+                self._lose(message)
+                raise LeaseLost(message.channel, message.id)
+        if message._settle():
+            self.mailbox.ack(message)
+            self._end(delivery, Outcome.ACK)
 
     # What settling does
 

@@ -26,6 +26,8 @@ class Channel:
         self.log: OrderedDict[int, Record] = OrderedDict()
         self.ids: dict[str, Record] = {}
         self.positions: list[Position] = []
+        self.leaving: dict[Position, None] = {}
+        """Of broadcasts that are over and have something in flight."""
         self.has_group = False
         """One of them is a named group's."""
         self.open = 0
@@ -48,6 +50,11 @@ class Channel:
         self.config = config
         self._dedup.window_ns = self._window_ns
         self.trim(now)
+
+    @property
+    def holders(self) -> list[Position]:
+        """Everyone who may have something of it in flight."""
+        return [*self.positions, *self.leaving]
 
     # Publishing
 
@@ -90,7 +97,7 @@ class Channel:
         if record.waiting:
             not_before = record.envelope.not_before_ns
             return record.due <= now.mono and (not_before is None or not_before <= now.wall)
-        entries = [p.entries[record.seq] for p in self.positions if record.seq in p.entries]
+        entries = [p.entries[record.seq] for p in self.holders if record.seq in p.entries]
         return bool(entries) and all(entry.state in (State.READY, State.PARKED) for entry in entries)
 
     def _store(self, record: Record, now: Moment) -> None:

@@ -48,6 +48,8 @@ class GroupState:
             position = self.remove(channel)
             if position is not None:
                 position.drop_waiting(now)
+                if position.leased:
+                    position.channel.leaving[position] = None
 
 
 def specificity(pattern: str) -> tuple[int, ...]:

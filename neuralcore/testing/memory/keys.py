@@ -30,10 +30,13 @@ class Keys:
         heappush(self._parked.setdefault(entry.key, []), entry)
 
     def free(self, entry: Entry) -> Entry | None:
-        """Give its key back; who is next of those that waited for it."""
-        if entry.key is None or self._holders.get(entry.key) is not entry:
+        """Give its key back; who is next of those that waited for it.
+
+        Also of one whose turn it was, though it had not been taken yet.
+        """
+        if entry.key is None or not self.admits(entry):
             return None
-        del self._holders[entry.key]
+        self._holders.pop(entry.key, None)
         waiting = self._parked.get(entry.key, [])
         while waiting:
             candidate = heappop(waiting)

@@ -130,6 +130,8 @@ class Position:
         del self.entries[entry.record.seq]
         self._free_key(entry)
         self.channel.unclaim(entry.record, now)
+        if not self.leased:
+            self.channel.leaving.pop(self, None)
 
     def _free_key(self, entry: Entry) -> None:
         following = self._keys.free(entry)

@@ -272,7 +272,7 @@ class MemoryStore:
         lag: dict[str, int] = {p.group.name: len(p.entries) for p in channel.positions if p.group.name is not None}
         return StoreStats(
             depth=channel.open,
-            in_flight=sum(position.leased for position in channel.positions),
+            in_flight=sum(position.leased for position in channel.holders),
             stored=len(channel.log),
             lag=lag,
             rejected_settlements=channel.rejected_settlements,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Cursor, Interest
@@ -13,9 +13,12 @@ from neuralcore.testing.memory.group import GroupState
 from neuralcore.testing.memory.leases import Owner
 from neuralcore.testing.memory.position import Position
 from neuralcore.testing.memory.reader import Reader
-from neuralcore.testing.memory.records import Entry, Moment, State
+from neuralcore.testing.memory.records import Entry, Moment, Record, State
 
 __all__ = ["Subscriptions"]
+
+
+_Starts = dict[tuple[GroupState, Channel], Callable[[Record], bool]]
 
 
 class Subscriptions:
@@ -39,25 +42,32 @@ class Subscriptions:
         return reader in self._readers
 
     def update(self, reader: Reader, interests: Sequence[Interest], now: Moment) -> None:
-        self._readers[reader] = None
+        """Raises ValueError for a start that cannot be found; nothing is changed then."""
         wanted = {interest.id: interest for interest in interests}
-        groups = {id: self._group(reader, interest) for id, interest in wanted.items()}
+        groups = self._groups_of(reader, wanted)
+        starts = self._starts(interests, groups)
+        self._readers[reader] = None
+        for group in groups.values():
+            self._keep(group)
         for interest in interests:
-            if interest.pattern not in groups[interest.id].patterns:
-                self._subscribe(groups[interest.id], interest, now)
+            groups[interest.id].patterns[interest.pattern] = None
+        for (group, channel), start in starts.items():
+            channel.attach(self._position(group, channel), start, now)
         left = [group for group in reader.groups.values() if group not in groups.values()]
         reader.set(wanted, groups)
         for group in left:
             self._end_broadcast(group, now)
 
-    def _group(self, reader: Reader, interest: Interest) -> GroupState:
-        if reader.group is not None:
-            return self._groups.setdefault(reader.group, GroupState(reader.group))
-        group = reader.groups.get(interest.id)
-        if group is None:
-            group = GroupState(None)
+    def _groups_of(self, reader: Reader, ids: Iterable[int]) -> dict[int, GroupState]:
+        if reader.group is None:
+            return {id: reader.groups.get(id) or GroupState(None) for id in ids}
+        return dict.fromkeys(ids, self._groups.get(reader.group) or GroupState(reader.group))
+
+    def _keep(self, group: GroupState) -> None:
+        if group.name is None:
             self._broadcasts[group] = None
-        return group
+        else:
+            self._groups[group.name] = group
 
     def close(self, reader: Reader, now: Moment) -> None:
         if self.is_open(reader):
@@ -75,13 +85,18 @@ class Subscriptions:
 
     # Positions
 
-    def _subscribe(self, group: GroupState, interest: Interest, now: Moment) -> None:
-        covered = [c for c in self._channels.values() if matches(interest.pattern, c.name)]
-        starts = {channel: resolve(self._start(group, channel, interest), covered) for channel in covered}
-        group.patterns[interest.pattern] = None
-        for channel, wanted in starts.items():
-            if channel.name not in group.positions:
-                channel.attach(self._position(group, channel), wanted, now)
+    def _starts(self, interests: Sequence[Interest], groups: dict[int, GroupState]) -> _Starts:
+        """Which records each new position wants."""
+        starts: _Starts = {}
+        for interest in interests:
+            group = groups[interest.id]
+            if interest.pattern in group.patterns:
+                continue
+            covered = [c for c in self._channels.values() if matches(interest.pattern, c.name)]
+            for channel in covered:
+                if channel.name not in group.positions and (group, channel) not in starts:
+                    starts[group, channel] = resolve(self._start(group, channel, interest), covered)
+        return starts
 
     def _start(self, group: GroupState, channel: Channel, interest: Interest) -> Cursor:
         if interest.start is not None:
@@ -112,7 +127,7 @@ class Subscriptions:
         channel = self._channels.get(name)
         if channel is None:
             return []
-        return [entry for p in list(channel.positions) for entry in self._forget(p, now)]
+        return [entry for p in channel.holders for entry in self._forget(p, now)]
 
     def forget_group(self, name: str, channel: str | None, now: Moment) -> list[Entry]:
         group = self._groups.get(name)

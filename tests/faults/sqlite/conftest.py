@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.faults.sqlite import plan
 from tests.faults.sqlite.stage import Stage
+
+collect_ignore_glob = [] if "NEURALCORE_FAULTS" in os.environ else ["test_*.py"]
+"""They take minutes: `make faults` runs the long form, NEURALCORE_FAULTS=short the short one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,8 +31,8 @@ def change(database: Path, statement: str, *values: object) -> None:
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        ("UPDATE nc_channel SET config = '{'", "registry"),
-        ('UPDATE nc_channel SET config = \'{"name":""}\'', "registry"),
+        ("UPDATE nc_channel SET config = '{'", "configuration"),
+        ('UPDATE nc_channel SET config = \'{"name":""}\'', "configuration"),
         ("UPDATE nc_channel SET config = CAST(x'ff7b' AS TEXT)", "decode"),
         (
             "INSERT INTO nc_entry (seq, position, state, priority, rank) SELECT seq, 1, 4, 50, seq FROM nc_message",

@@ -18,11 +18,13 @@ def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stag
     producer = stage.producer(wait=True)
     stopped, other = stage.consumer(work=0.05), stage.consumer(work=0.01)
     for turn in range(rounds):
-        producer.say(f"publish {turn * 40} 40")
         begun = len(stopped.lines)
+        other.pause()  # for a moment, or it may take them all
+        producer.say(f"publish {turn * 40} 40")
         stopped.until(lambda lines: len(lines) > begun + 2)  # noqa: B023
         stage.journal.fault("SIGSTOP consumer")
         stopped.pause()
+        other.resume()
         stage.until_settled(timeout=LEASE * 8)
         assert stage.outstanding() == 0, stage.story().report()
         stopped.resume()

@@ -94,3 +94,14 @@ def test_inside_a_key_the_more_urgent_message_is_next(bench):
     assert second.envelope.body == b"urgent"
     bench.ack(second)
     assert member.bodies() == [b"2"]
+
+
+def test_when_one_is_dropped_whose_turn_it_was_the_next_one_has_the_key(bench):
+    bench.declare("jobs", capacity=3, overflow="drop_old")
+    member = bench.join("jobs")
+    for body in (b"1", b"2", b"3"):
+        bench.publish(body=body, key="k")
+    bench.ack(*member.fetch())
+    for body in (b"4", b"5"):
+        bench.publish(body=body)
+    assert member.bodies() == [b"3", b"4", b"5"]

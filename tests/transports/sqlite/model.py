@@ -1,4 +1,4 @@
-"""The SQLite store under the memory transport's clients: everything that drives the reference in virtual time drives it.
+"""The SQLite store under the memory transport's clients: whatever drives the reference in virtual time drives it.
 
 Many clients share one connection, which is one after the other what many processes would do. ``fault`` is called before
 every statement and may raise: the transaction is undone, as a crash there would have it.
@@ -13,7 +13,6 @@ from typing import Any
 
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.testing.memory.leases import Owner
-from neuralcore_transports.sqlite.store.entries import Lease
 from neuralcore_transports.sqlite.store.fetch import Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.schema import create
@@ -37,12 +36,16 @@ class Faulty(sqlite3.Connection):
         return super().executemany(sql, *parameters)
 
 
-def connection(path: str = ":memory:") -> Faulty:
-    made = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Faulty)
+def connection(path: str = ":memory:", *, new: bool = True) -> Faulty:
+    made = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=512, factory=Faulty
+    )
     made.execute("PRAGMA synchronous = OFF")
-    made.execute("BEGIN")
-    create(made, "boot", 0, 0)
-    made.execute("COMMIT")
+    if new:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("BEGIN")
+        create(made, "boot", 0, 0)
+        made.execute("COMMIT")
     return made
 
 
@@ -64,6 +67,8 @@ class SqliteModel:
         self._wakes: list[Callable[[], None]] = []
         self._deliveries: dict[int, Any] = {}
         self._inboxes = 0
+        self._beats: dict[int, int] = {}
+        self.advanced = Moment(0, 0)
 
     # Owners
 
@@ -207,16 +212,20 @@ class SqliteModel:
             times.append(since + self.limits.max_hold)
         for owner in self._owners:
             if owner.silent_since is not None:
-                for after in (self.limits.lease, self.limits.session_ttl):
-                    if owner.silent_since + after > now.mono:
-                        times.append(owner.silent_since + after)
+                ends = (owner.silent_since + after for after in (self.limits.lease, self.limits.session_ttl))
+                times.extend(end for end in ends if end > now.mono)
         soonest = min(times, default=1 << 61)
         return soonest if soonest < 1 << 61 else None
 
     def advance(self, now):
+        """The living beat as often as processes do; nothing more is due at one moment after it was done once."""
+        if now == self.advanced:
+            return
+        self.advanced = now
         for owner, id in self._owners.items():
-            if owner.silent_since is None:
+            if owner.silent_since is None and now.mono - self._beats.get(id, 0) >= self.limits.lease // 4:
                 self.store.beat(id, now)
+                self._beats[id] = now.mono
         changed = self.store.advance(now)
         for owner in [owner for owner, id in self._owners.items() if not self._known(id)]:
             del self._owners[owner]
@@ -228,15 +237,11 @@ class SqliteModel:
         return self.connection.execute("SELECT 1 FROM nc_owner WHERE id = ?", (id,)).fetchone() is not None
 
     def _take_lost(self):
+        if self.connection.execute("SELECT 1 FROM nc_lost LIMIT 1").fetchone() is None:
+            return
         for owner, id in self._owners.items():
             for number in self.store.take_lost(id):
                 held = self._deliveries.pop(number, None)
                 if held is not None:
                     owner.lost.append(held[1])
                     owner.wake()
-        gone = self.connection.execute("SELECT lease FROM nc_lost").fetchall()
-        assert all(isinstance(lease, int) for (lease,) in gone)
-
-
-def token(delivery) -> Lease:
-    return delivery.lease

@@ -13,6 +13,7 @@ class SqliteHarness(UrlHarness):
     lease = 1.0
 
 
+@pytest.mark.slow
 class TestSqlite(TransportConformance):
     @pytest.fixture(autouse=True)
     def file(self, tmp_path_factory):

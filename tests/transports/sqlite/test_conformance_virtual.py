@@ -21,6 +21,8 @@ class TestLogic(TransportConformance):
         return SqliteLogicHarness()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(2))
 def test_shuffled(seed):
     report = run("memory://", harness=SqliteLogicHarness(seed=seed))

@@ -7,6 +7,7 @@
     client.py      its steps on a thread (aiosqlite)      opening.py     rights, format, connections
     keeper.py      the thread that keeps it alive         clock.py       the store's time
     checkpoint.py  keeping the log short                  liveness.py    who has died
+    care/          looking after a file: check, repair, compact, export    command.py  the same for a terminal
     store/         the logic: synchronous, without a clock
 """
 
@@ -16,6 +17,7 @@ from neuralcore_transports.sqlite.errors import (
     NotAStore,
     StoreCorrupt,
     StoreError,
+    StoreInUse,
     StoreLocked,
     StoreReadOnly,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "SqliteTransport",
     "StoreCorrupt",
     "StoreError",
+    "StoreInUse",
     "StoreLocked",
     "StoreReadOnly",
 ]

@@ -1,9 +1,9 @@
 """Moving what is committed from the log into the database, so that the log stays short.
 
-SQLite before 3.51.3 (but 3.44.6 and 3.50.7) can damage a file when one connection checkpoints while another one writes
-(https://sqlite.org/wal.html#walresetbug). So nobody checkpoints by itself, and whoever does holds the write lock meanwhile,
-with a second connection: no writer, in any process and of any program, can be under way. Later versions move most of it
-without that lock, and take it only for the rest, after which the next writer begins the log anew.
+SQLite before 3.51.3 (but 3.44.6 and 3.50.7) can damage a file when one connection checkpoints while another one
+writes (https://sqlite.org/wal.html#walresetbug). So nobody checkpoints by itself, and whoever does holds the write
+lock meanwhile, with a second connection: no writer, in any process and of any program, can be under way. Later versions
+move most of it without that lock, and take it only for the rest, after which the next writer begins the log anew.
 """
 
 from __future__ import annotations

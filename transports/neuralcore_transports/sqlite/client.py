@@ -49,7 +49,7 @@ class StoreClient:
     async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
         connection = _Connection(connect, 64)
         connection._thread.daemon = True  # an application that never closes its bus may still end
-        await connection
+        await connection  # type: ignore[unused-awaitable] # it answers itself
         self._connection = connection
         await connection.run(self._make_store)
 

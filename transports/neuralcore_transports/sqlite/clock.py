@@ -1,7 +1,7 @@
-"""The store's time: what every process on this machine agrees on, and what neither the wall clock nor a reboot makes jump.
+"""The store's time: all processes of this machine agree on it, and neither the wall clock nor a reboot makes it jump.
 
-Within one boot it is CLOCK_BOOTTIME, shifted. The first process of a new boot goes on where the last one was seen, plus what
-the wall clock says has passed since, if that is not negative: across a reboot there is no other clock.
+Within one boot it is CLOCK_BOOTTIME, shifted. The first process of a new boot goes on where the last one was seen, plus
+what the wall clock says has passed since, if that is not negative: across a reboot there is no other clock.
 """
 
 from __future__ import annotations

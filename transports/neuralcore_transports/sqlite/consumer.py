@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class _Waiting:
-    """Takes at once, or as soon as there is something; what was taken for a caller that was cancelled is the next one's."""
+    """Takes at once, or as soon as there is something. What was taken for a cancelled caller is the next one's."""
 
     def __init__(self, client: SqliteTransport) -> None:
         self._client = client
@@ -31,7 +31,9 @@ class _Waiting:
     def close(self) -> None:
         self._client.ignore(self._event.set)
 
-    async def until(self, ready: Callable[[], bool], take: Callable[[], Awaitable[Moment | None]], timeout: float) -> None:
+    async def until(
+        self, ready: Callable[[], bool], take: Callable[[], Awaitable[Moment | None]], timeout: float
+    ) -> None:
         """Take again and again until something is ready, or the time is over. ``take`` answers when to look again."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout

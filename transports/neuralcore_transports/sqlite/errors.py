@@ -8,6 +8,7 @@
         ├── DiskFull
         └── StoreReadOnly
     TransportError                    (neuralcore)
+    ├── StoreInUse                what needs the file for itself cannot have it
     └── StoreError
         ├── NotAStore                 the file is something else
         ├── NewerStore                written by a newer version
@@ -28,6 +29,7 @@ __all__ = [
     "NotAStore",
     "StoreCorrupt",
     "StoreError",
+    "StoreInUse",
     "StoreLocked",
     "StoreReadOnly",
     "translated",
@@ -54,6 +56,15 @@ class DiskFull(NotStored):
 class StoreReadOnly(NotStored):
     def __init__(self, path: str) -> None:
         super().__init__("sqlite", f"{path}, or the directory that it is in, may not be written to by this user")
+        self.path = path
+
+
+class StoreInUse(TransportError):
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is in use, and this needs it for itself: close every bus and program that has it open first "
+            f"(`fuser {path}` tells which)"
+        )
         self.path = path
 
 

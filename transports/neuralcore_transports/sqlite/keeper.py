@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
@@ -19,11 +20,14 @@ from neuralcore_transports.sqlite.liveness import Liveness
 from neuralcore_transports.sqlite.opening import open_book
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.store import Store
+from neuralcore_transports.sqlite.watch import Watch
 
 __all__ = ["Events", "Keeper"]
 
 _LOOK_FOR_DEAD: Final = 0.25
 _TIDY: Final = 1.0
+_TIDY_IDLE: Final = 5.0
+"""What only grows old is looked through so often."""
 _TIDY_ROWS: Final = 500
 _LOOK_AT_LOG: Final = 0.05
 
@@ -36,6 +40,8 @@ class Events:
 
     changed: Callable[[], None]
     """Somebody has written to the file."""
+    channels_changed: Callable[[], None]
+    """The registry of channels has grown or shrunk."""
     lost: Callable[[Sequence[int]], None]
     """Leases of ours ended against our will."""
     given_up: Callable[[int], None]
@@ -58,7 +64,10 @@ class Keeper:
         self._store: Store
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
-        self._version = -1
+        self._watch: Watch
+        self._version = self._tidied = self._measured = -1
+        self._tidy_again = 0.0
+        self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
         self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
 
@@ -67,6 +76,9 @@ class Keeper:
         self._connection = book.connection
         self._store = Store(book, self._options.limits())
         self._checkpointer = Checkpointer(self._options)
+        self._channels = self._registered()
+        (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        self._watch = Watch(Path(f"{self._options.path}-wal"), self._options.poll)
         self._thread.start()
 
     def stop(self) -> None:
@@ -85,7 +97,8 @@ class Keeper:
         now = time.monotonic()
         self._due = {task: now + seconds for task, seconds in every.items()}
         try:
-            while not self._stop.wait(self._options.poll):
+            while not self._stop.is_set():
+                self._watch.wait()
                 self._attempt(self._look)
                 now = time.monotonic()
                 for task, seconds in every.items():
@@ -93,6 +106,7 @@ class Keeper:
                         self._due[task] = now + seconds
                         self._attempt(task)
         finally:
+            self._watch.close()
             self._checkpointer.close()
             self._connection.close()
 
@@ -106,9 +120,21 @@ class Keeper:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._version = version
+            self._watch.saw_a_change()
             self._events.changed()
             self._take_lost()
+            self._look_at_channels()
             self._checkpoint()  # on a small disk a twentieth of a second may be too late
+
+    def _look_at_channels(self) -> None:
+        found = self._registered()
+        if found != self._channels:
+            self._channels = found
+            self._events.channels_changed()
+
+    def _registered(self) -> object:
+        """What differs whenever a channel has come or gone."""
+        return self._connection.execute("SELECT count(*), max(id) FROM nc_channel").fetchone()
 
     def _take_lost(self) -> None:
         if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
@@ -134,11 +160,15 @@ class Keeper:
             self._events.changed()
 
     def _checkpoint(self) -> None:
-        if self._checkpointer.due():
-            self._checkpointer.run()
+        if self._version != self._measured:
+            self._measured = self._version
+            if self._checkpointer.due():
+                self._checkpointer.run()
 
     def _tidy(self) -> None:
+        now = time.monotonic()
+        if self._version == self._tidied and now < self._tidy_again:
+            return
+        self._tidied, self._tidy_again = self._version, now + _TIDY_IDLE
         while self._store.tidy(self._clock.now(), _TIDY_ROWS) >= _TIDY_ROWS and not self._stop.wait(0.005):
             pass
-
-

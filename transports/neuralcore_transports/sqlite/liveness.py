@@ -1,7 +1,7 @@
 """Who is alive: every owner holds a lock that dies with its process, so that others need not wait for its lease.
 
-One byte of a side file for each owner, by locks that belong to the open file (F_OFD_SETLK): unlike those of a process, they
-are not given up when something else in it closes the file, and a forked child that closes its copy takes nothing away.
+One byte of a side file for each owner, by locks that belong to the open file (F_OFD_SETLK): unlike those of a process,
+they are not given up when something else in it closes the file, and a forked child that closes its copy takes nothing.
 Where there are no such locks, leases run out instead.
 """
 
@@ -15,11 +15,12 @@ import weakref
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Liveness", "SUPPORTED"]
+__all__ = ["SUPPORTED", "Liveness"]
 
 _SET: Final = getattr(fcntl, "F_OFD_SETLK", None)
 _GET: Final = getattr(fcntl, "F_OFD_GETLK", None)
 SUPPORTED: Final = _SET is not None and _GET is not None and os.uname().sysname == "Linux"
+_ALL: Final = 0
 _FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
 
 _open: weakref.WeakSet[Liveness] = weakref.WeakSet()
@@ -47,14 +48,21 @@ class Liveness:
         found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
+    def is_anybody_alive(self) -> bool:
+        """Of all owners but this object's; False where nobody can tell."""
+        if not SUPPORTED:
+            return False
+        found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, 0, _ALL))  # type: ignore[arg-type]
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
-def _lock(kind: int, owner: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, 1, 0)
+def _lock(kind: int, owner: int, owners: int = 1) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, owners, 0)
 
 
 def _after_fork() -> None:

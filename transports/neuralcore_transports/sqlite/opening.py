@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreReadOnly, translated
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreCorrupt, StoreReadOnly, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import schema
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -22,17 +23,25 @@ _NETWORK: Final = frozenset(
 )
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that an emptied WAL keeps of what it had grown to."""
-_MOUNTS = Path("/proc/self/mountinfo")
+_PATIENCE: Final = 5.0
+"""Seconds to wait for those who have the file alone, which takes them milliseconds."""
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that begins no transaction by itself, waits for nobody, and leaves checkpoints to the keeper."""
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see keeper.py: before 3.51.3 it could damage the file
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # The first look takes a lock that it keeps: until then, others who open or close the file may have it alone.
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise
@@ -99,18 +108,24 @@ def _bring_up(connection: sqlite3.Connection, path: Path, clock: StoreClock) -> 
         raise NewerStore(str(path), version, schema.VERSION)
     elif version < schema.VERSION:
         schema.migrate(connection, version)
+    missing = schema.missing(connection)
+    if missing:
+        raise StoreCorrupt(str(path), f"it has no {missing[0]}")
 
 
-def network_file_system(path: Path) -> str | None:
-    """The kind of file system that a path is on, if that is one of several hosts; None when it is not, or nobody can tell."""
+def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str | None:
+    """The kind of file system that a path is on, if several hosts may share it; None when nobody can tell."""
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = mounts.read_text().splitlines()
     except OSError:
         return None
     target, best, kind = path.resolve(), -1, None
     for line in lines:
         mount, _, rest = line.partition(" - ")
-        point = Path(mount.split(" ")[4].encode().decode("unicode_escape"))
+        fields = mount.split(" ")
+        if len(fields) < 5:
+            continue
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
         if (target == point or point in target.parents) and len(point.parts) > best:
             best, kind = len(point.parts), rest.split(" ")[0]
     return kind if kind in _NETWORK else None

@@ -14,8 +14,8 @@ from neuralcore_transports.sqlite.store.moment import Limits
 __all__ = ["Durability", "SqliteOptions"]
 
 Durability = Literal["full", "normal", "off"]
-"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take the
-last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
+"""What a publish that returned survives: ``full`` power cuts, ``normal`` the death of any process (a power cut may take
+the last ones), ``off`` the death of any process (a power cut may damage the whole file)."""
 
 _LEAST_LEASE: Final = 0.5
 """Seconds: below, a busy machine alone would lose leases."""
@@ -38,7 +38,7 @@ class SqliteOptions:
     busy: float = 10.0
     """How long another process may keep the file locked before that is an error."""
     poll: float = 0.01
-    """How often to look for what other processes have stored."""
+    """How often to look for what other processes have stored, where the kernel does not tell of it."""
 
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):
@@ -61,7 +61,11 @@ class SqliteOptions:
                 f"a path follows sqlite://, as in sqlite:///var/lib/app/bus.db (absolute) or sqlite:///./bus.db; "
                 f"{parts.netloc!r} would be a host"
             )
+        if parts.fragment:
+            raise TransportError("sqlite:// has no fragment: write a # in the path as %23")
         path = unquote(parts.path)
+        if "\0" in path:
+            raise TransportError("sqlite:// needs the path of a file; one with a zero byte in it is no path")
         if path.startswith(("/./", "/../")):
             path = path[1:]
         if path in ("", "/") or path.endswith("/") or path.startswith("/:memory:"):
@@ -70,6 +74,9 @@ class SqliteOptions:
                 "for a bus without a file there is native://"
             )
         given = parse_qsl(parts.query, keep_blank_values=True)
+        twice = next((name for index, (name, _) in enumerate(given) if name in dict(given[:index])), None)
+        if twice is not None:
+            raise TransportError(f"sqlite:// is given {twice!r} twice")
         return cls(Path(path), **{name: _read(name, value) for name, value in given})  # type: ignore[arg-type]
 
     def limits(self) -> Limits:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -30,6 +31,7 @@ from neuralcore.messaging.transport import (
     Settlement,
     SettleStatus,
     StoreStats,
+    Transaction,
     Transport,
 )
 from neuralcore_transports.sqlite.client import StoreClient
@@ -42,6 +44,7 @@ from neuralcore_transports.sqlite.opening import connect, network_file_system, p
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
+from neuralcore_transports.sqlite.transaction import OwnConnection, SqliteTransaction, own_connection
 
 __all__ = ["SqliteTransport"]
 
@@ -77,6 +80,7 @@ class SqliteTransport(Transport):
         bounded=True,
         retention=True,
         request_reply=True,
+        transactions=True,
         max_payload=_MAX_PAYLOAD,
     )
 
@@ -94,7 +98,6 @@ class SqliteTransport(Transport):
         self.owner = 0
         self.leases: Leases
         self._wakes: set[Callable[[], None]] = set()
-        self._known_channels: frozenset[str] = frozenset()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteTransport:
@@ -130,6 +133,7 @@ class SqliteTransport(Transport):
                 self.owner,
                 Events(
                     changed=self._from_elsewhere,
+                    channels_changed=runtime.channels_changed,
                     lost=lambda numbers: self._call(self.leases.lose, numbers),
                     given_up=lambda owner: self._call(self._given_up, owner),
                     failed=self._keeper_failed,
@@ -140,7 +144,6 @@ class SqliteTransport(Transport):
             self._state = "closed"
             await self._client.close()
             raise
-        self._known_channels = frozenset(await self.channels())
         with _locals:
             _local.setdefault(self._path, set()).add(self)
 
@@ -149,8 +152,8 @@ class SqliteTransport(Transport):
         kind = network_file_system(self.options.path)
         if kind is not None:
             log.warning(
-                "%s is on a network file system (%s): SQLite's log cannot be shared between hosts, and its locks may not "
-                "work there; use a local disk, or redis:// or kafka:// for several hosts",
+                "%s is on a network file system (%s): SQLite's log cannot be shared between hosts, and its locks may "
+                "not work there; use a local disk, or redis:// or kafka:// for several hosts",
                 self.options.path,
                 kind,
             )
@@ -190,7 +193,7 @@ class SqliteTransport(Transport):
         return await self._client.run(step)
 
     def seconds_until(self, due: Moment) -> float:
-        """Until either of two times is reached; the wall clock's is looked at again within a second, for it may jump."""
+        """Until either of two times is reached; the wall clock's is looked at again within a second: it may jump."""
         now = self._clock.now()
         return max(0.0, min(due.mono - now.mono, due.wall - now.wall, 1_000_000_000)) / 1e9
 
@@ -263,6 +266,20 @@ class SqliteTransport(Transport):
             if status is not SettleStatus.SKIPPED and settlement.outcome is not Outcome.ATTEMPT:
                 self.leases.end(settlement.delivery)
 
+    def connection(self) -> AbstractAsyncContextManager[OwnConnection]:
+        """An ``aiosqlite.Connection``; its statements stand each for themselves outside of ``transaction``."""
+        return own_connection(self.options)
+
+    def transaction(self, connection: OwnConnection) -> AbstractAsyncContextManager[Transaction]:
+        """Raises TypeError for a connection that ``connection()`` did not give."""
+        return SqliteTransaction(self, connection, self._clock, self._damaged)
+
+    def committed(self, settlements: Sequence[Settlement]) -> None:
+        """In an application's own transaction."""
+        for settlement in settlements:
+            self.leases.end(settlement.delivery)
+        self._wake_all()
+
     async def consume(self, group: Group) -> Consumer:
         return SqliteConsumer(self, group.name)
 
@@ -286,5 +303,3 @@ class SqliteTransport(Transport):
         except Exception as error:  # noqa: BLE001 - whatever it is, that is how it is
             return Health(False, str(error))
         return Health(True)
-
-

@@ -133,11 +133,14 @@ class Entries:
 
     def charge(self, lease: Lease) -> bool:
         """Count its attempt, once; the lease goes on."""
-        return self._execute(
-            "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 1"
-            " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
-            lease,
-        ).rowcount == 1
+        return (
+            self._execute(
+                "UPDATE nc_entry SET failed = failed + 1 - charged, charged = 1"
+                " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
+                lease,
+            ).rowcount
+            == 1
+        )
 
     def nack(self, lease: Lease, key: str | None, delay: int, pass_key: bool, now: Moment) -> bool:
         """Behind its equals; with a key that is held, in its old place."""
@@ -189,12 +192,25 @@ class Entries:
 
     def free_key(self, position: int, key: str, seq: int) -> None:
         """Give it back, and let the next one of those that wait for it go."""
-        if self._execute("DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)).rowcount:
-            self._execute(
-                "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
-                " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
-                (position, position, key),
-            )
+        if self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND key = ? AND seq = ?", (position, key, seq)
+        ).rowcount:
+            self._wake(position, key)
+
+    def _wake(self, position: int, key: str) -> None:
+        self._execute(
+            "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
+            " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
+            (position, position, key),
+        )
+
+    def _give_up_key(self, position: int, key: str, seq: int) -> None:
+        """Of one that goes unhandled: it may have been its turn, though it did not hold the key yet."""
+        held = self._execute("SELECT 1 FROM nc_held WHERE position = ? AND key = ?", (position, key)).fetchone()
+        if held is None:
+            self._wake(position, key)
+        else:
+            self.free_key(position, key, seq)
 
     # Leaving
 
@@ -221,24 +237,30 @@ class Entries:
                 seqs += (
                     seq
                     for (seq,) in self._execute(
-                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",  # noqa: S608
+                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",
                         (position.id,),
                     )
                 )
-        if in_flight:
-            self._execute("DELETE FROM nc_held WHERE position = ?", (position.id,))
+        self._execute(
+            "DELETE FROM nc_held WHERE position = ? AND NOT EXISTS"
+            " (SELECT 1 FROM nc_entry e WHERE e.seq = nc_held.seq AND e.position = nc_held.position)",
+            (position.id,),
+        )
         return seqs
 
-    def withdraw(self, channel: Channel, seq: int, priority: int) -> None:
-        """Take one message, which is nowhere in flight, from every position."""
+    def withdraw(self, channel: Channel, seq: int, priority: int, taking: int | None = None) -> None:
+        """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to
+        have it, and has moved its cursor.
+        """
+        (placed,) = self._execute("SELECT ifnull(max(state), 0) = 3 FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         for position in channel.positions:
             row = self._execute(
                 "DELETE FROM nc_entry WHERE seq = ? AND position = ? RETURNING key", (seq, position.id)
             ).fetchone()
             if row is not None:
                 if row[0] is not None:
-                    self.free_key(position.id, row[0], seq)
-            elif self.cursor(position, priority) > seq:
+                    self._give_up_key(position.id, row[0], seq)
+            elif position.id != taking and (placed or self.cursor(position, priority) > seq):
                 continue  # it was settled there
             self._messages.count_entries(position.id, -1)
 

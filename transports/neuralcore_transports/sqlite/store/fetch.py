@@ -20,10 +20,11 @@ from neuralcore_transports.sqlite.store.transaction import Book
 __all__ = ["Fetcher", "Reader"]
 
 _BACK: Final = (
-    "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ? ORDER BY priority, rank LIMIT 1"
+    "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ?"
+    " ORDER BY priority, rank LIMIT 1"
 )
 _BACK_ROWS: Final = (
-    f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"  # noqa: S608 - constants
+    f"SELECT e.failed, e.suspect, e.seq, {COLUMNS}"
     " FROM nc_entry e LEFT JOIN nc_message m ON m.seq = e.seq WHERE e.position = ? AND e.state = 1 AND e.priority < ?"
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
@@ -37,7 +38,7 @@ _NEW: Final = (
 )
 """Where the messages begin that a position has not taken yet, priority by priority."""
 _NEW_ROWS: Final = (
-    f"SELECT m.state, {COLUMNS} FROM nc_message m"  # noqa: S608
+    f"SELECT m.state, {COLUMNS} FROM nc_message m"
     " WHERE m.channel = ? AND m.priority = ? AND m.seq >= ? AND m.seq <= ? ORDER BY m.seq LIMIT ?"
 )
 _Row = tuple[int, int, int, Sequence[Any]]
@@ -67,6 +68,12 @@ class Reader:
         self.interests = {interest.id: interest for interest in interests}
         self.parties = parties
         self._version = -1
+
+    def party(self, interest: int, registry: Registry) -> Party | None:
+        """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
+        if self.group is not None:
+            return registry.group(self.group)
+        return registry.parties.get(self.parties[interest])
 
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
@@ -126,6 +133,8 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
+        if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (reader.owner,)).fetchone():
+            return [], False  # it stood still and was given up; what it got now would be nobody's for ever
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
@@ -204,20 +213,24 @@ class Fetcher:
         return [(row[0], row[1], row[2], row[3:]) for row in found]
 
     def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
-        """The position has taken them from here on. What was published with a delay has its own entries."""
+        """The position has taken them from here on. What was published with a delay has its own entries, and may be
+        settled and kept before the cursor has come to it.
+        """
         priority, first = head.rank
         last = until[1] if until[0] == priority else _ANY
         found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
         if found:
             self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
-        return [(0, 0, row[1], row[1:]) for row in found if row[0] != MessageState.PLACED]
+        return [(0, 0, row[1], row[1:]) for row in found if row[0] == MessageState.OPEN]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""
         try:
             if row[1] != position.channel.id:
-                raise Corrupt("its message is not there" if row[0] is None else "it is in a position of another channel")
+                raise Corrupt(
+                    "its message is not there" if row[0] is None else "it is in a position of another channel"
+                )
             return envelope_of(row, position.channel.name)
         except Corrupt as error:
-            self._quarantine.put(position.channel, seq, str(error), now)
+            self._quarantine.put(position, seq, str(error), now)
             return None

@@ -15,7 +15,9 @@ class Inboxes:
         self._capacity = capacity
 
     def open(self, address: str, owner: int) -> None:
-        self._book.execute("INSERT OR REPLACE INTO nc_inbox VALUES (?, ?, 0)", (address, owner))
+        """Empty, also where one of that address was open already."""
+        self.close(address)
+        self._book.execute("INSERT INTO nc_inbox VALUES (?, ?, 0)", (address, owner))
 
     def put(self, envelope: Envelope) -> PublishStatus:
         taken = self._book.execute(

@@ -24,7 +24,7 @@ _PRIORITIES: Final = (
 
 
 def browse(book: Book, seen: Seen, name: str, start: Cursor, limit: int, now: Moment) -> Page:
-    """Damaged messages are left out; who consumes them reports them. Raises ValueError for a cursor that leads nowhere."""
+    """Damaged messages are left out; who consumes them reports them. Raises ValueError for a lost cursor."""
     channel = book.registry.channels.get(name)
     if channel is None or start == "new":
         return Page((), None)
@@ -34,7 +34,7 @@ def browse(book: Book, seen: Seen, name: str, start: Cursor, limit: int, now: Mo
     rows: list[Any] = []
     for (priority,) in book.execute(_PRIORITIES, (channel.id,)).fetchall():
         rows += book.rows(
-            f"SELECT {COLUMNS} FROM nc_message m WHERE channel = ? AND priority = ? AND seq >= ?"  # noqa: S608
+            f"SELECT {COLUMNS} FROM nc_message m WHERE channel = ? AND priority = ? AND seq >= ?"
             " AND (state IN (0, 3) OR mono > ?) ORDER BY seq LIMIT ?",
             (channel.id, priority, first, oldest, limit + 1),
         )
@@ -52,19 +52,22 @@ def browse(book: Book, seen: Seen, name: str, start: Cursor, limit: int, now: Mo
 def stats(book: Book) -> Mapping[str, StoreStats]:
     registry = book.registry
     in_flight: dict[int, int] = dict(
-        book.execute("SELECT position, count(*) FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 GROUP BY position")
+        book.execute(
+            "SELECT position, count(*) FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 GROUP BY position"
+        )
     )
     unsettled: dict[int, int] = dict(book.execute("SELECT id, entries FROM nc_position"))
     found = {}
-    for id, open, kept, rejected in book.execute("SELECT id, open, kept, rejected FROM nc_channel").fetchall():
+    for id, opened, stored, rejected in book.execute(
+        "SELECT id, open, open + kept - waiting, rejected FROM nc_channel"
+    ).fetchall():
         channel = registry.channel(id)
         if channel is None:
             continue
-        waiting = not channel.positions and channel.config.retention is not None
         found[channel.name] = StoreStats(
-            depth=open,
+            depth=opened,
             in_flight=sum(in_flight.get(p.id, 0) for p in registry.positions.values() if p.channel is channel),
-            stored=kept if waiting else open + kept,
+            stored=stored,
             lag={p.party.name: unsettled[p.id] for p in channel.positions if p.party.name is not None},
             rejected_settlements=rejected,
         )

@@ -22,13 +22,15 @@ DELAYED: Final = (
 """Whether a message was published with a delay."""
 _IN_FLIGHT: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = nc_message.seq)"
 _NOT_TAKEN: Final = (
-    "EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c ON c.position = p.id AND c.priority = nc_message.priority"
-    " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq)"
+    "(state != 3 AND EXISTS (SELECT 1 FROM nc_position p LEFT JOIN nc_cursor c"
+    " ON c.position = p.id AND c.priority = nc_message.priority"
+    " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq))"
 )
-_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"  # noqa: S608 - constants
+"""What was placed has an entry for as long as it is wanted, whatever the cursors say."""
+_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"
 _DELETE: Final = f"{_DELETE_ONE} AND NOT {_NOT_TAKEN}"
 _KEEP: Final = (
-    f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"  # noqa: S608
+    f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"
     " RETURNING length(body)"
 )
 
@@ -37,6 +39,7 @@ class Messages:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._open: defaultdict[int, int] = defaultdict(int)
+        self._waiting: defaultdict[int, int] = defaultdict(int)
         self._kept: defaultdict[int, int] = defaultdict(int)
         self._bytes: defaultdict[int, int] = defaultdict(int)
         self._entries: defaultdict[int, int] = defaultdict(int)
@@ -44,11 +47,12 @@ class Messages:
 
     # Counts
 
-    def count(self, channel: int, *, open: int = 0, kept: int = 0, bytes: int = 0) -> None:
-        self._open[channel] += open
-        if kept or bytes:
+    def count(self, channel: int, *, opened: int = 0, waiting: int = 0, kept: int = 0, size: int = 0) -> None:
+        self._open[channel] += opened
+        if waiting or kept or size:
+            self._waiting[channel] += waiting
             self._kept[channel] += kept
-            self._bytes[channel] += bytes
+            self._bytes[channel] += size
 
     def count_entries(self, position: int, change: int) -> None:
         self._entries[position] += change
@@ -66,13 +70,14 @@ class Messages:
     def write_counts(self) -> None:
         """At the end of a transaction."""
         channels = [
-            (change, self._kept.get(id, 0), self._bytes.get(id, 0), id)
+            (change, self._waiting.get(id, 0), self._kept.get(id, 0), self._bytes.get(id, 0), id)
             for id, change in self._open.items()
             if change or id in self._kept
         ]
         if channels:
             self._book.executemany(
-                "UPDATE nc_channel SET open = open + ?, kept = kept + ?, kept_bytes = kept_bytes + ? WHERE id = ?",
+                "UPDATE nc_channel SET open = open + ?, waiting = waiting + ?, kept = kept + ?,"
+                " kept_bytes = kept_bytes + ? WHERE id = ?",
                 channels,
             )
         entries = [(change, id) for id, change in self._entries.items() if change]
@@ -82,24 +87,28 @@ class Messages:
 
     def forget_counts(self) -> None:
         """The transaction was undone."""
-        for counts in (self._open, self._kept, self._bytes, self._entries):
+        for counts in (self._open, self._waiting, self._kept, self._bytes, self._entries):
             counts.clear()
 
     # What becomes of those that a position has settled
 
-    def unclaim(self, channel: Channel, seqs: Sequence[int], now: Moment) -> None:
-        """A position wants them no longer; what no other one wants is kept by retention, or forgotten."""
-        if channel.config.retention is not None or not channel.has_group:
+    def unclaim(
+        self, channel: Channel, seqs: Sequence[int], now: Moment, *, alone: bool = False, grouped: bool = False
+    ) -> None:
+        """A position wants them no longer; what no other one wants is kept by retention, or forgotten.
+
+        ``alone``: it is the only one, and has taken them. ``grouped``: it was a group's.
+        """
+        if channel.config.retention is not None or not (channel.has_group or grouped):
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
                 if row is not None:
-                    self.count(channel.id, open=-1, kept=1, bytes=row[0])
+                    self.count(channel.id, opened=-1, kept=1, size=row[0])
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
-            # With one position, whoever settles a message has taken it.
-            delete = _DELETE if len(channel.positions) > 1 else _DELETE_ONE
+            delete = _DELETE_ONE if alone else _DELETE
             gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
-            self.count(channel.id, open=-gone)
+            self.count(channel.id, opened=-gone)
 
     def delete(self, channel: Channel, seq: int) -> None:
         """One that nobody has in flight."""
@@ -111,9 +120,9 @@ class Messages:
 
     def _count_gone(self, channel: Channel, gone: Sequence[tuple[int, int, int]]) -> None:
         """Numbers, states and sizes."""
-        kept = [size for _, state, size in gone if state in (MessageState.WAITING, MessageState.KEPT)]
-        opened = sum(state != MessageState.KEPT for _, state, _ in gone)
-        self.count(channel.id, open=-opened, kept=-len(kept), bytes=-sum(kept))
+        for _, state, size in gone:
+            opened, waiting, kept = _counts(state)
+            self.count(channel.id, opened=-opened, waiting=-waiting, kept=-kept, size=-size * kept)
 
     # Retention
 
@@ -147,9 +156,14 @@ class Messages:
         return len(doomed)
 
     def retain_waiting(self, channel: Channel) -> None:
-        """Nobody has come yet, and from here on retention may take what waits."""
-        if not channel.positions:
-            self._move(channel, "state IN (0, 3)", MessageState.WAITING)
+        """No group has come yet, and from here on retention may take what waits for one."""
+        if not channel.has_group:
+            unclaimed = f"state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"
+            self._move(channel, unclaimed, MessageState.WAITING)
+
+    def end_waiting(self, channel: Channel) -> None:
+        """The first group has come: what it does not want, retention alone keeps."""
+        self._move(channel, "state = 1", MessageState.KEPT)
 
     # Claims
 
@@ -159,40 +173,52 @@ class Messages:
 
     def _move(self, channel: Channel, where: str, target: MessageState) -> None:
         """Among those, what has a delay is OPEN as PLACED."""
+        now = _counts(target)
         for state, count, size in self._book.execute(
-            f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",  # noqa: S608
+            f"SELECT state, count(*), sum(length(body)) FROM nc_message WHERE channel = ? AND {where} GROUP BY state",
             (channel.id,),
         ).fetchall():
-            sign = -1 if target is MessageState.OPEN else 1
-            self.count(channel.id, open=count * (state == MessageState.KEPT), kept=sign * count, bytes=sign * size)
+            opened, waiting, kept = (new - old for new, old in zip(now, _counts(state), strict=True))
+            self.count(channel.id, opened=opened * count, waiting=waiting * count, kept=kept * count, size=kept * size)
         state = str(int(target)) if target is not MessageState.OPEN else f"CASE WHEN {DELAYED} THEN 3 ELSE 0 END"
         self._book.execute(
-            f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}", (channel.id,)  # noqa: S608
+            f"UPDATE nc_message SET state = {state} WHERE channel = ? AND {where}",
+            (channel.id,),
         )
 
     # What nobody wants any more, without having settled it
 
-    def collect(self, channel: Channel, first: int, last: int) -> None:
-        """Look through these, now or later."""
+    def collect(self, channel: Channel, first: int, last: int, now: Moment, *, grouped: bool) -> None:
+        """Look through these, now and later. ``grouped``: a group wanted them."""
         self._book.execute(
             "UPDATE nc_channel SET collect_from = CASE WHEN collect_to > 0 THEN min(collect_from, ?1) ELSE ?1 END,"
-            " collect_to = max(collect_to, ?2) WHERE id = ?3",
-            (first, last, channel.id),
+            " collect_to = max(collect_to, ?2), collect_all = max(collect_all, ?3) WHERE id = ?4",
+            (first, last, grouped, channel.id),
         )
+        self.collect_some(channel, now, BESIDE)
 
     def collect_some(self, channel: Channel, now: Moment, most: int) -> int:
         """Of the messages that are to be looked through, up to so many; how many were."""
         row = self._book.execute(
-            "SELECT collect_from, collect_to FROM nc_channel WHERE id = ?", (channel.id,)
+            "SELECT collect_from, collect_to, collect_all FROM nc_channel WHERE id = ?", (channel.id,)
         ).fetchone()
-        if row is None or not row[1]:
+        if row is None or not row[1] or most <= 0:
             return 0
+        first, last, grouped = row
         rows = self._book.execute(
-            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (*row, most)
+            "SELECT seq, channel, state FROM nc_message WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+            (first, last, most),
         ).fetchall()
-        self.unclaim(channel, [seq for seq, where, state in rows if where == channel.id and state in (0, 3)], now)
-        first, last = (rows[-1][0] + 1, row[1]) if len(rows) == most else (0, 0)
+        wanted = [seq for seq, where, state in rows if where == channel.id and state in (0, 3)]
+        self.unclaim(channel, wanted, now, grouped=bool(grouped))
+        left = (rows[-1][0] + 1, last, grouped) if len(rows) == most else (0, 0, 0)
         self._book.execute(
-            "UPDATE nc_channel SET collect_from = ?, collect_to = ? WHERE id = ?", (first, last, channel.id)
+            "UPDATE nc_channel SET collect_from = ?, collect_to = ?, collect_all = ? WHERE id = ?", (*left, channel.id)
         )
         return len(rows)
+
+
+def _counts(state: int) -> tuple[int, int, int]:
+    """Whether it is open, whether it waits for a first group, whether retention may take it."""
+    waiting = state == MessageState.WAITING
+    return state != MessageState.KEPT, waiting, waiting or state == MessageState.KEPT

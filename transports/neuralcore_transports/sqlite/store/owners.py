@@ -1,7 +1,7 @@
 """Who has leases: processes that beat, fall silent, and are given up.
 
-A process extends all its leases at once, by its own row's deadline. What it had when that passed goes back as suspect; its
-inboxes and broadcasts outlive it for a while, in case it was only stopped.
+A process extends all its leases at once, by its own row's deadline. What it had when that passed goes back as suspect;
+its inboxes and broadcasts outlive it for a while, in case it was only stopped.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Owners:
 
     def take_lost(self, owner: int) -> list[int]:
         """The numbers of its leases that ended against its will."""
-        return [number for (number,) in self._book.execute("DELETE FROM nc_lost WHERE owner = ? RETURNING lease", (owner,))]
+        return [
+            number for (number,) in self._book.execute("DELETE FROM nc_lost WHERE owner = ? RETURNING lease", (owner,))
+        ]
 
     def _leases(self, owner: int) -> Sequence[tuple[Lease, str | None]]:
         rows = self._book.execute(

@@ -52,10 +52,11 @@ class Parties:
     def configure(self, config: ChannelConfig, now: Moment) -> None:
         registry = self._book.registry
         channel = registry.channels[config.name]
+        retained = channel.config.retention is not None
         self._book.execute("UPDATE nc_channel SET config = ? WHERE id = ?", (encode_config(config), channel.id))
         registry.changed()
         channel = registry.channels[config.name]
-        if channel.config.retention is not None:
+        if channel.config.retention is not None and not retained:
             self._messages.retain_waiting(channel)
         self._messages.trim(channel, now, BESIDE)
 
@@ -78,10 +79,7 @@ class Parties:
 
     def _party(self, group: str | None, owner: int, known: int | None) -> int:
         registry = self._book.registry
-        if group is None:
-            party = None if known is None else registry.parties.get(known)
-        else:
-            party = registry.group(group)
+        party = registry.parties.get(known or 0) if group is None else registry.group(group)
         if party is not None:
             return party.id
         made = self._book.execute(
@@ -118,7 +116,8 @@ class Parties:
         position = registry.positions[id]
         self._begin(position, now)
         if position.channel.has_group and not had_group:
-            self._collect(position.channel, 0, start, now)
+            self._messages.end_waiting(position.channel)
+            self._messages.collect(position.channel, 0, start, now, grouped=True)
 
     def _place(self, party: Party, channel: Channel, start: int) -> int:
         made = self._book.execute(
@@ -137,11 +136,6 @@ class Parties:
         ).fetchone()
         self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (count, position.id))
 
-    def _collect(self, channel: Channel, first: int, last: int, now: Moment) -> None:
-        """What was wanted there by nobody else is kept by retention, or forgotten."""
-        self._messages.collect(channel, first, last)
-        self._messages.collect_some(channel, now, BESIDE)
-
     # Ending
 
     def end(self, party_id: int, now: Moment) -> None:
@@ -155,15 +149,19 @@ class Parties:
         positions = list(party.positions.values())
         registry.changed()
         for position in positions:
-            self._left(position, self._entries.clear(position, in_flight=False), now)
+            seqs = self._entries.clear(position, in_flight=False)
+            left = len(self._entries.in_flight(position))
+            self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (left, position.id))
+            self._left(position, seqs, now)
         self.bury(party_id)
 
     def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
         """A position that is gone had these, and everything that it had not taken yet."""
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
-            self.settled_by(channel.id, seqs, now)
-            self._collect(channel, position.start, self._book.number(), now)
+            grouped = position.party.name is not None
+            self._messages.unclaim(channel, seqs, now, grouped=grouped)
+            self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
     def bury(self, party_id: int) -> None:
         """Forget an ended broadcast once it has nothing left in flight."""
@@ -175,7 +173,8 @@ class Parties:
             position
             for position in party.positions.values()
             if not self._book.execute(
-                "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1", (position.id,)
+                "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1",
+                (position.id,),
             ).fetchone()
         ]
         for position in left:
@@ -188,8 +187,11 @@ class Parties:
     def end_owner(self, owner: int, now: Moment) -> None:
         """All broadcasts of one."""
         parties = self._book.registry.parties.values()
-        for party in [party.id for party in parties if party.owner == owner and not party.ended]:
-            self.end(party, now)
+        for id, ended in [(party.id, party.ended) for party in parties if party.owner == owner]:
+            if ended:
+                self.bury(id)  # its last delivery went with its channel
+            else:
+                self.end(id, now)
 
     def settled_by(self, channel_id: int, seqs: Sequence[int], now: Moment) -> None:
         channel = self._book.registry.channel(channel_id)
@@ -216,7 +218,7 @@ class Parties:
         for position in [p for p in registry.positions.values() if p.channel is channel]:
             self._forget(position)
         for table in ("nc_message", "nc_seen"):
-            self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))  # noqa: S608
+            self._book.execute(f"DELETE FROM {table} WHERE channel = ?", (channel.id,))
         self._book.execute("DELETE FROM nc_channel WHERE id = ?", (channel.id,))
         registry.changed()
 
@@ -228,7 +230,8 @@ class Parties:
         gone = [p for p in party.positions.values() if channel is None or p.channel.name == channel]
         where = "" if channel is None else " AND pattern = ?"
         self._book.execute(
-            f"DELETE FROM nc_pattern WHERE party = ?{where}", (party.id, *(() if channel is None else (channel,)))  # noqa: S608
+            f"DELETE FROM nc_pattern WHERE party = ?{where}",
+            (party.id, *(() if channel is None else (channel,))),
         )
         left = [(position, self._forget(position)) for position in gone]
         if channel is None:
@@ -246,22 +249,24 @@ class Parties:
 
     # Seeking
 
-    def seek(self, party_id: int, pattern: str, cursor: Cursor, now: Moment) -> None:
+    def seek(self, party: Party | None, pattern: str, cursor: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         registry = self._book.registry
-        positions = [p for p in registry.parties[party_id].positions.values() if matches(pattern, p.channel.name)]
+        everywhere = () if party is None else party.positions.values()
+        positions = [position for position in everywhere if matches(pattern, position.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
-        old: dict[int, list[int]] = {}
+        old: dict[int, tuple[int, list[int]]] = {}
         for position in positions:
             self._entries.lose(self._entries.in_flight(position))
-            old[position.id] = self._entries.clear(position, in_flight=True)
+            old[position.id] = position.start, self._entries.clear(position, in_flight=True)
             self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
             self._book.execute("UPDATE nc_position SET start = ? WHERE id = ?", (start, position.id))
         registry.changed()
         for position in [registry.positions[position.id] for position in positions]:
             self._begin(position, now)
-            self.settled_by(position.channel.id, [seq for seq in old[position.id] if seq < start], now)
-            self._collect(position.channel, 0, start, now)
+            before, seqs = old[position.id]
+            self.settled_by(position.channel.id, [seq for seq in seqs if seq < start], now)
+            self._messages.collect(position.channel, before, start, now, grouped=position.party.name is not None)
 
 
 def place_after(seq: int) -> str:
@@ -286,14 +291,16 @@ def resolve(book: Book, seen: Seen, cursor: Cursor, channels: Sequence[Channel])
     if found is not None:
         return found
     if cursor.startswith(_MARK) and cursor[1:].isdecimal():
-        return int(cursor[1:])
+        return min(int(cursor[1:]), book.number())
     raise ValueError(f"no message {cursor!r} is kept; start at 'beginning', 'new', or at a time")
 
 
 def _at(book: Book, wall: int, channels: Sequence[Channel]) -> int:
-    """The first message that was stored at that time or later; what comes after it may be older if the clock was set."""
+    """The first message of that time or later; what comes after it may be older, if the clock was set back."""
     found = [
-        book.execute("SELECT min(seq) FROM nc_message WHERE channel = ? AND wall >= ?", (channel.id, wall)).fetchone()[0]
+        book.execute("SELECT min(seq) FROM nc_message WHERE channel = ? AND wall >= ?", (channel.id, wall)).fetchone()[
+            0
+        ]
         for channel in channels
     ]
     return min((seq for seq in found if seq is not None), default=None) or book.number()

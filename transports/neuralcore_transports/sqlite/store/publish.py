@@ -10,7 +10,7 @@ from neuralcore.messaging.errors import InvalidChannelName
 from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.transport import Envelope, PublishStatus
 from neuralcore_transports.sqlite.store.entries import Entries
-from neuralcore_transports.sqlite.store.messages import Messages
+from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
@@ -20,6 +20,7 @@ from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
+
 
 class Publisher:
     """Of one transaction at a time. ``flush`` before anything looks at what was published."""
@@ -65,7 +66,7 @@ class Publisher:
         elif envelope.delay_ns or envelope.not_before_ns is not None:
             state = MessageState.PLACED
             self._placed.setdefault(channel, seq)
-        self._messages.count(channel.id, open=1, kept=waits, bytes=len(envelope.body) * waits)
+        self._messages.count(channel.id, opened=1, waiting=waits, kept=waits, size=len(envelope.body) * waits)
         for position in channel.positions:
             self._messages.count_entries(position.id, 1)
         self._rows.append(row_of(envelope, seq, channel.id, now, state))
@@ -87,7 +88,7 @@ class Publisher:
 
     def _make_room(self, channel: Channel, capacity: int, priority: int, now: Moment) -> PublishStatus | None:
         """None when there is room."""
-        if self._messages.open(channel.id) < capacity:
+        if self._messages.open(channel.id) < capacity or self._trimmed(channel, capacity, now):
             return None
         overflow = channel.config.overflow or "block"
         if overflow == "block":
@@ -97,6 +98,13 @@ class Publisher:
         if overflow == "drop_old" and self._evict(channel, priority, now):
             return None
         return PublishStatus.DROPPED
+
+    def _trimmed(self, channel: Channel, capacity: int, now: Moment) -> bool:
+        """Whether there is room once retention has taken what waits for nobody in particular."""
+        if channel.config.retention is None or channel.has_group:
+            return False
+        self.flush(now)
+        return self._messages.trim(channel, now, BESIDE) > 0 and self._messages.open(channel.id) < capacity
 
     def _evict(self, channel: Channel, priority: int, now: Moment) -> bool:
         """Drop the least urgent message and of those the oldest, for one that is at least as urgent.
@@ -110,8 +118,9 @@ class Publisher:
                 " AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND NOT (e.state IN (1, 4)"
                 " OR (e.state = 3 AND e.due <= ?3 AND ifnull(e.not_before, 0) <= ?4)"
                 " OR (e.state = 5 AND e.not_before <= ?4)))"
-                " AND mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
-                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4 ORDER BY seq LIMIT 1",
+                " AND (EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq)"
+                " OR (mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
+                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4)) ORDER BY seq LIMIT 1",
                 (channel.id, rank, now.mono, now.wall),
             ).fetchone()
             if victim is not None:

@@ -1,4 +1,4 @@
-"""What the store knows of channels, parties, patterns and positions, kept in memory for as long as nobody changes it."""
+"""What the store knows of channels, parties, patterns and positions, in memory for as long as nobody changes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ class Channel:
     @property
     def has_group(self) -> bool:
         return any(position.party.name is not None for position in self.positions)
-
 
 
 @dataclass(eq=False, slots=True)
@@ -90,7 +89,9 @@ class Registry:
 
     def changed(self) -> None:
         """Bring it up to date after a change in this transaction, and have everybody else do so."""
-        (version,) = self._connection.execute("UPDATE nc_store SET registry = registry + 1 RETURNING registry").fetchone()
+        (version,) = self._connection.execute(
+            "UPDATE nc_store SET registry = registry + 1 RETURNING registry"
+        ).fetchone()
         self._changed = True
         self._load()
         self._version = version
@@ -111,12 +112,14 @@ class Registry:
         try:
             self._read()
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            raise sqlite3.DatabaseError(f"malformed: the registry of channels and groups cannot be read: {error}") from error
+            raise sqlite3.DatabaseError(
+                f"malformed: the registry of channels and groups cannot be read: {error}"
+            ) from error
 
     def _read(self) -> None:
         execute = self._connection.execute
         by_id = {
-            id: Channel(id, name, decode_config(config))
+            id: Channel(id, name, _config(name, config))
             for id, name, config in execute("SELECT id, name, config FROM nc_channel ORDER BY id")
         }
         parties = {
@@ -151,6 +154,13 @@ def decode_config(text: str) -> ChannelConfig:
         rate_limit=None if rate is None else RateLimit(**rate),
         retention=None if retention is None else Retention(**retention),
     )
+
+
+def _config(name: str, text: str) -> ChannelConfig:
+    try:
+        return decode_config(text)
+    except ValueError as error:  # msgspec's are ones too
+        raise sqlite3.DatabaseError(f"malformed: the configuration of channel {name} cannot be read") from error
 
 
 def specificity(pattern: str) -> tuple[int, ...]:

@@ -1,16 +1,18 @@
 """The tables, their version, and how an older file becomes a newer one.
 
-Their names begin with ``nc_``, because they may stand among an application's own: a transaction over both needs one file.
+Their names begin with ``nc_``, because they may stand among an application's own: a transaction over both needs one
+file.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "version_of"]
+__all__ = ["VERSION", "EntryState", "MessageState", "create", "migrate", "missing", "tables", "version_of"]
 
 VERSION: Final = 1
 
@@ -56,11 +58,13 @@ CREATE TABLE nc_channel (
     name TEXT NOT NULL UNIQUE,
     config TEXT NOT NULL,
     open INTEGER NOT NULL DEFAULT 0,        -- messages that count against the capacity
+    waiting INTEGER NOT NULL DEFAULT 0,     -- messages that count as open and as kept
     kept INTEGER NOT NULL DEFAULT 0,        -- messages that retention may take
     kept_bytes INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,    -- settlements that came after their lease was lost
     collect_from INTEGER NOT NULL DEFAULT 0,    -- between these there may be messages that nobody wants any more
-    collect_to INTEGER NOT NULL DEFAULT 0
+    collect_to INTEGER NOT NULL DEFAULT 0,
+    collect_all INTEGER NOT NULL DEFAULT 0      -- their group was removed: without a retention they go with it
 ) STRICT;
 
 CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner
@@ -182,13 +186,19 @@ CREATE TABLE nc_quarantine (       -- rows whose checksum was wrong, as they wer
 ) STRICT;
 """
 
+_NAMES: Final = re.findall(r"^CREATE (?:TABLE|INDEX) (\w+)", _TABLES, re.MULTILINE)
 _MIGRATIONS: Final[Sequence[str]] = ()
 """The n-th one makes version n + 2 of version n + 1."""
 
 
+def tables() -> list[str]:
+    """The statements that make them and their indexes."""
+    return _statements(_TABLES)
+
+
 def create(connection: sqlite3.Connection, boot: str, mono: int, wall: int) -> None:
     """In a transaction that the caller began."""
-    for statement in _statements(_TABLES):
+    for statement in tables():
         connection.execute(statement)
     connection.execute("INSERT INTO nc_store VALUES (1, ?, 1, 1, ?, ?, ?, ?)", (VERSION, boot, 0, mono, wall))
 
@@ -206,9 +216,17 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'nc_store'").fetchone():
         return None
     row = connection.execute("SELECT version FROM nc_store").fetchone()
-    if row is None or not isinstance(row[0], int):
+    if row is None:
+        raise sqlite3.DatabaseError("malformed: its table nc_store is empty")
+    if not isinstance(row[0], int):
         raise sqlite3.DatabaseError("malformed: nc_store has no version")
     return row[0]
+
+
+def missing(connection: sqlite3.Connection) -> list[str]:
+    """The tables and indexes that a store of this version has, and this one has not."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    return [name for name in _NAMES if name not in there]
 
 
 def _statements(script: str) -> list[str]:

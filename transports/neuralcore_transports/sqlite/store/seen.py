@@ -1,7 +1,7 @@
 """The window in which a message is stored only once, and the way from an id to its message.
 
-A key is ``i`` and the id of a message that is known by it, ``k`` and its idempotency key, or ``r``, a number and either of
-them for a replay, which is a message of its own. Where a key is no id, a second row, ``f`` and the id, only finds it.
+A key is ``i`` and what a message is known by, its idempotency key or its id; or ``r``, a number and the same for
+a replay, which is a message of its own. Where this is not the id, a second row, ``f`` and the id, finds it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Seen:
         key = _key(envelope)
         if self._book.execute(_SEE, (channel.id, key, seq, until, now.mono)).rowcount == 0:
             return False
-        if key[0] != "i":
+        if key != f"i{envelope.id}":
             self._book.execute(
                 "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?)", (channel.id, f"f{envelope.id}", seq, until)
             )
@@ -51,15 +51,16 @@ class Seen:
         for channel in channels:
             (found,) = self._book.execute(
                 "SELECT max(m.seq) FROM nc_seen s JOIN nc_message m ON m.seq = s.seq AND m.channel = s.channel"
-                " WHERE s.channel = ? AND s.key IN (?, ?)",
-                (channel.id, f"i{id}", f"f{id}"),
+                " WHERE s.channel = ? AND s.key IN (?, ?)"
+                " AND CASE WHEN json_valid(m.attributes) THEN json_extract(m.attributes, '$.id') END = ?",
+                (channel.id, f"i{id}", f"f{id}", id),
             ).fetchone()
             if found is not None:
                 return int(found)
         return None
 
     def sweep(self, now: Moment, most: int) -> int:
-        """Go once more round the table, which is in no order of time, from where the last call left it; how many went."""
+        """Go on round the table, which is in no order of time, from where the last call left it; how many went."""
         rows = self._book.execute(
             "SELECT channel, key, until <= ? AND NOT EXISTS (SELECT 1 FROM nc_message m WHERE m.seq = nc_seen.seq)"
             " FROM nc_seen WHERE (channel, key) > (?, ?) ORDER BY channel, key LIMIT ?",
@@ -72,7 +73,5 @@ class Seen:
 
 
 def _key(envelope: Envelope) -> str:
-    given = envelope.dedup_key
-    if envelope.replay:
-        return f"r{envelope.replay} {envelope.id if given is None else given}"
-    return f"i{envelope.id}" if given is None else f"k{given}"
+    name = envelope.dedup_key or envelope.id
+    return f"r{envelope.replay} {name}" if envelope.replay else f"i{name}"

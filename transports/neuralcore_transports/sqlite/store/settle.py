@@ -56,7 +56,7 @@ class Settler:
         for channel_id, seqs in self._settled.items():
             channel = self._book.registry.channel(channel_id)
             if channel is not None:
-                self._messages.unclaim(channel, seqs, now)
+                self._messages.unclaim(channel, seqs, now, alone=len(channel.positions) == 1 and not self._ended)
         for party in self._ended:
             self._parties.bury(party)
         self.forget()

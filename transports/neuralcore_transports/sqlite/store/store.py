@@ -118,7 +118,7 @@ class Store:
             return self._owners.overdue(now)
 
     def advance(self, now: Moment) -> bool:
-        """Do what has become due: let delayed messages go, take what was held for too long or by somebody who fell silent.
+        """Do what has become due: let delayed messages go, take what was held too long or by somebody who fell silent.
 
         Whether there was anything.
         """
@@ -156,8 +156,8 @@ class Store:
     def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
         """All of it in one transaction; a settlement ``after`` a publish that was not stored is skipped.
 
-        On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with the
-        next one: a power cut may have it delivered again, never lost.
+        On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with
+        the next one: a power cut may have it delivered again, never lost.
         """
         durable = any(not envelope.channel.startswith(INBOX_PREFIX) for envelope in publishes) or any(
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
@@ -221,21 +221,24 @@ class Store:
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once. Nothing is written when there is nothing."""
         with self._book.read():
-            if not self._entries.any_due(now) and not self._fetcher.anything(reader, demand):
+            due = self._entries.any_due(now)
+            if not due and not self._fetcher.anything(reader, demand):
                 return [], False
         with self._step():
-            self._entries.make_due(now, _DUE)
+            if due:
+                self._entries.make_due(now, _DUE)
             return self._fetcher.fetch(reader, demand, now)
 
     def next_due(self) -> Moment | None:
-        """The times at which the next delayed entry may go; None when there is none. Either may be far in the future."""
+        """The times at which the next delayed entry may go; None when there is none. Either may be far away."""
         with self._book.read():
             return self._entries.next_due()
 
     def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         with self._step(durable=True):
-            self._parties.seek(reader.parties[interest], reader.interests[interest].pattern, position, now)
+            party = reader.party(interest, self._book.registry)
+            self._parties.seek(party, reader.interests[interest].pattern, position, now)
 
     def close_reader(self, reader: Reader, now: Moment) -> None:
         if reader.interests:

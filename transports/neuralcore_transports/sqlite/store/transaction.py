@@ -110,7 +110,7 @@ class Book:
             self.connection.rollback()
 
     def _open(self) -> None:
-        row = self.execute("SELECT next, registry FROM nc_store").fetchone()
+        row = self.waiting("SELECT next, registry FROM nc_store").fetchone()
         if row is None or None in row:
             raise sqlite3.DatabaseError("malformed: nc_store has no counters")
         self._next, version = row
@@ -119,29 +119,27 @@ class Book:
 
     def _sync(self, durable: bool) -> None:
         if durable is not self._synced:
-            self.execute(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")
+            self.waiting(f"PRAGMA synchronous = {self._level if durable else self._relaxed}")
             self._synced = durable
 
-    def waiting(self, statement: str) -> None:
-        """Raises OperationalError when somebody else keeps the lock for too long."""
+    def waiting(self, statement: str) -> sqlite3.Cursor:
+        """Execute what somebody else's lock may stand in the way of: also the first look at a file does, while another
+        process opens or closes it. Raises OperationalError when the lock is kept for too long.
+        """
         try:
-            self.execute(statement)
+            return self.execute(statement)
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
-        else:
-            return
         deadline, nap = time.monotonic() + self._patience, _FIRST_NAP
         while True:
             self._sleep(nap)
             nap = min(nap * 1.5, _LONGEST_NAP)
             try:
-                self.execute(statement)
+                return self.execute(statement)
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() > deadline:
                     raise
-            else:
-                return
 
 
 def _lenient(text: bytes) -> str:

@@ -16,15 +16,9 @@ class Upkeep:
         self._messages = messages
         self._seen = seen
 
-    def anything(self, now: Moment) -> bool:
-        """Whether there may be something to do; the window of deduplication aside."""
-        return bool(
-            self._book.execute("SELECT 1 FROM nc_channel WHERE collect_to > 0 OR kept > 0 LIMIT 1").fetchone()
-        )
-
     def tidy(self, now: Moment, most: int) -> int:
-        """Forget up to ``most`` of what nobody wants any more, of what retention does not keep, and of what is outside the
-        window of deduplication; how many.
+        """Forget up to ``most`` of what nobody wants any more, of what retention does not keep, and of what is outside
+        the window of deduplication; how many.
         """
         done = 0
         for channel in list(self._book.registry.channels.values()):

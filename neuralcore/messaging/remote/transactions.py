@@ -1,0 +1,60 @@
+"""An application's own transaction, which publishes and settles with it: all of it happens, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from neuralcore.messaging.errors import TransportError
+from neuralcore.messaging.loops import in_loop
+from neuralcore.messaging.middleware import Publication, compose_publish
+from neuralcore.messaging.remote.needs import missing
+from neuralcore.messaging.transport import Settlement, SettleStatus, Transaction
+
+if TYPE_CHECKING:
+    from neuralcore.messaging.remote.link import RemoteLink
+
+__all__ = ["BusTransaction", "transaction"]
+
+
+class BusTransaction:
+    """What ``bus.transaction`` and ``message.transaction`` give to their block."""
+
+    def __init__(self, link: RemoteLink, inner: Transaction) -> None:
+        self._link = link
+        self._inner = inner
+        middleware = link.context.middleware
+        self._steps: Callable[[Publication], Any] = (
+            compose_publish(middleware, self._store) if middleware else self._store
+        )
+
+    async def publish(self, channel: str, payload: Any, **options: Any) -> str | None:
+        """As ``bus.publish``; nobody gets the message before the transaction is committed, or ever if it is not.
+
+        It does not wait for room: ChannelFull where ``bus.publish`` would.
+        """
+        result: str | None = await self._steps(Publication(channel, payload, **options))
+        return result
+
+    async def _store(self, publication: Publication) -> str | None:
+        outlet = self._link.outlet(publication.channel)
+        envelope = await outlet.prepared(publication.payload, **publication.options())
+        result = await self._inner.commit([envelope])
+        return outlet.result(envelope, publication.payload, result.published[0], result.reasons.get(0, ""))
+
+    async def settle(self, settlement: Settlement) -> SettleStatus:
+        result = await self._inner.commit([], [settlement])
+        return result.settled[0]
+
+
+@asynccontextmanager
+async def transaction(link: RemoteLink, connection: Any) -> AsyncIterator[BusTransaction]:
+    """Raises Unsupported, and TransportError when it could not be committed: then nothing of it has happened."""
+    if not link.capabilities.transactions:
+        raise missing("transactions", "its store is no database that an application's own rows could be in")
+    if connection is None:
+        raise TransportError("a transaction needs a connection: `async with bus.connection() as connection`")
+    await in_loop(link.context.loop, link.declared)
+    async with link.transport.transaction(connection) as inner:
+        yield BusTransaction(link, inner)

@@ -1,0 +1,85 @@
+"""Thousands of histories, by seed, of the SQLite store beside the reference: see twins.py.
+
+``NEURALCORE_HISTORIES=100000`` runs more of them, ``NEURALCORE_SEED=5000`` begins elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+import pytest
+
+from tests.transports.sqlite.histories import history
+from tests.transports.sqlite.shrinking import script, shrink
+from tests.transports.sqlite.twins import Twins, run
+
+HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1000"))
+FIRST = int(os.environ.get("NEURALCORE_SEED", "0"))
+BATCH = 100
+
+
+def check(seed, make=Twins, length=40):
+    ops = history(seed, length)
+    if run(ops, make) is not None:
+        ops = shrink(ops, lambda candidate: run(candidate, make))
+        pytest.fail(f"seed {seed}: {run(ops, make)}\nThe script is\n{script(ops)}", pytrace=False)
+
+
+def batches(histories):
+    """The first seeds."""
+    return pytest.mark.parametrize("first", range(FIRST, FIRST + histories, BATCH))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES)
+def test_histories(first):
+    for seed in range(first, first + BATCH):
+        check(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_a_little_at_a_time(first):
+    """Every limit that keeps a transaction short is as low as it can be."""
+    for seed in range(first, first + BATCH):
+        check(seed, lambda: Twins(most=1, beside=1, looks=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_two_processes_take_turns(first, tmp_path):
+    """Two stores on one file: what one of them remembers of it is out of date at every turn."""
+    numbers = count()
+    for seed in range(first, first + BATCH):
+        check(seed, lambda: Twins(path=str(tmp_path / f"{next(numbers)}.db"), processes=2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_long_ones(first):
+    for seed in range(first, first + BATCH // 5):
+        check(seed, length=200)
+
+
+class Joined(Twins):
+    """An application's own transactions: the first is rolled back, the second one is committed."""
+
+    def commit_to(self, store, envelopes, settlements):
+        for end in ("ROLLBACK", "COMMIT"):
+            store.connection.execute("BEGIN IMMEDIATE")
+            result = store.joined(envelopes, settlements, self.now)
+            store.connection.execute(end)
+        return result
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_commits_inside_transactions_of_an_application(first):
+    for seed in range(first, first + BATCH):
+        check(seed, Joined)
