@@ -50,7 +50,7 @@ def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stag
 
 
 def pause(stage: Stage, worker: Worker) -> int:
-    """Outside its transactions: who is stopped inside one keeps SQLite's lock. How often it had to be let out of one."""
+    """Outside its transactions: who is stopped inside one keeps the lock. How often it had to be let out of one."""
     held = 0
     while True:
         worker.pause()
