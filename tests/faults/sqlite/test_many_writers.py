@@ -15,7 +15,7 @@ def test_many_processes_on_one_file(stage: Stage) -> None:
     stage.query = "lease=1&durability=normal"
     consumers = [stage.consumer(group=group, concurrency=2, log_due=60_000) for group in ("g", "h", "g")]
     producers = [stage.producer(keys=3, size=300, pause=0.004, log_due=60_000) for _ in range(times(2, 4))]
-    for _ in range(times(2, 15)):
+    for _ in range(times(1, 15)):
         stage.strike(consumers.pop(), stage.moments.next(0.3, 1.0), "kill -9 consumer")
         consumers.append(stage.consumer(group="g", concurrency=2, log_due=60_000))
     for producer in producers:

@@ -18,7 +18,7 @@ def test_terminated_consumers_drain_or_give_back(stage: Stage, grace: float) -> 
     """With no time to drain, handlers are cancelled and their messages delivered again."""
     reports = []
     producer = stage.producer(pause=0.004, keys=5)
-    for _ in range(times(2, 60)):
+    for _ in range(times(2, 30)):
         consumer = stage.start("run", concurrency=4, work=0.02, grace=grace)
         consumer.until(lambda lines: sum(line.startswith("begun") for line in lines) > 3)
         reports.append(terminate(stage, consumer, stage.moments.next(0.0, 0.1)))

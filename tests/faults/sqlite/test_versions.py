@@ -54,7 +54,7 @@ def test_two_versions_share_a_file(stage: Stage) -> None:
     producers = [stage.producer(python=python, env=PURE, pause=0.005, keys=3, log_due=100_000) for python in pythons]
     producers.append(stage.producer(pause=0.005, keys=3, log_due=100_000))
     consumers = [start(stage, python) for python in pythons]
-    for number in range(times(2, 24)):
+    for number in range(times(2, 12)):
         victim = consumers.pop(0)
         victim.until(lambda lines: any(line.startswith("begun") for line in lines))
         stage.strike(victim, stage.moments.next(0.1, 0.4), "kill -9 consumer")

@@ -39,7 +39,7 @@ class Checkpointer:
     def due(self) -> bool:
         """It has grown long, or on a small disk long enough that there would soon be no room to move it."""
         size = log_bytes(self._log)
-        return size >= self._threshold or (size != self._looked_at and size > self._room() // 2)
+        return size >= self._threshold or (size != self._looked_at and size > self._room() // 4)
 
     def _room(self) -> int:
         return shutil.disk_usage(self._log.parent).free

@@ -124,6 +124,7 @@ class Keeper:
             self._events.changed()
             self._take_lost()
             self._look_at_channels()
+            self._checkpoint()  # on a small disk a twentieth of a second may be too late
 
     def _look_at_channels(self) -> None:
         found = self._registered()
