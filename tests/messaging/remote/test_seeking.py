@@ -9,7 +9,7 @@ from neuralcore.messaging.errors import Unsupported
 from neuralcore.testing import virtual
 
 
-async def handled(town, bus, *, wait=lambda message: None):
+async def handled(town, bus):
     """A subscription that has handled 0 to 4, and what its handler gets."""
     got = []
     bus.create_channel(ChannelConfig("jobs", retention=Retention(count=100)))

@@ -29,7 +29,6 @@ _TIDY: Final = 1.0
 _TIDY_IDLE: Final = 5.0
 """What only grows old is looked through so often."""
 _TIDY_ROWS: Final = 500
-_LOOK_AT_LOG: Final = 0.05
 
 log = logging.getLogger("neuralcore.sqlite")
 
@@ -65,7 +64,7 @@ class Keeper:
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._watch: Watch
-        self._version = self._tidied = self._measured = -1
+        self._version = self._tidied = -1
         self._tidy_again = 0.0
         self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
@@ -91,7 +90,6 @@ class Keeper:
         every = {
             self._beat: self._options.lease / 4,
             self._recover: _LOOK_FOR_DEAD,
-            self._checkpoint: _LOOK_AT_LOG,
             self._tidy: _TIDY,
         }
         now = time.monotonic()
@@ -124,7 +122,8 @@ class Keeper:
             self._events.changed()
             self._take_lost()
             self._look_at_channels()
-            self._checkpoint()  # on a small disk a twentieth of a second may be too late
+            if self._checkpointer.due():
+                self._checkpointer.run()
 
     def _look_at_channels(self) -> None:
         found = self._registered()
@@ -158,12 +157,6 @@ class Keeper:
             self._store.advance(self._clock.now())
             self._take_lost()
             self._events.changed()
-
-    def _checkpoint(self) -> None:
-        if self._version != self._measured:
-            self._measured = self._version
-            if self._checkpointer.due():
-                self._checkpointer.run()
 
     def _tidy(self) -> None:
         now = time.monotonic()

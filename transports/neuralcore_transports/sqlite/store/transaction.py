@@ -48,12 +48,6 @@ class Book:
         self._next += 1
         return given
 
-    def numbers(self, count: int) -> int:
-        """The first of so many."""
-        first = self._next
-        self._next += count
-        return first
-
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """All of them, also when a text in one is no UTF-8 any more: it then has surrogates in it."""
         try:
