@@ -78,8 +78,6 @@ class SqliteConsumer(Consumer):
         return await self._client.run(step)
 
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
-        wanted: list[Delivery] = []
-
         async def take() -> Moment | None:
             asked = _less(demand, self._fetched)
             deliveries, due, forgotten = await self._run(lambda store, now: _fetch(store, self._reader, asked, now))
@@ -89,12 +87,29 @@ class SqliteConsumer(Consumer):
                 await self._subscribe_again()
             return due
 
-        def ready() -> bool:
-            return bool(self._fetched)
-
-        await self._waiting.until(ready, take, timeout)
-        wanted, self._fetched = _within(demand, self._fetched)
+        await self._waiting.until(lambda: bool(self._within(demand)[0]), take, timeout)
+        wanted, self._fetched = self._within(demand)
         return wanted
+
+    def _within(self, demand: Mapping[int, Demand]) -> tuple[list[Delivery], list[Delivery]]:
+        """What of that which was fetched is wanted, and what is not yet.
+
+        What answers a subscription that is gone is the caller's to give back.
+        """
+        left = {id: wanted.limit for id, wanted in demand.items()}
+        now: list[Delivery] = []
+        later: list[Delivery] = []
+        for delivery in self._fetched:
+            wanted = demand.get(delivery.interest)
+            bound = None if wanted is None else wanted.more_urgent_than
+            if delivery.interest not in self._reader.interests:
+                now.append(delivery)
+            elif left.get(delivery.interest, 0) > 0 and (bound is None or delivery.envelope.priority < bound):
+                left[delivery.interest] -= 1
+                now.append(delivery)
+            else:
+                later.append(delivery)
+        return now, later
 
     async def _subscribe_again(self) -> None:
         """The store forgot this client's broadcasts while it stood still."""
@@ -133,21 +148,6 @@ def _less(demand: Mapping[int, Demand], fetched: Sequence[Delivery]) -> Mapping[
         if delivery.interest in left:
             left[delivery.interest] -= 1
     return {id: Demand(max(0, left[id]), wanted.more_urgent_than) for id, wanted in demand.items()}
-
-
-def _within(demand: Mapping[int, Demand], fetched: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-    """What of it is wanted, and what is not yet."""
-    left = {id: wanted.limit for id, wanted in demand.items()}
-    now, later = [], []
-    for delivery in fetched:
-        wanted = demand.get(delivery.interest)
-        bound = None if wanted is None else wanted.more_urgent_than
-        if left.get(delivery.interest, 0) > 0 and (bound is None or delivery.envelope.priority < bound):
-            left[delivery.interest] -= 1
-            now.append(delivery)
-        else:
-            later.append(delivery)
-    return now, later
 
 
 class SqliteInbox(Inbox):
