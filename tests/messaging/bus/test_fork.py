@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
 
 import pytest
 
 from neuralcore import Forked, MessageBus
+from neuralcore.messaging.forking import NoFork
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork"),
@@ -43,6 +46,7 @@ def in_child(work):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # a child that hangs is not to hang its parent
         try:
             os.write(write, repr(work()).encode())
         except BaseException as error:
@@ -91,3 +95,22 @@ def test_a_bus_made_in_the_child_works(tmp_path):
     answer, pid = asyncio.run(asyncio.wait_for(main(), 40))
     assert answer == "32"
     assert pid != os.getpid()
+
+
+def test_nobody_forks_inside_a_gate():
+    gate, inside, forked = NoFork(), threading.Event(), threading.Event()
+
+    def hold():
+        with gate:
+            inside.set()
+            forked.wait(0.2)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait()
+    answer = in_child(gate._lock.locked)
+    forked.set()
+    holder.join()
+    assert answer == "False"
+    with gate:
+        pass

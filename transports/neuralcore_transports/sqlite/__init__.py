@@ -4,7 +4,9 @@
 
     transport.py   the contract, on the bus's loop        options.py     what a URL says
     consumer.py    readers and inboxes of it              errors.py      what can be wrong with a file
-    client.py      its steps on a thread (aiosqlite)      opening.py     rights, format, connections
+    client.py      its steps, awaited                     opening.py     rights, format, connections
+    connection.py  a connection's thread (aiosqlite)      watch.py       other processes' writes
+    transaction.py an application's own transaction       leases.py      what this client has in flight
     keeper.py      the thread that keeps it alive         clock.py       the store's time
     checkpoint.py  keeping the log short                  liveness.py    who has died
     care/          looking after a file: check, repair, compact, export    command.py  the same for a terminal

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.liveness import Liveness
@@ -59,6 +60,7 @@ class Keeper:
         self._name = name
         self._owner = owner
         self._events = events
+        self._no_fork = NoFork()
         self._stop = threading.Event()
         self._store: Store
         self._connection: sqlite3.Connection
@@ -71,12 +73,14 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
 
     def start(self) -> None:
-        book = open_book(self._options)
-        self._connection = book.connection
-        self._store = Store(book, self._options.limits())
-        self._checkpointer = Checkpointer(self._options)
-        self._channels = self._registered()
-        (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        """Raises TransportError."""
+        with self._no_fork:
+            book = open_book(self._options)
+            self._connection = book.connection
+            self._store = Store(book, self._options.limits())
+            self._checkpointer = Checkpointer(self._options)
+            self._channels = self._registered()
+            (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
         self._watch = Watch(Path(f"{self._options.path}-wal"), self._options.poll)
         self._thread.start()
 
@@ -105,12 +109,14 @@ class Keeper:
                         self._attempt(task)
         finally:
             self._watch.close()
-            self._checkpointer.close()
-            self._connection.close()
+            with self._no_fork:
+                self._checkpointer.close()
+                self._connection.close()
 
     def _attempt(self, task: Callable[[], None]) -> None:
         try:
-            task()
+            with self._no_fork:
+                task()
         except Exception as error:  # noqa: BLE001 - the keeper outlives whatever happens to the file
             self._events.failed(error)
 

@@ -7,13 +7,13 @@ Where there are no such locks, leases run out instead.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import struct
-import weakref
 from pathlib import Path
 from typing import Final
+
+from neuralcore.messaging.forking import tell_after_fork
 
 __all__ = ["SUPPORTED", "Liveness"]
 
@@ -23,14 +23,12 @@ SUPPORTED: Final = _SET is not None and _GET is not None and os.uname().sysname 
 _ALL: Final = 0
 _FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
 
-_open: weakref.WeakSet[Liveness] = weakref.WeakSet()
-
 
 class Liveness:
     def __init__(self, store: Path) -> None:
         self._path = store.with_name(f"{store.name}-owners")
         self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        _open.add(self)
+        tell_after_fork(self)
 
     def hold(self, owner: int) -> None:
         """From here on until ``close``, or the end of this process."""
@@ -55,6 +53,10 @@ class Liveness:
         found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, 0, _ALL))  # type: ignore[arg-type]
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
+    def forked(self) -> None:
+        """The child's copy would keep its parent alive in the eyes of others."""
+        self.close()
+
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
@@ -63,13 +65,3 @@ class Liveness:
 
 def _lock(kind: int, owner: int, owners: int = 1) -> bytes:
     return struct.pack(_FLOCK, kind, os.SEEK_SET, owner, owners, 0)
-
-
-def _after_fork() -> None:
-    """The child's copies would keep its parent alive in the eyes of others."""
-    for each in list(_open):
-        with contextlib.suppress(OSError):
-            each.close()
-
-
-os.register_at_fork(after_in_child=_after_fork)

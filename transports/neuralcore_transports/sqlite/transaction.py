@@ -7,14 +7,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
-
-import aiosqlite
+from typing import TYPE_CHECKING
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.transport import CommitResult, Envelope, Settlement, Transaction
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.errors import translated
+from neuralcore_transports.sqlite.connection import StepConnection
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.store import Store
@@ -25,30 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OwnConnection", "SqliteTransaction", "own_connection"]
 
-T = TypeVar("T")
 
-
-class OwnConnection(aiosqlite.Connection):
-    """Set up so that it is safe beside the transport's own."""
+class OwnConnection(StepConnection):
+    """An application's, set up so that it is safe beside the transport's own."""
 
     def __init__(self, options: SqliteOptions) -> None:
-        super().__init__(lambda: _connect(options), 64)
-        self._thread.daemon = True
-        self.options = options
+        super().__init__(options, lambda: _connect(options))
         self.turn = asyncio.Lock()
         """One transaction at a time."""
-
-    async def run(self, step: Callable[[], T]) -> T:
-        """Raises NeuralCoreError for what is wrong with the file."""
-        try:
-            result: T = await self._execute(step)  # type: ignore[no-untyped-call]
-        except sqlite3.Error as error:
-            raise translated(error, str(self.options.path), self.options.busy) from error
-        return result
-
-    @property
-    def raw(self) -> sqlite3.Connection:
-        return self._conn
 
 
 def _connect(options: SqliteOptions) -> sqlite3.Connection:
@@ -61,10 +43,7 @@ def _connect(options: SqliteOptions) -> sqlite3.Connection:
 @asynccontextmanager
 async def own_connection(options: SqliteOptions) -> AsyncIterator[OwnConnection]:
     connection = OwnConnection(options)
-    try:
-        await connection  # type: ignore[unused-awaitable] # it answers itself
-    except sqlite3.Error as error:
-        raise translated(error, str(options.path), options.busy) from error
+    await connection.open()
     try:
         yield connection
     finally:

@@ -8,12 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import Closed, NotStarted
+from neuralcore.messaging.forking import NoFork
 from neuralcore.messaging.transport import (
     Capabilities,
     ChannelRef,
@@ -40,7 +40,7 @@ from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox
 from neuralcore_transports.sqlite.keeper import Events, Keeper
 from neuralcore_transports.sqlite.leases import Leases
 from neuralcore_transports.sqlite.liveness import Liveness
-from neuralcore_transports.sqlite.opening import connect, network_file_system, prepare
+from neuralcore_transports.sqlite.opening import network_file_system, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
@@ -118,11 +118,11 @@ class SqliteTransport(Transport):
         self._path = self.options.path.resolve()
         await asyncio.to_thread(self._prepare)
         self._client = StoreClient(self.options, self._clock, self._damaged)
-        await self._client.open(partial(connect, self.options.path))
+        self._liveness = Liveness(self.options.path)
         try:
+            await self._client.open()
             self._state = "open"
             self.leases = Leases(runtime.lost)
-            self._liveness = Liveness(self.options.path)
             name, boot, hold = runtime.bus_id, self._clock.boot, self._liveness.hold
             self.owner = await self.run(lambda store, now: store.connect(name, boot, now, hold))
             self._keeper = Keeper(
@@ -143,12 +143,14 @@ class SqliteTransport(Transport):
         except BaseException:
             self._state = "closed"
             await self._client.close()
+            self._liveness.close()
             raise
         with _locals:
             _local.setdefault(self._path, set()).add(self)
 
     def _prepare(self) -> None:
-        prepare(self.options, self._clock)
+        with NoFork():
+            prepare(self.options, self._clock)
         kind = network_file_system(self.options.path)
         if kind is not None:
             log.warning(
@@ -169,6 +171,8 @@ class SqliteTransport(Transport):
     async def _shut(self) -> None:
         with _locals:
             _local[self._path].discard(self)
+            if not _local[self._path]:
+                del _local[self._path]
         if not self._client.here:
             return
         await asyncio.to_thread(self._keeper.stop)

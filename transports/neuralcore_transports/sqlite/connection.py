@@ -1,0 +1,63 @@
+"""A connection with a thread of its own, on which whole steps run, not statements: one hand-over a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from neuralcore.messaging.forking import NoFork
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
+from neuralcore_transports.sqlite.options import SqliteOptions
+
+__all__ = ["StepConnection"]
+
+T = TypeVar("T")
+
+
+class StepConnection(aiosqlite.Connection):
+    """Cancelling whoever awaits a step does not stop it: it happens, or not, as a whole."""
+
+    def __init__(self, options: SqliteOptions, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._no_fork = NoFork()
+        super().__init__(self._guarded(connect), 64)
+        self.options = options
+        self._thread.daemon = True  # an application that never closes it may still end
+
+    async def open(self) -> None:
+        """Raises NeuralCoreError."""
+        try:
+            await self  # type: ignore[unused-awaitable] # it answers itself
+        except SQL_ERRORS as error:
+            raise self._translated(error) from error
+
+    async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Statements that do not come by ``run`` too."""
+        result: T = await super()._execute(self._guarded(fn), *args, **kwargs)  # type: ignore[no-untyped-call]
+        return result
+
+    def _guarded(self, call: Callable[..., T]) -> Callable[..., T]:
+        """SQLite's locks are the whole process's: a child that was forked inside it would wait for them for ever."""
+
+        def guarded(*args: Any, **kwargs: Any) -> T:
+            with self._no_fork:
+                return call(*args, **kwargs)
+
+        return guarded
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """Raises NeuralCoreError for what is wrong with the file."""
+        try:
+            return await self._execute(step)
+        except SQL_ERRORS as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        return translated(error, str(self.options.path), self.options.busy)
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """For its own thread."""
+        return self._conn
