@@ -468,7 +468,7 @@ class MessageBus:
 
         return asyncio.run_coroutine_threadsafe(publish(), home)
 
-    # Watching
+    # Transactions
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """``async with bus.connection() as db``: a connection to the store's own database, for the application's rows.
@@ -487,6 +487,8 @@ class MessageBus:
         """
         self._life.check_running()
         return self._link.transaction(connection)
+
+    # Watching
 
     def dead_letters(self, channel: str) -> DeadLetters:
         """What failed for good on a channel: list it, replay it, discard it. On transports that can be browsed."""

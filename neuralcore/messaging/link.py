@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from neuralcore._core import Message, RouteStats
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext
-from neuralcore.messaging.errors import UnknownChannel, Unsupported
+from neuralcore.messaging.errors import UnknownChannel
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.lacking import missing
 from neuralcore.messaging.names import is_pattern, is_reserved, near_misses
 from neuralcore.messaging.publishing import Publish, PublishMany, PublishNowait
 from neuralcore.messaging.replies import Replies
@@ -97,9 +98,7 @@ class Link(ABC):
 
     async def seek(self, intake: Intake, position: Cursor) -> None:
         """Everything from there on again. Raises Unsupported, ValueError."""
-        from neuralcore.messaging.registry import schemes_with
-
-        raise Unsupported("seek", schemes_with("seek_id"), "nothing is kept to go back to")
+        raise missing("seek_id", "nothing is kept to go back to", called="seek")
 
     @abstractmethod
     def detach(self, intake: Intake) -> None:
@@ -118,24 +117,17 @@ class Link(ABC):
 
     def dead_letters(self, channel: str) -> DeadLetters:
         """Raises Unsupported where nothing can be browsed."""
-        from neuralcore.messaging.registry import schemes_with
-
-        raise Unsupported("browse", schemes_with("browse"), f"dead letters of {channel!r}; subscribe to them instead")
+        raise missing("browse", f"dead letters of {channel!r}; subscribe to them instead")
 
     # Transactions
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """Raises Unsupported where an application's rows cannot be in the same database."""
-        raise self._no_transactions()
+        raise missing("transactions", "it has no database")
 
     def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
         """The same."""
-        raise self._no_transactions()
-
-    def _no_transactions(self) -> Unsupported:
-        from neuralcore.messaging.registry import schemes_with
-
-        return Unsupported("transactions", schemes_with("transactions"), "it has no database")
+        raise missing("transactions", "it has no database")
 
     # Requests
 

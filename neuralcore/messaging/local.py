@@ -21,6 +21,7 @@ from neuralcore.messaging.errors import (
     WouldDeadlock,
 )
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.lacking import missing
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.local_settlement import LocalSettlement
 from neuralcore.messaging.middleware import Publication
@@ -126,7 +127,7 @@ class LocalLink(Link):
     def _refuse_unsupported(self, config: ChannelConfig) -> None:
         for field, capability in (("retention", "retention"), ("dedup_window", "dedup")):
             if getattr(config, field) is not None:
-                raise Unsupported(capability, _durable_schemes(capability), f"channel {config.name!r}")
+                raise missing(capability, f"channel {config.name!r}")
 
     def _missing(self, channel: str) -> Route:
         validate_channel(channel)
@@ -215,7 +216,7 @@ class LocalLink(Link):
 
     def check(self, terms: Terms) -> None:
         if terms.start is not None:
-            raise Unsupported("start positions", _durable_schemes("seek_id"), "native:// keeps nothing to start from")
+            raise missing("seek_id", "native:// keeps nothing to start from", called="start positions")
 
     def settlement(self, terms: Terms) -> Settlement:
         return LocalSettlement(self, terms)
@@ -305,19 +306,13 @@ def _outstanding(mailbox: Mailbox, deadline_ns: int) -> int:
     return stats.queued + stats.parked + stats.in_flight + (stats.delayed if in_time else 0)
 
 
-def _durable_schemes(capability: str) -> tuple[str, ...]:
-    from neuralcore.messaging.registry import schemes_with
-
-    return schemes_with(capability)
-
-
 def _error(kind: str, channel: str, detail: Any) -> BaseException:
     if kind == "full":
         return ChannelFull(channel, detail)
     if kind == "deadlock":
         return WouldDeadlock(channel, detail)
     if kind == "idempotency":
-        return Unsupported("dedup", _durable_schemes("dedup"), f"idempotency_key={detail!r} on channel {channel!r}")
+        return missing("dedup", f"idempotency_key={detail!r} on channel {channel!r}")
     if kind == "no_subscribers":
         return NoSubscribers(channel)
     if kind == "priority":

@@ -22,6 +22,7 @@ __all__ = [
     "is_reserved",
     "matches",
     "near_misses",
+    "specificity",
     "validate_channel",
     "validate_pattern",
 ]
@@ -65,6 +66,11 @@ def validate_pattern(pattern: str) -> str:
 def is_pattern(name: str) -> bool:
     """Whether a valid name has wildcards."""
     return _WILDCARD.search(name) is not None
+
+
+def specificity(pattern: str) -> tuple[int, ...]:
+    """Sorts the patterns of one channel, most specific first: token by token a literal, then ``*``, then ``>``."""
+    return tuple({"*": 1, ">": 2}.get(token, 0) for token in pattern.split("."))
 
 
 def is_reserved(name: str) -> bool:

@@ -19,8 +19,9 @@ from neuralcore._core import Mailbox, MailboxStats, Message
 from neuralcore.messaging import headers
 from neuralcore.messaging.context import BusContext, handling, log
 from neuralcore.messaging.eager import begun
-from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed, Unsupported
+from neuralcore.messaging.errors import AlreadySettled, DecodeError, NotARequest, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
+from neuralcore.messaging.lacking import missing
 from neuralcore.messaging.names import dead_letter_channel
 from neuralcore.messaging.retry import Reject, Retry, RetryPolicy, check_delay
 
@@ -194,9 +195,7 @@ class Settlement(ABC):
 
     def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]:
         """Settle it as done inside the caller's own transaction."""
-        from neuralcore.messaging.registry import schemes_with
-
-        raise Unsupported("transactions", schemes_with("transactions"), "it has no database")
+        raise missing("transactions", "it has no database")
 
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         self._timers.due(mailbox, monotonic_ns)

@@ -16,6 +16,7 @@ from neuralcore.messaging.errors import (
     UnknownChannel,
 )
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.lacking import missing
 from neuralcore.messaging.link import Link
 from neuralcore.messaging.loops import in_loop
 from neuralcore.messaging.middleware import Publication, compose_publish
@@ -25,7 +26,7 @@ from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.feeder import Feeder, settlement_of
 from neuralcore.messaging.remote.inbox import ReplyInbox, failure_headers
 from neuralcore.messaging.remote.many import publish_many
-from neuralcore.messaging.remote.needs import check_channel, check_start, check_subscription, missing
+from neuralcore.messaging.remote.needs import check_channel, check_start, check_subscription
 from neuralcore.messaging.remote.outlet import Outlet, Posted, Publisher
 from neuralcore.messaging.remote.runtime import LinkRuntime
 from neuralcore.messaging.remote.settlement import RemoteSettlement
@@ -144,12 +145,10 @@ class RemoteLink(Link):
         return result
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
-        if not self.capabilities.transactions:
-            raise missing("transactions", "its store is no database that an application's own rows could be in")
-        return self.transport.connection()
+        return self.transport.connection() if self.capabilities.transactions else super().connection()
 
     def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
-        return transaction(self, connection)
+        return transaction(self, connection) if self.capabilities.transactions else super().transaction(connection)
 
     async def declared(self) -> None:
         """Returns once the transport knows of all channels that were created."""

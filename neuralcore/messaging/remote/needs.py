@@ -5,19 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.errors import Unsupported
+from neuralcore.messaging.lacking import missing
 from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.transport import Capabilities, Cursor, Envelope
 
-__all__ = ["check_channel", "check_publish", "check_start", "check_subscription", "missing"]
-
-
-def missing(capability: str, detail: str) -> Unsupported:
-    """The error, with the names of the transports that have it."""
-    from neuralcore.messaging.registry import schemes_with
-
-    return Unsupported(capability, schemes_with(capability), detail)
+__all__ = ["check_channel", "check_publish", "check_start", "check_subscription"]
 
 
 def check_channel(has: Capabilities, config: ChannelConfig) -> None:

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.loops import in_loop
 from neuralcore.messaging.middleware import Publication, compose_publish
-from neuralcore.messaging.remote.needs import missing
 from neuralcore.messaging.transport import Settlement, SettleStatus, Transaction
 
 if TYPE_CHECKING:
@@ -50,11 +48,7 @@ class BusTransaction:
 
 @asynccontextmanager
 async def transaction(link: RemoteLink, connection: Any) -> AsyncIterator[BusTransaction]:
-    """Raises Unsupported, and TransportError when it could not be committed: then nothing of it has happened."""
-    if not link.capabilities.transactions:
-        raise missing("transactions", "its store is no database that an application's own rows could be in")
-    if connection is None:
-        raise TransportError("a transaction needs a connection: `async with bus.connection() as connection`")
+    """Raises TransportError when it could not be committed: then nothing of it has happened."""
     await in_loop(link.context.loop, link.declared)
     async with link.transport.transaction(connection) as inner:
         yield BusTransaction(link, inner)

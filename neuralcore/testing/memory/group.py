@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from neuralcore.testing.memory.position import Position
     from neuralcore.testing.memory.reader import Reader
 
-__all__ = ["GroupState", "specificity"]
+__all__ = ["GroupState"]
 
 
 class GroupState:
@@ -50,8 +50,3 @@ class GroupState:
                 position.drop_waiting(now)
                 if position.leased:
                     position.channel.leaving[position] = None
-
-
-def specificity(pattern: str) -> tuple[int, ...]:
-    """Sorts the patterns of one channel, most specific first: token by token a literal, then ``*``, then ``>``."""
-    return tuple({"*": 1, ">": 2}.get(token, 0) for token in pattern.split("."))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING
 
-from neuralcore.messaging.names import matches
+from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Demand, Interest
-from neuralcore.testing.memory.group import GroupState, specificity
+from neuralcore.testing.memory.group import GroupState
 from neuralcore.testing.memory.leases import Owner
 
 if TYPE_CHECKING:

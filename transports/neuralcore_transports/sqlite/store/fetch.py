@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
-from neuralcore.messaging.names import matches
+from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest
 from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
-from neuralcore_transports.sqlite.store.registry import Party, Position, Registry, specificity
+from neuralcore_transports.sqlite.store.registry import Party, Position, Registry
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book

@@ -13,7 +13,7 @@ from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Cursor
 
-__all__ = ["Channel", "Party", "Position", "Registry", "specificity"]
+__all__ = ["Channel", "Party", "Position", "Registry", "decode_config", "default_start", "encode_config"]
 
 
 @dataclass(eq=False, slots=True)
@@ -161,11 +161,6 @@ def _config(name: str, text: str) -> ChannelConfig:
         return decode_config(text)
     except ValueError as error:  # msgspec's are ones too
         raise sqlite3.DatabaseError(f"malformed: the configuration of channel {name} cannot be read") from error
-
-
-def specificity(pattern: str) -> tuple[int, ...]:
-    """Sorts the patterns of one channel, most specific first: token by token a literal, then ``*``, then ``>``."""
-    return tuple({"*": 1, ">": 2}.get(token, 0) for token in pattern.split("."))
 
 
 def default_start(party: Party, channel: Channel) -> Cursor:
