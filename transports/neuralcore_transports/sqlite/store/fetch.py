@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest
 from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
+from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
 from neuralcore_transports.sqlite.store.registry import Party, Position, Registry
@@ -29,11 +30,8 @@ _BACK_ROWS: Final = (
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
 _NEW: Final = (
-    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ?1 UNION ALL"
-    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ?1 AND priority > p.priority) FROM p"
-    " WHERE p.priority IS NOT NULL)"
-    " SELECT priority, (SELECT min(seq) FROM nc_message WHERE channel = ?1 AND priority = p.priority AND seq >="
-    " ifnull((SELECT next FROM nc_cursor WHERE position = ?2 AND priority = p.priority), ?3)) AS seq"
+    f"{PRIORITIES} SELECT priority, (SELECT min(seq) FROM nc_message WHERE channel = ?1 AND priority = p.priority"
+    " AND seq >= ifnull((SELECT next FROM nc_cursor WHERE position = ?2 AND priority = p.priority), ?3)) AS seq"
     " FROM p WHERE priority < ?4 AND seq IS NOT NULL"
 )
 """Where the messages begin that a position has not taken yet, priority by priority."""

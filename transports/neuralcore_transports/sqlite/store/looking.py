@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from neuralcore.messaging.transport import Cursor, Page, StoreStats
+from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import place_after, resolve
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
@@ -16,11 +17,7 @@ from neuralcore_transports.sqlite.store.transaction import Book
 __all__ = ["browse", "stats"]
 
 _EVER: Final = 1 << 62
-_PRIORITIES: Final = (
-    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ?1 UNION ALL"
-    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ?1 AND priority > p.priority) FROM p"
-    " WHERE p.priority IS NOT NULL) SELECT priority FROM p WHERE priority IS NOT NULL"
-)
+_PRIORITIES: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priority IS NOT NULL"
 
 
 def browse(book: Book, seen: Seen, name: str, start: Cursor, limit: int, now: Moment) -> Page:

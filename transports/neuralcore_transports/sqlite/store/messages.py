@@ -11,11 +11,17 @@ from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["BESIDE", "DELAYED", "Messages"]
+__all__ = ["BESIDE", "DELAYED", "PRIORITIES", "Messages"]
 
 BESIDE: Final = 256
 """How many old messages one transaction trims beside its own work, so that a flood of them never blocks publishers."""
 
+PRIORITIES: Final = (
+    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ?1 UNION ALL"
+    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ?1 AND priority > p.priority) FROM p"
+    " WHERE p.priority IS NOT NULL)"
+)
+"""Those of a channel's messages, each found by one step in the index; one more, NULL, ends them."""
 DELAYED: Final = (
     "(json_extract(attributes, '$.delay') IS NOT NULL OR json_extract(attributes, '$.not_before') IS NOT NULL)"
 )
@@ -38,57 +44,53 @@ _KEEP: Final = (
 class Messages:
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._open: defaultdict[int, int] = defaultdict(int)
-        self._waiting: defaultdict[int, int] = defaultdict(int)
-        self._kept: defaultdict[int, int] = defaultdict(int)
-        self._bytes: defaultdict[int, int] = defaultdict(int)
-        self._entries: defaultdict[int, int] = defaultdict(int)
-        """Changes of this transaction, by channel and by position."""
+        self._channels: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        """Changes of this transaction, by channel: open, waiting, kept, bytes."""
+        self._positions: defaultdict[int, int] = defaultdict(int)
+        """The same by position: entries."""
 
     # Counts
 
     def count(self, channel: int, *, opened: int = 0, waiting: int = 0, kept: int = 0, size: int = 0) -> None:
-        self._open[channel] += opened
+        changes = self._channels[channel]
+        changes[0] += opened
         if waiting or kept or size:
-            self._waiting[channel] += waiting
-            self._kept[channel] += kept
-            self._bytes[channel] += size
+            changes[1] += waiting
+            changes[2] += kept
+            changes[3] += size
 
     def count_entries(self, position: int, change: int) -> None:
-        self._entries[position] += change
+        self._positions[position] += change
 
     def open(self, channel: int) -> int:
         row = self._book.execute("SELECT open FROM nc_channel WHERE id = ?", (channel,)).fetchone()
-        return (row[0] if row else 0) + self._open.get(channel, 0)
+        return (row[0] if row else 0) + self._channels[channel][0]
 
     def kept(self, channel: int) -> tuple[int, int]:
         """How many, and their bytes."""
         row = self._book.execute("SELECT kept, kept_bytes FROM nc_channel WHERE id = ?", (channel,)).fetchone()
         count, size = row or (0, 0)
-        return count + self._kept.get(channel, 0), size + self._bytes.get(channel, 0)
+        _, _, kept, kept_bytes = self._channels[channel]
+        return count + kept, size + kept_bytes
 
     def write_counts(self) -> None:
         """At the end of a transaction."""
-        channels = [
-            (change, self._waiting.get(id, 0), self._kept.get(id, 0), self._bytes.get(id, 0), id)
-            for id, change in self._open.items()
-            if change or id in self._kept
-        ]
+        channels = [(*changes, id) for id, changes in self._channels.items() if any(changes)]
         if channels:
             self._book.executemany(
                 "UPDATE nc_channel SET open = open + ?, waiting = waiting + ?, kept = kept + ?,"
                 " kept_bytes = kept_bytes + ? WHERE id = ?",
                 channels,
             )
-        entries = [(change, id) for id, change in self._entries.items() if change]
-        if entries:
-            self._book.executemany("UPDATE nc_position SET entries = entries + ? WHERE id = ?", entries)
+        positions = [(change, id) for id, change in self._positions.items() if change]
+        if positions:
+            self._book.executemany("UPDATE nc_position SET entries = entries + ? WHERE id = ?", positions)
         self.forget_counts()
 
     def forget_counts(self) -> None:
         """The transaction was undone."""
-        for counts in (self._open, self._waiting, self._kept, self._bytes, self._entries):
-            counts.clear()
+        self._channels.clear()
+        self._positions.clear()
 
     # What becomes of those that a position has settled
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import InvalidChannelName
 from neuralcore.messaging.names import validate_channel
 from neuralcore.messaging.transport import Envelope, PublishStatus
 from neuralcore_transports.sqlite.store.entries import Entries
-from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
+from neuralcore_transports.sqlite.store.messages import BESIDE, PRIORITIES, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
@@ -20,6 +19,9 @@ from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
+
+
+_LEAST_URGENT_FIRST: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priority >= ?2 ORDER BY priority DESC"
 
 
 class Publisher:
@@ -114,7 +116,7 @@ class Publisher:
         What is in flight or delayed keeps its slot.
         """
         self.flush(now)
-        for rank in self._priorities(channel, priority):
+        for (rank,) in self._book.execute(_LEAST_URGENT_FIRST, (channel.id, priority)).fetchall():
             victim = self._book.execute(
                 "SELECT seq FROM nc_message m WHERE channel = ?1 AND priority = ?2 AND state != 2"
                 " AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND NOT (e.state IN (1, 4)"
@@ -130,15 +132,3 @@ class Publisher:
                 self._messages.delete(channel, victim[0])
                 return True
         return False
-
-    def _priorities(self, channel: Channel, most_urgent: int) -> Iterator[int]:
-        """Those that there are, least urgent first."""
-        below = 1 << 62
-        while True:
-            (below,) = self._book.execute(
-                "SELECT max(priority) FROM nc_message WHERE channel = ? AND priority < ? AND priority >= ?",
-                (channel.id, below, most_urgent),
-            ).fetchone()
-            if below is None:
-                return
-            yield below

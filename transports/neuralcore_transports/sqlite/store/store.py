@@ -74,11 +74,14 @@ class Store:
             with self._book.write(durable=durable):
                 yield
                 self._messages.write_counts()
-        except BaseException:
-            self._messages.forget_counts()
-            self._publisher.forget()
-            self._settler.forget()
-            raise
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """What an undone transaction has left in memory; after another there is nothing."""
+        self._messages.forget_counts()
+        self._publisher.forget()
+        self._settler.forget()
 
     # Owners
 
@@ -163,21 +166,19 @@ class Store:
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
         )
         with self._step(durable=durable):
-            return self.add(publishes, settlements, now)
+            return self._add(publishes, settlements, now)
 
     def joined(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
         """The same inside a transaction that the caller has begun for writing, and will end."""
         try:
             with self._book.joined():
-                result = self.add(publishes, settlements, now)
+                result = self._add(publishes, settlements, now)
                 self._messages.write_counts()
                 return result
         finally:
-            self._messages.forget_counts()
-            self._publisher.forget()
-            self._settler.forget()
+            self._forget()
 
-    def add(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
+    def _add(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
         reasons: dict[int, str] = {}
         published = [
             self._inboxes.put(envelope)
@@ -271,6 +272,8 @@ class Store:
     def stats(self) -> Mapping[str, StoreStats]:
         with self._book.read():
             return looking.stats(self._book)
+
+    # Upkeep
 
     def tidy(self, now: Moment, most: int) -> int:
         """Forget up to so many things that nobody needs any more; how many there were."""
