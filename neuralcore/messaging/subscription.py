@@ -84,7 +84,8 @@ class Subscription:
         """Have every kept message from there on again, as if it were new: the whole group, not this member alone.
 
         ``"beginning"``, ``"new"``, a message's id, or a time (aware). What handlers have at this moment is lost to them
-        (``message.lease_lost``). Raises Unsupported, and ValueError for a position that cannot be found.
+        (``message.lease_lost``). Raises Unsupported, ValueError for a position that cannot be found, Closed when it has
+        ended.
         """
         await self._siblings.seek(self, position)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from neuralcore.messaging.context import BusContext
+from neuralcore.messaging.errors import Closed
 from neuralcore.messaging.intakes import Intakes
 from neuralcore.messaging.life import Life
 from neuralcore.messaging.link import Link
@@ -67,8 +68,9 @@ class Subscriptions:
 
     async def seek(self, subscription: Subscription, position: Cursor) -> None:
         await self.ready(subscription)
-        if subscription.intake is not None:
-            await self._link.seek(subscription.intake, position)
+        if subscription.intake is None or not subscription.active:
+            raise Closed(f"the subscription {subscription.name}")
+        await self._link.seek(subscription.intake, position)
 
     def recompile(self) -> None:
         """What stands around handlers has changed."""

@@ -66,9 +66,10 @@ class Feeder:
             await asyncio.shield(ready)
 
     async def seek(self, intake: Intake, position: Cursor) -> None:
-        if self._consumer is not None and intake.id in self._told:
-            await self._consumer.seek(intake.id, position)
-            self._signal.set()
+        """For one that is ready. Raises what the transport has against it."""
+        assert self._consumer is not None, "the position of a ready one was fixed by the consumer"
+        await self._consumer.seek(intake.id, position)
+        self._signal.set()
 
     def pause(self) -> None:
         """Fetch nothing more."""

@@ -191,9 +191,7 @@ class RemoteLink(Link):
         await in_loop(self.context.loop, self._seek, intake, position)
 
     async def _seek(self, intake: Intake, position: Cursor) -> None:
-        feeder = self._feeders.get(intake.terms.group)
-        if feeder is not None:
-            await feeder.seek(intake, position)
+        await self._feeders[intake.terms.group].seek(intake, position)
 
     def detach(self, intake: Intake) -> None:
         self.context.call_home(self._starve, intake)

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from neuralcore import ChannelConfig, MessageBus, Retention
-from neuralcore.messaging.errors import Unsupported
+from neuralcore.messaging.errors import Closed, Unsupported
 from neuralcore.testing import virtual
 
 
@@ -59,6 +59,16 @@ async def test_a_position_that_cannot_be_found_changes_nothing(town):
         await subscription.seek(dt.datetime(2026, 1, 1))  # noqa: DTZ001 - that is the mistake
     await bus.publish("jobs", "next")
     await town.eventually(lambda: len(got) == 6)
+    await town.close()
+
+
+@virtual
+async def test_a_subscription_that_has_ended_says_so(town):
+    bus = await town.bus()
+    subscription, _ = await handled(town, bus)
+    await subscription.unsubscribe()
+    with pytest.raises(Closed, match="the subscription"):
+        await subscription.seek("beginning")
     await town.close()
 
 

@@ -10,11 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuralcore.messaging.errors import TransportError
-from neuralcore_transports.sqlite.errors import NewerStore, StoreError, StoreInUse, StoreReadOnly, translated
+from neuralcore_transports.sqlite.errors import (
+    SQL_ERRORS,
+    NewerStore,
+    StoreError,
+    StoreInUse,
+    StoreReadOnly,
+    translated,
+)
 from neuralcore_transports.sqlite.liveness import Liveness
 from neuralcore_transports.sqlite.store import schema
+from neuralcore_transports.sqlite.store.transaction import is_busy, text_of
 
-__all__ = ["alone", "must_be_known", "reading", "text_of"]
+__all__ = ["alone", "must_be_known", "reading"]
 
 _PATIENCE = 10.0
 
@@ -30,7 +38,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
             must_be_known(connection, path)
             yield connection
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(path), _PATIENCE) from error
 
 
@@ -59,7 +67,7 @@ def alone(path: Path, *, damaged: bool = False) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         _lock(connection, path)
         yield connection
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         raise translated(error, str(path), _PATIENCE) from error
     finally:
         connection.close()
@@ -70,7 +78,7 @@ def _lock(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
+        if not is_busy(error):
             raise
         raise StoreInUse(str(path)) from error
 
@@ -106,8 +114,3 @@ def _must_not_be_used(path: Path) -> None:
 
 def _may_write(path: Path) -> bool:
     return os.access(path, os.W_OK)
-
-
-def text_of(text: bytes) -> str:
-    """What is no UTF-8 any more has surrogates in it."""
-    return text.decode(errors="surrogateescape")

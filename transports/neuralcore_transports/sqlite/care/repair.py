@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuralcore.messaging.names import matches
-from neuralcore_transports.sqlite.care.alone import alone, must_be_known, text_of
+from neuralcore_transports.sqlite.care.alone import alone, must_be_known
 from neuralcore_transports.sqlite.care.check import broken, configs, damaged, looked_through
 from neuralcore_transports.sqlite.care.copies import copy_file, copy_pages, new_file
 from neuralcore_transports.sqlite.care.findings import Finding
@@ -24,6 +24,7 @@ from neuralcore_transports.sqlite.care.salvage import Moved, mend_schema, salvag
 from neuralcore_transports.sqlite.care.structure import expected, look
 from neuralcore_transports.sqlite.errors import NewerStore, StoreCorrupt, StoreError, StoreReadOnly
 from neuralcore_transports.sqlite.store import schema
+from neuralcore_transports.sqlite.store.transaction import text_of
 
 __all__ = ["Repaired", "repair"]
 
@@ -201,7 +202,7 @@ def _quarantine(connection: sqlite3.Connection, report: Repaired) -> None:
             "INSERT INTO nc_quarantine (seq, channel, found, reason, content) VALUES (?, ?, ?, ?, ?)",
             (seq, row[-1], now, why, repr(tuple(row[:-1])).encode(errors="surrogateescape")),
         )
-        for statement in (*UNCOUNT, "DELETE FROM nc_entry WHERE seq = ?1"):
+        for statement in (*UNCOUNT, "DELETE FROM nc_entry WHERE seq = ?"):
             connection.execute(statement, (seq,))
         connection.execute("DELETE FROM nc_message WHERE seq = ?", (seq,))
         report.done.append(Finding("nc_message", str(seq), why, "it is moved to the quarantine"))

@@ -71,13 +71,13 @@ NEW_POSITIONS: Final = (
 UNCOUNT: Final = (
     (
         "UPDATE nc_position AS p SET entries = entries - 1 WHERE p.ended = 0 AND EXISTS (SELECT 1 FROM nc_message m"
-        f" WHERE m.seq = ?1 AND m.channel = p.channel AND {_UNSETTLED})"
+        f" WHERE m.seq = ? AND m.channel = p.channel AND {_UNSETTLED})"
     ),
     (
         "UPDATE nc_channel AS n SET open = open - (m.state != 2), waiting = waiting - (m.state = 1),"
         " kept = kept - (m.state IN (1, 2)),"
         " kept_bytes = kept_bytes - (m.state IN (1, 2)) * length(m.body) FROM nc_message m"
-        " WHERE m.seq = ?1 AND m.channel = n.id"
+        " WHERE m.seq = ? AND m.channel = n.id"
     ),
 )
 """Before one message goes, by its number."""

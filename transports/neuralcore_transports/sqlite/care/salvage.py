@@ -114,7 +114,7 @@ def _missing(source: sqlite3.Connection, target: sqlite3.Connection, name: str) 
     with suppress(sqlite3.DatabaseError):
         for (seq,) in source.execute("SELECT seq FROM nc_message INDEXED BY nc_message_order"):
             missing += not target.execute(
-                "SELECT 1 FROM nc_message WHERE seq = ?1 UNION ALL SELECT 1 FROM nc_quarantine WHERE seq = ?1", (seq,)
+                "SELECT 1 FROM nc_message WHERE seq = ? UNION ALL SELECT 1 FROM nc_quarantine WHERE seq = ?", (seq, seq)
             ).fetchall()
     return missing
 

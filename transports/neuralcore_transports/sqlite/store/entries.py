@@ -51,11 +51,11 @@ class Entries:
         for position in positions:
             self._execute(
                 "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
-                " SELECT seq, ?1, CASE WHEN mono + delay > ?2 THEN 3 WHEN not_before > ?3 THEN 5 ELSE 1 END,"
+                " SELECT seq, ?, CASE WHEN mono + delay > ? THEN 3 WHEN not_before > ? THEN 5 ELSE 1 END,"
                 " priority, seq, key, mono + delay, not_before FROM"
                 " (SELECT seq, mono, priority, ifnull(json_extract(attributes, '$.delay'), 0) AS delay,"
                 " json_extract(attributes, '$.not_before') AS not_before, json_extract(attributes, '$.key') AS key"
-                " FROM nc_message WHERE channel = ?4 AND state = 3 AND seq >= ?5)",
+                " FROM nc_message WHERE channel = ? AND state = 3 AND seq >= ?)",
                 (position.id, now.mono, now.wall, channel.id, max(first, position.start)),
             )
 

@@ -30,9 +30,9 @@ _BACK_ROWS: Final = (
     " AND (e.priority, e.rank) <= (?, ?) ORDER BY e.priority, e.rank LIMIT ?"
 )
 _NEW: Final = (
-    f"{PRIORITIES} SELECT priority, (SELECT min(seq) FROM nc_message WHERE channel = ?1 AND priority = p.priority"
-    " AND seq >= ifnull((SELECT next FROM nc_cursor WHERE position = ?2 AND priority = p.priority), ?3)) AS seq"
-    " FROM p WHERE priority < ?4 AND seq IS NOT NULL"
+    f"{PRIORITIES} SELECT priority, (SELECT min(seq) FROM nc_message WHERE channel = ? AND priority = p.priority"
+    " AND seq >= ifnull((SELECT next FROM nc_cursor WHERE position = ? AND priority = p.priority), ?)) AS seq"
+    " FROM p WHERE priority < ? AND seq IS NOT NULL"
 )
 """Where the messages begin that a position has not taken yet, priority by priority."""
 _NEW_ROWS: Final = (
@@ -166,7 +166,9 @@ class Fetcher:
             back = self._book.execute(_BACK, (position.id, bound)).fetchone()
             if back is not None:
                 yield _Head(back, position, interest, bound, new=False)
-            for rank in self._book.execute(_NEW, (position.channel.id, position.id, position.start, bound)).fetchall():
+            channel = position.channel.id
+            where = (channel, channel, channel, position.id, position.start, bound)
+            for rank in self._book.execute(_NEW, where).fetchall():
                 yield _Head(rank, position, interest, bound, new=True)
 
     def _following(self, head: _Head) -> _Head | None:

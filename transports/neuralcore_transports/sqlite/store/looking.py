@@ -29,7 +29,7 @@ def browse(book: Book, seen: Seen, name: str, start: Cursor, limit: int, now: Mo
     retention = channel.config.retention
     oldest = -_EVER if retention is None or retention.age is None else now.mono - round(retention.age * 1e9)
     rows: list[Any] = []
-    for (priority,) in book.execute(_PRIORITIES, (channel.id,)).fetchall():
+    for (priority,) in book.execute(_PRIORITIES, (channel.id, channel.id)).fetchall():
         rows += book.rows(
             f"SELECT {COLUMNS} FROM nc_message m WHERE channel = ? AND priority = ? AND seq >= ?"
             " AND (state IN (0, 3) OR mono > ?) ORDER BY seq LIMIT ?",

@@ -17,11 +17,11 @@ BESIDE: Final = 256
 """How many old messages one transaction trims beside its own work, so that a flood of them never blocks publishers."""
 
 PRIORITIES: Final = (
-    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ?1 UNION ALL"
-    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ?1 AND priority > p.priority) FROM p"
+    "WITH RECURSIVE p(priority) AS (SELECT min(priority) FROM nc_message WHERE channel = ? UNION ALL"
+    " SELECT (SELECT min(priority) FROM nc_message WHERE channel = ? AND priority > p.priority) FROM p"
     " WHERE p.priority IS NOT NULL)"
 )
-"""Those of a channel's messages, each found by one step in the index; one more, NULL, ends them."""
+"""Those of a channel's messages, each found by one step in the index; one more, NULL, ends them. The channel, twice."""
 DELAYED: Final = (
     "(json_extract(attributes, '$.delay') IS NOT NULL OR json_extract(attributes, '$.not_before') IS NOT NULL)"
 )
@@ -193,9 +193,9 @@ class Messages:
     def collect(self, channel: Channel, first: int, last: int, now: Moment, *, grouped: bool) -> None:
         """Look through these, now and later. ``grouped``: a group wanted them."""
         self._book.execute(
-            "UPDATE nc_channel SET collect_from = CASE WHEN collect_to > 0 THEN min(collect_from, ?1) ELSE ?1 END,"
-            " collect_to = max(collect_to, ?2), collect_all = max(collect_all, ?3) WHERE id = ?4",
-            (first, last, grouped, channel.id),
+            "UPDATE nc_channel SET collect_from = CASE WHEN collect_to > 0 THEN min(collect_from, ?) ELSE ? END,"
+            " collect_to = max(collect_to, ?), collect_all = max(collect_all, ?) WHERE id = ?",
+            (first, first, last, grouped, channel.id),
         )
         self.collect_some(channel, now, BESIDE)
 

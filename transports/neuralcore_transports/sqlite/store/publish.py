@@ -21,7 +21,7 @@ from neuralcore_transports.sqlite.store.transaction import Book
 __all__ = ["Publisher"]
 
 
-_LEAST_URGENT_FIRST: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priority >= ?2 ORDER BY priority DESC"
+_LEAST_URGENT_FIRST: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priority >= ? ORDER BY priority DESC"
 
 
 class Publisher:
@@ -116,16 +116,16 @@ class Publisher:
         What is in flight or delayed keeps its slot.
         """
         self.flush(now)
-        for (rank,) in self._book.execute(_LEAST_URGENT_FIRST, (channel.id, priority)).fetchall():
+        for (rank,) in self._book.execute(_LEAST_URGENT_FIRST, (channel.id, channel.id, priority)).fetchall():
             victim = self._book.execute(
-                "SELECT seq FROM nc_message m WHERE channel = ?1 AND priority = ?2 AND state != 2"
+                "SELECT seq FROM nc_message m WHERE channel = :channel AND priority = :priority AND state != 2"
                 " AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND NOT (e.state IN (1, 4)"
-                " OR (e.state = 3 AND e.due <= ?3 AND ifnull(e.not_before, 0) <= ?4)"
-                " OR (e.state = 5 AND e.not_before <= ?4)))"
+                " OR (e.state = 3 AND e.due <= :mono AND ifnull(e.not_before, 0) <= :wall)"
+                " OR (e.state = 5 AND e.not_before <= :wall)))"
                 " AND (EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq)"
-                " OR (mono + ifnull(json_extract(attributes, '$.delay'), 0) <= ?3"
-                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= ?4)) ORDER BY seq LIMIT 1",
-                (channel.id, rank, now.mono, now.wall),
+                " OR (mono + ifnull(json_extract(attributes, '$.delay'), 0) <= :mono"
+                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= :wall)) ORDER BY seq LIMIT 1",
+                {"channel": channel.id, "priority": rank, "mono": now.mono, "wall": now.wall},
             ).fetchone()
             if victim is not None:
                 self._entries.withdraw(channel, victim[0], rank)

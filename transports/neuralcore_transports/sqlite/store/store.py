@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.names import INBOX_PREFIX
@@ -45,7 +46,7 @@ from neuralcore_transports.sqlite.store.upkeep import Upkeep
 
 __all__ = ["Store"]
 
-_DUE: int = 2_000
+_DUE: Final = 2_000
 """Delayed entries that one fetch lets go at most."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from neuralcore_transports.sqlite.store.registry import Registry
 
-__all__ = ["Book", "is_busy"]
+__all__ = ["Book", "is_busy", "text_of"]
 
 _FIRST_NAP: Final = 0.0003
 _LONGEST_NAP: Final = 0.004
@@ -55,7 +55,7 @@ class Book:
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-        self.connection.text_factory = _lenient
+        self.connection.text_factory = text_of
         try:
             return self.execute(query, parameters).fetchall()
         finally:
@@ -136,7 +136,8 @@ class Book:
                     raise
 
 
-def _lenient(text: bytes) -> str:
+def text_of(text: bytes) -> str:
+    """A ``text_factory``: what is no UTF-8 any more has surrogates in it."""
     return text.decode(errors="surrogateescape")
 
 
