@@ -23,17 +23,18 @@ from neuralcore.messaging.subscription import Subscription
 __all__ = [
     "GROUP",
     "PLACE",
+    "TEXT",
     "Payload",
     "bus_at",
     "checked",
     "drain",
     "folder",
-    "keep",
     "payloads",
     "publish_at_once",
     "settled",
     "shares",
     "spawn",
+    "store",
 ]
 
 Payload = dict[str, Any]
@@ -116,15 +117,15 @@ def checked(sink: Sink, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @asynccontextmanager
-async def bus_at(path: Path) -> AsyncIterator[MessageBus]:
-    """The bus on a store in this folder, whose group is there and gets what is published."""
+async def bus_at(path: Path, *, fresh: bool = True) -> AsyncIterator[MessageBus]:
+    """The bus on a store in this folder; a fresh one is told of the group, which gets what is published from then on."""
     async with MessageBus(PLACE.url_of(path / "bus.db")) as bus:
-        await keep(bus)
+        if fresh:
+            await _keep(bus)
         yield bus
 
 
-async def keep(bus: MessageBus) -> None:
-    """Make the group known, so that what is published from now on is stored for it."""
+async def _keep(bus: MessageBus) -> None:
 
     async def nobody(message: object) -> None:
         raise CheckFailed("a message came before it was asked for")

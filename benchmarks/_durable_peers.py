@@ -28,11 +28,11 @@ from typing import Any, ClassVar
 
 from benchmarks._durable import Payload, payloads
 
-__all__ = ["NAP", "PEERS", "SKIPPED", "AsyncPersistQueue", "Peer", "Raw"]
+__all__ = ["HAS_ASYNC", "NAP", "PEERS", "SKIPPED", "TAKEN_AT_ONCE", "AsyncPersistQueue", "Peer", "Raw"]
 
 NAP = 0.0005
 TAKEN_AT_ONCE = 64
-"""By peers that can."""
+"""At most, by peers that can."""
 PATIENCE = 60.0
 """Seconds for which peers wait for another connection's lock."""
 
@@ -68,8 +68,8 @@ class Peer:
         for payload in payloads:
             self.put(payload)
 
-    def take(self) -> Taken:
-        """What is there, without waiting."""
+    def take(self, most: int) -> Taken:
+        """What is there, without waiting; peers without batches take one."""
         raise NotImplementedError
 
     def settle(self, taken: Taken) -> None:
@@ -142,7 +142,7 @@ class Huey(Peer):
     def fill(self, payloads: Sequence[Payload]) -> None:
         _loose(self, self._storage.conn, payloads)
 
-    def take(self) -> Taken:
+    def take(self, most: int) -> Taken:
         data = self._storage.dequeue()
         return [] if data is None else [(json.loads(data), None)]
 
@@ -174,7 +174,7 @@ class PersistQueue(Peer):
     def fill(self, payloads: Sequence[Payload]) -> None:
         _loose(self, self._queue._putter, payloads)
 
-    def take(self) -> Taken:
+    def take(self, most: int) -> Taken:
         from persistqueue import Empty
 
         try:
@@ -226,7 +226,7 @@ class LiteQueue(Peer):
     def fill(self, payloads: Sequence[Payload]) -> None:
         _loose(self, self._publisher.conn, payloads)
 
-    def take(self) -> Taken:
+    def take(self, most: int) -> Taken:
         message = self._consumer.pop()
         return [] if message is None else [(json.loads(message.data), message.message_id)]
 
@@ -267,7 +267,7 @@ class LocalQueue(Peer):
     def put_many(self, payloads: Sequence[Payload]) -> None:
         self._publisher.put_many(list(payloads))
 
-    def take(self) -> Taken:
+    def take(self, most: int) -> Taken:
         with suppress(self._empty):
             job = self._consumer.get(timeout=0)
             return [(job.data, job)]
@@ -312,8 +312,8 @@ class Honker(Peer):
             for payload in payloads:
                 self._queue.enqueue(payload, tx=transaction)
 
-    def take(self) -> Taken:
-        return [(job.payload, job.id) for job in self._queue.claim_batch(self._worker, TAKEN_AT_ONCE)]
+    def take(self, most: int) -> Taken:
+        return [(job.payload, job.id) for job in self._queue.claim_batch(self._worker, most)]
 
     def settle(self, taken: Taken) -> None:
         self._queue.ack_batch([key for _, key in taken], self._worker)
@@ -347,8 +347,8 @@ class SimpleBroker(Peer):
         with self._lock:
             self._queue.write(json.dumps(payload))
 
-    def take(self) -> Taken:
-        moved = self._queue.move_many("held", limit=TAKEN_AT_ONCE, with_timestamps=True)
+    def take(self, most: int) -> Taken:
+        moved = self._queue.move_many("held", limit=most, with_timestamps=True)
         return [(json.loads(body), key) for body, key in moved]
 
     def settle(self, taken: Taken) -> None:
@@ -387,7 +387,7 @@ class DiskCache(Peer):
             self.put(payload)
         self._cache._sql("PRAGMA synchronous=FULL")
 
-    def take(self) -> Taken:
+    def take(self, most: int) -> Taken:
         _, payload = self._cache.pull(retry=True)
         return [] if payload is None else [(payload, None)]
 
@@ -464,7 +464,7 @@ def _counted(name: str, n: int = 200) -> None:
             peer.put(payload)
         left = n
         while left:
-            taken = peer.take()
+            taken = peer.take(TAKEN_AT_ONCE)
             peer.settle(taken)
             left -= len(taken)
         peer.close()

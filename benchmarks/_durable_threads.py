@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from benchmarks._durable import Payload
-from benchmarks._durable_peers import NAP, Peer
+from benchmarks._durable_peers import NAP, TAKEN_AT_ONCE, Peer
 from benchmarks._sink import CheckFailed
 
 __all__ = ["Consumer", "put_at_once", "take_all"]
@@ -36,16 +36,16 @@ def put_at_once(put: Put, parts: Sequence[Sequence[Payload]]) -> None:
 
 def take_all(peer: Peer, n: int, handle: Callable[[Any], object]) -> None:
     """Handle and settle so many messages; raises CheckFailed when they do not come."""
-    last = time.monotonic()
-    while n > 0:
-        if taken := peer.take():
+    done, last = 0, time.monotonic()
+    while done < n:
+        if taken := peer.take(min(n - done, TAKEN_AT_ONCE)):
             for payload, _ in taken:
                 handle(payload)
             peer.settle(taken)
-            n -= len(taken)
+            done += len(taken)
             last = time.monotonic()
         elif time.monotonic() - last > PATIENCE:
-            raise CheckFailed(f"{peer.name}: {n} messages did not come")
+            raise CheckFailed(f"{peer.name}: {n - done} messages did not come")
         else:
             time.sleep(NAP)
 

@@ -140,7 +140,7 @@ def _at_once(publishers: int) -> Benchmark:
             _bus(fill, producers=publishers),
             *(_peer(peer, publishers) for peer in PEERS),
             *([_async_peer(publishers)] if HAS_ASYNC else []),
-            *([_raw(publishers)] if publishers > 1 else []),
+            _raw(publishers),
         ),
         messages=max(512, publishers * 16),
         check_messages=256,
