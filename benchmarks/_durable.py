@@ -118,7 +118,7 @@ def checked(sink: Sink, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @asynccontextmanager
 async def bus_at(path: Path, *, fresh: bool = True) -> AsyncIterator[MessageBus]:
-    """The bus on a store in this folder; a fresh one is told of the group, which gets what is published from then on."""
+    """The bus on a store in this folder; a fresh one hears of the group, which gets what is published from then on."""
     async with MessageBus(PLACE.url_of(path / "bus.db")) as bus:
         if fresh:
             await _keep(bus)

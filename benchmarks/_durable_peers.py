@@ -56,6 +56,8 @@ class Peer:
     """Otherwise a message is gone once taken, and a crash of its handler loses it."""
     shared: ClassVar[bool] = True
     """Whether several processes may take from one file."""
+    many: ClassVar[bool] = False
+    """Whether it takes and settles several messages in one commit."""
 
     def __init__(self, folder: Path) -> None:
         raise NotImplementedError
@@ -291,6 +293,7 @@ class Honker(Peer):
     """
 
     name, module, requirement = "honker", "honker", "honker>=0.2.4; python_version >= '3.11'"
+    many = True
 
     def __init__(self, folder: Path) -> None:
         import honker  # type: ignore[import-not-found, unused-ignore]
@@ -334,6 +337,7 @@ class SimpleBroker(Peer):
     """
 
     name, module, requirement = "simplebroker", "simplebroker", "simplebroker>=8.7; python_version >= '3.11'"
+    many = True
 
     def __init__(self, folder: Path) -> None:
         from simplebroker import Queue  # type: ignore[import-not-found, unused-ignore]

@@ -72,33 +72,39 @@ def _peer_child(peer: Peer, ready: Callable[[], None]) -> Seen:
 
 
 def _child(name: str, path: Path) -> None:
+    started = 0
+
     def ready() -> None:
+        nonlocal started
         print("ready", flush=True)
         sys.stdin.readline()
+        started = time.process_time_ns()
 
     if name == BUS:
         seen = asyncio.run(_bus_child(path, ready))
     else:
         seen = _peer_child(next(peer for peer in PEERS if peer.name == name)(path), ready)
-    print(json.dumps({"numbers": seen.numbers, "last": seen.last, "cpu": time.process_time_ns()}))
+    print(json.dumps({"numbers": seen.numbers, "last": seen.last, "cpu": time.process_time_ns() - started}))
 
 
 async def _handled(name: str, path: Path, n: int, sink: Sink) -> Metrics:
     children = [await spawn("benchmarks.durable_processes", name, path) for _ in range(PROCESSES)]
     try:
         for child in children:
-            if (await _out(child).readline()).strip() != b"ready":
-                raise RuntimeError(f"a process of {name} failed; see above")
+            await _out(child).readline()
         start = time.monotonic_ns()
         for child in children:
             if child.stdin:
                 child.stdin.write(b"go\n")
-        answers = [json.loads(await _out(child).readline()) for child in children]
+        lines = [await _out(child).readline() for child in children]
     finally:
         for child in children:
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
+    if not all(lines):
+        raise RuntimeError(f"a process of {name} failed; see above")
+    answers = [json.loads(line) for line in lines]
     handle, numbers = sink.plain(), sorted(i for answer in answers for i in answer["numbers"])
     for i in numbers:
         handle({"i": i})
@@ -134,7 +140,7 @@ def _peer(opened: type[Peer]) -> Arm:
             peer.close()
             return await _handled(opened.name, made, n, sink)
 
-    return Arm(name=opened.name, run=run, ordered=False)
+    return Arm(name=opened.name, run=run, ordered=False, share=1.0 if opened.many else 0.05)
 
 
 _peers = tuple(_peer(peer) for peer in PEERS if peer.shared)
@@ -144,14 +150,18 @@ BENCHMARKS = (
         name="durable processes",
         question=__doc__,
         arms=(_bus(), *_peers),
-        messages=2_000,
+        messages=8_000,
         check_messages=400,
         targets=tuple(
             Target(what=f"four processes, times {arm.name}", subject=BUS, peer=arm.name, goal=1.0) for arm in _peers
         ),
         skipped=(
             *SKIPPED,
-            *(f"left out: two processes may take the same message from {peer.name}" for peer in PEERS if not peer.shared),
+            *(
+                f"left out: two processes may take the same message from {peer.name}"
+                for peer in PEERS
+                if not peer.shared
+            ),
         ),
     ),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from benchmarks._bus import CHANNEL
 from benchmarks._cli import main
@@ -156,9 +155,7 @@ def _in_batches(size: int) -> Benchmark:
         arms=(_bus(_many(size)), raw, *(_peer_in_batches(peer, size) for peer in PEERS if peer.batches())),
         messages=size * 10,
         check_messages=size * 2,
-        targets=(
-            Target(what=f"publish_many of {size}, times executemany", subject="bus", peer=raw.name, goal=0.5),
-        ),
+        targets=(Target(what=f"publish_many of {size}, times executemany", subject="bus", peer=raw.name, goal=0.5),),
         skipped=SKIPPED,
     )
 

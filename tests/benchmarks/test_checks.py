@@ -11,6 +11,11 @@ from benchmarks import (
     backlog,
     batch,
     channels,
+    durable_flow,
+    durable_growth,
+    durable_idle,
+    durable_processes,
+    durable_publish,
     fanout,
     handlers,
     latency,
@@ -21,6 +26,7 @@ from benchmarks import (
     throughput,
     wildcards,
 )
+from benchmarks._durable import PLACE
 from benchmarks._harness import Arm, Benchmark, Settings, verify
 from benchmarks._sink import CheckFailed, Recorder
 
@@ -28,6 +34,11 @@ MODULES = (
     backlog,
     batch,
     channels,
+    durable_flow,
+    durable_growth,
+    durable_idle,
+    durable_processes,
+    durable_publish,
     fanout,
     handlers,
     latency,
@@ -72,6 +83,13 @@ def arms() -> list[Any]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def few_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four checks take 400 each from a full store, which then is as full as before."""
+    monkeypatch.setattr(PLACE, "stored", MESSAGES)
+
+
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("benchmark", "arm"), arms())
 def test_check(benchmark: Benchmark, arm: Arm) -> None:
     whole = replace(benchmark, arms=(replace(arm, share=1.0),))
