@@ -211,7 +211,7 @@ BENCHMARKS = (
         ),
         skipped=(
             *SKIPPED,
-            "left out: persist-queue, litequeue, simplebroker, diskcache: they do not wait for another process's messages",
+            "left out: persist-queue, litequeue, simplebroker, diskcache: they wait for no other process",
         ),
     ),
 )
