@@ -70,15 +70,26 @@ class Repeating(Recorder):
             super().record(stream, item)
 
 
-class Reordering(Recorder):
-    def record(self, stream: str, item: Any) -> None:
-        super().record(stream, item)
-        if len(seen := self.seen[stream]) == MESSAGES // 2 or len(seen) == 2:
-            seen.insert(0, seen.pop())
+def reordering(share: int) -> type[Recorder]:
+    """Moves the first message that is not its producer's first before all others."""
+
+    class Reordering(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.moved: set[str] = set()
+
+        def record(self, stream: str, item: Any) -> None:
+            super().record(stream, item)
+            *before, last = seen = self.seen[stream]
+            if stream not in self.moved and any(i // share == last // share for i in before):
+                self.moved.add(stream)
+                seen.insert(0, seen.pop())
+
+    return Reordering
 
 
 def messages(module: ModuleType, arm: Arm) -> int:
-    return FEW if arm.producers == 1 and "durable" in module.__name__ else MESSAGES
+    return max(FEW, 3 * arm.producers) if "durable" in module.__name__ else MESSAGES
 
 
 def arms() -> list[Any]:
@@ -104,6 +115,7 @@ def few_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check(benchmark: Benchmark, arm: Arm) -> None:
     whole = replace(benchmark, arms=(replace(arm, share=1.0),))
     verify(whole, Settings())
-    for broken in (Losing, Repeating, *([Reordering] if arm.ordered else [])):
+    share = MESSAGES if arm.producers == 1 else benchmark.check_messages // arm.producers
+    for broken in (Losing, Repeating, *([reordering(share)] if arm.ordered else [])):
         with pytest.raises(CheckFailed):
             verify(whole, Settings(), broken)
