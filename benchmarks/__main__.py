@@ -18,6 +18,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 
 
+DURABLE = ("durable_publish", "durable_flow", "durable_growth", "durable_processes", "durable_idle")
+"""These make files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     name: str
@@ -44,6 +48,7 @@ RUNS = (
             "memory",
             "batch",
             "remote_path",
+            *DURABLE,
         )
     ),
     Run("fallback", "throughput", environment={"NEURALCORE_NATIVE": "0"}),
@@ -68,6 +73,7 @@ def _executed(run: Run, passed_on: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *(run.name for run in RUNS)], help="default: all")
+    parser.add_argument("--directory", help="where the durable ones make their files")
     options = parser.parse_args()
     passed_on = [f"--scale={options.scale}"]
     if options.pairs:
@@ -75,7 +81,8 @@ def main() -> None:
     if options.no_collector:
         passed_on.append("--no-collector")
     runs = [run for run in RUNS if run.name in options.names or not options.names]
-    records = {run.name: _executed(run, passed_on) for run in runs}
+    place = [f"--directory={options.directory}"] if options.directory else []
+    records = {run.name: _executed(run, passed_on + (place if run.module in DURABLE else [])) for run in runs}
     targets = [
         target for run in runs if run.judged for result in records[run.name]["results"] for target in result["targets"]
     ]

@@ -7,12 +7,19 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks._harness import Benchmark, Settings, measure, verify
 from benchmarks._report import environment, headline, record, render, render_targets
 
-__all__ = ["arguments", "main", "settings_of"]
+__all__ = ["Extra", "arguments", "main", "settings_of"]
+
+
+class Extra(Protocol):
+    """Options of some questions only."""
+
+    def declare(self, parser: argparse.ArgumentParser) -> None: ...
+    def read(self, options: argparse.Namespace) -> None: ...
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -34,8 +41,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     )
 
 
-def main(benchmarks: Sequence[Benchmark]) -> None:
-    options = arguments(benchmarks[0].question).parse_args()
+def main(benchmarks: Sequence[Benchmark], extra: Extra | None = None) -> None:
+    parser = arguments(benchmarks[0].question)
+    if extra:
+        extra.declare(parser)
+    options = parser.parse_args()
+    if extra:
+        extra.read(options)
     settings = settings_of(options)
     where = environment(settings)
     print(headline(where), flush=True)

@@ -17,7 +17,17 @@ from benchmarks._harness import Benchmark, Measurement, Settings, Spread, Target
 __all__ = ["environment", "headline", "record", "render", "render_targets"]
 
 ROOT = Path(__file__).parent.parent
-PEERS = ("uvloop", "bubus")
+PEERS = (
+    "uvloop",
+    "bubus",
+    "diskcache",
+    "honker",
+    "huey",
+    "litequeue",
+    "localqueue",
+    "persist-queue",
+    "simplebroker",
+)
 
 
 def environment(settings: Settings) -> dict[str, Any]:
