@@ -21,9 +21,12 @@ from neuralcore_transports.sqlite.store.transaction import Book
 
 
 class Faulty(sqlite3.Connection):
-    """Calls ``fault`` before every statement of a write transaction."""
+    """Calls ``fault`` before every statement of a write transaction. Closes when it is forgotten."""
 
     fault: Callable[[str], None] | None = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
         if self.fault is not None and self.in_transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -126,8 +127,9 @@ class TestOutbox:
                 async with bus.transaction(db):
                     pass
         with pytest.raises(TypeError, match=r"bus\.connection"):
-            async with bus.transaction(sqlite3.connect(":memory:")):
-                pass
+            with closing(sqlite3.connect(":memory:")) as plain:
+                async with bus.transaction(plain):
+                    pass
 
     async def test_middleware_sees_its_publishes(self, bus):
         seen = []
