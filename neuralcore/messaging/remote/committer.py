@@ -127,9 +127,11 @@ class Committer:
         self._queue.clear()
 
     def _batch(self) -> list[Work]:
+        """What failed before has one of its own: a publish that cannot be stored may be why."""
         batch: list[Work] = []
         size = 0
-        while self._queue and len(batch) < _MOST_WORKS and size < _MOST_BYTES:
+        again = bool(self._queue) and self._queue[0].failed
+        while self._queue and len(batch) < _MOST_WORKS and size < _MOST_BYTES and self._queue[0].failed == again:
             work = self._queue.popleft()
             refusal = self._refusal(work)
             if refusal is not None:
@@ -181,8 +183,10 @@ class Committer:
                 self._lanes.took(work.publish.channel)
             self._finish(work, done)
 
-    def _unknown(self, works: Iterable[Work], error: Exception) -> None:
+    def _unknown(self, works: Sequence[Work], error: Exception) -> None:
         delay = 0.0 if self._closed else self._backoff.failed(error)
+        if isinstance(error, NotStored) and not all(work.persistent for work in works):
+            delay = 0.0  # without the publishes it may well be stored
         for work in works:
             if work.persistent and self._patient(work):
                 self._context.loop.call_later(delay, self._again, work)

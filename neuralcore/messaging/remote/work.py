@@ -43,6 +43,10 @@ class Work:
     """Monotonic; while it is tried again."""
 
     @property
+    def failed(self) -> bool:
+        return self.unknown_since is not None
+
+    @property
     def size(self) -> int:
         return 0 if self.publish is None else len(self.publish.body)
 

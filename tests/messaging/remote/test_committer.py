@@ -1,10 +1,11 @@
 """Group commit, from the publisher's side."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from neuralcore.messaging.errors import ChannelFull, PublishManyFailed, PublishUnknown
+from neuralcore.messaging.errors import ChannelFull, NotStored, PublishManyFailed, PublishUnknown
 from neuralcore.messaging.transport import CommitResult
 from neuralcore.testing import virtual
 from neuralcore.testing.memory import MemoryTransport
@@ -205,4 +206,39 @@ async def test_publishes_that_wait_for_room_are_not_overtaken_while_commits_are_
     await asyncio.gather(*publishing)
     await town.eventually(lambda: len(seen) == 60)
     assert seen == list(range(60))
+    await town.close()
+
+
+@virtual
+async def test_a_publish_that_cannot_be_stored_holds_up_no_settlement(town, relay_on):
+    """As on a full disk, which settlements alone give room back on."""
+
+    class Full(relay_on):
+        full = False
+
+        async def commit(self, publishes, settlements=()):
+            await asyncio.sleep(0.001)
+            if self.full and publishes:
+                raise NotStored("memory", "there is no room")
+            return await super().commit(publishes, settlements)
+
+    bus = await town.bus(transport := Full(town.store))
+    await bus.publish_many([("jobs", number) for number in range(100)])
+    transport.full = True
+    refused = 0
+
+    async def publish_all_the_time(after):
+        nonlocal refused
+        await asyncio.sleep(after)  # each enters while another one's commit is under way
+        while True:
+            with contextlib.suppress(NotStored):
+                await bus.publish("jobs", "one more")
+            refused += 1
+
+    publishing = [asyncio.ensure_future(publish_all_the_time(0.0004 * number)) for number in range(3)]
+    await bus.subscribe("jobs", lambda message: None, group="g", blocking=False).ready()
+    await town.eventually(lambda: town.stats().depth == 0, seconds=5)
+    assert refused > 10
+    for each in publishing:
+        each.cancel()
     await town.close()

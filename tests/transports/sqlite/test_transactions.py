@@ -126,10 +126,9 @@ class TestOutbox:
             with pytest.raises(TypeError, match=r"bus\.connection"):
                 async with bus.transaction(db):
                     pass
-        with pytest.raises(TypeError, match=r"bus\.connection"):
-            with closing(sqlite3.connect(":memory:")) as plain:
-                async with bus.transaction(plain):
-                    pass
+        with pytest.raises(TypeError, match=r"bus\.connection"), closing(sqlite3.connect(":memory:")) as plain:
+            async with bus.transaction(plain):
+                pass
 
     async def test_middleware_sees_its_publishes(self, bus):
         seen = []

@@ -52,6 +52,8 @@ class Checkpointer:
         try:
             with self._book.write():
                 left = self._move()
+                if not left:
+                    self._locker.execute("UPDATE nc_store SET next = next")  # begins the log anew
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise

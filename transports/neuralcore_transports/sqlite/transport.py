@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -42,6 +43,7 @@ from neuralcore_transports.sqlite.leases import Leases
 from neuralcore_transports.sqlite.liveness import Liveness
 from neuralcore_transports.sqlite.opening import network_file_system, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.room import Room
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.transaction import OwnConnection, SqliteTransaction, own_connection
@@ -90,6 +92,7 @@ class SqliteTransport(Transport):
         self._closing: asyncio.Task[None] | None = None
         self._runtime: Runtime
         self._loop: asyncio.AbstractEventLoop
+        self._room = Room(options.path)
         self._clock: StoreClock
         self._client: StoreClient
         self._liveness: Liveness
@@ -259,11 +262,17 @@ class SqliteTransport(Transport):
         self._wake_all()
 
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
-        result = await self.run(lambda store, now: store.commit(publishes, settlements, now))
+        result = await self.run(partial(self._commit, publishes, settlements))
         self._settled(settlements, result.settled)
         if publishes or any(s.outcome is not Outcome.ACK or s.delivery.envelope.key is not None for s in settlements):
             self._wake_all()
         return result
+
+    def _commit(
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], store: Store, now: Moment
+    ) -> CommitResult:
+        self._room.check(publishes, settlements, store.free_bytes)
+        return store.commit(publishes, settlements, now)
 
     def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:
         for settlement, status in zip(settlements, statuses, strict=True):

@@ -274,6 +274,11 @@ class Store:
         with self._book.read():
             return looking.stats(self._book)
 
+    def free_bytes(self) -> int:
+        """Of the database's pages that nothing is in."""
+        query = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+        return int(self._book.execute(query).fetchone()[0])
+
     # Upkeep
 
     def tidy(self, now: Moment, most: int) -> int:
