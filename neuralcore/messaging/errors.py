@@ -404,15 +404,21 @@ class Unavailable(TransportError):
     """The broker or store cannot be reached now."""
 
     def __init__(self, transport: str, reason: str = "") -> None:
-        super().__init__(
-            f"{transport} is not available{f': {reason}' if reason else ''}; check that it runs, then retry"
-        )
+        super().__init__(self._told(transport, reason))
         self.transport = transport
         self.reason = reason
+
+    @staticmethod
+    def _told(transport: str, reason: str) -> str:
+        return f"{transport} is not available{f': {reason}' if reason else ''}; check that it runs, then retry"
 
 
 class NotStored(Unavailable):
     """A commit of which nothing has happened, for certain: whoever published may simply try again."""
+
+    @staticmethod
+    def _told(transport: str, reason: str) -> str:
+        return f"{transport} stored nothing{f': {reason}' if reason else ''}; it is safe to retry"
 
 
 def _which(channel: str, id: str) -> str:

@@ -127,7 +127,7 @@ async def test_a_full_disk_refuses_and_nothing_is_acked_that_is_not_there(tmp_pa
         path, acked = disk.path / "bus.db", []
         async with MessageBus(f"sqlite://{path}") as bus, bus.connection() as db:
             disk.fill(leave=300_000)
-            with pytest.raises(DiskFull, match="nothing was stored, free some space"):  # noqa: PT012 - after some
+            with pytest.raises(DiskFull, match=r"stored nothing.* free some space"):  # noqa: PT012 - after some
                 for _ in range(200):  # an application's own transactions may use all of it
                     async with bus.transaction(db) as tx:
                         id = await tx.publish("orders.new", "x" * 5000)

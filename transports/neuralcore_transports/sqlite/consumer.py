@@ -114,8 +114,9 @@ class SqliteConsumer(Consumer):
     async def _subscribe_again(self) -> None:
         """The store forgot this client's broadcasts while it stood still."""
         interests = self._interests
-        self._reader.set((), {})
-        await self._run(lambda store, now: store.update(self._reader, interests, now))
+        reader = Reader(self._client.owner, None)
+        await self._client.run(lambda store, now: store.update(reader, interests, now))
+        self._reader = reader
         for interest in interests:
             self._client.data_lost(interest.pattern, "the broadcast ended while this process was not running")
 
@@ -172,8 +173,8 @@ class SqliteInbox(Inbox):
     async def _take(self) -> Moment | None:
         replies = await self._client.run(lambda store, now: store.take_replies(self._address))
         if replies is None:
-            self._client.data_lost(self._address, "the inbox ended while this process was not running")
             await self.open()
+            self._client.data_lost(self._address, "the inbox ended while this process was not running")
         else:
             self._replies += replies
         return None

@@ -50,9 +50,7 @@ class StoreLocked(NotStored):
 class DiskFull(NotStored):
     def __init__(self, path: str, kept: int = 0) -> None:
         left = f"; the last {kept / 1e6:.1f} MB are kept for settling what is there" if kept else ""
-        super().__init__(
-            "sqlite", f"there is no room left on the disk of {path}{left}; nothing was stored, free some space"
-        )
+        super().__init__("sqlite", f"there is no room left on the disk of {path}{left}; free some space")
         self.path = path
         self.kept = kept
         """Bytes that are free, and that publishes may not have."""

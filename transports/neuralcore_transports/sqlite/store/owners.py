@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neuralcore.messaging.errors import NotStored
 from neuralcore_transports.sqlite.store.entries import Entries, Lease
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import Messages
@@ -50,6 +51,16 @@ class Owners:
             ).rowcount
             == 1
         )
+
+    def must_live(self, owner: int) -> None:
+        """What somebody gets who was given up would be nobody's for ever. Raises NotStored."""
+        if not self.lives(owner):
+            raise NotStored(
+                "sqlite", "this process stood still for so long that it was given up; it comes back at once"
+            )
+
+    def lives(self, owner: int) -> bool:
+        return self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (owner,)).fetchone() is not None
 
     def others(self, owner: int) -> list[tuple[int, str]]:
         """Numbers and boots."""

@@ -205,8 +205,10 @@ class Store:
     # Consuming
 
     def update(self, reader: Reader, interests: Sequence[Interest], now: Moment) -> None:
-        """Raises ValueError for a start that cannot be found; nothing is changed then."""
+        """Raises ValueError for a start that cannot be found, and NotStored; nothing is changed then."""
         with self._step(durable=reader.group is not None):
+            if reader.group is None and interests:
+                self._owners.must_live(reader.owner)
             parties = self._parties.update(reader.group, reader.owner, interests, reader.parties, now)
             for party in set(reader.parties.values()) - set(parties.values()):
                 if reader.group is None:
@@ -249,7 +251,9 @@ class Store:
     # Replies
 
     def open_inbox(self, address: str, owner: int) -> None:
+        """Raises NotStored."""
         with self._step():
+            self._owners.must_live(owner)
             self._inboxes.open(address, owner)
 
     def take_replies(self, address: str) -> list[Envelope] | None:
