@@ -8,27 +8,24 @@ move most of it without that lock, and take it only for the rest, after which th
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-from pathlib import Path
 from typing import Final
 
+from neuralcore_transports.sqlite.log import log_bytes, log_of
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.transaction import Book, is_busy
 
-__all__ = ["Checkpointer", "log_bytes", "safe_beside_writers"]
+__all__ = ["Checkpointer", "safe_beside_writers"]
 
 _DUE: Final = 8 * 1024 * 1024
 """Bytes of log."""
-_HEADER: Final = 32
-_FRAME_HEADER: Final = 24
 
 
 class Checkpointer:
     def __init__(self, options: SqliteOptions) -> None:
-        self._log = Path(f"{options.path}-wal")
+        self._log = log_of(options.path)
         self._locker = connect(options.path)
         self._worker = connect(options.path)
         self._book = Book(self._locker, patience=options.busy, level=options.level)
@@ -69,31 +66,6 @@ class Checkpointer:
     def close(self) -> None:
         self._worker.close()
         self._locker.close()
-
-
-def log_bytes(log: Path) -> int:
-    """How much of a log is in use: its file keeps the size that it once had.
-
-    The frames of the present log stand at its beginning and have its salt (https://sqlite.org/fileformat.html#walformat).
-    SQLite takes no locks on this file, so that it may be opened and closed here.
-    """
-    try:
-        with log.open("rb", buffering=0) as file:
-            header = file.read(_HEADER)
-            if len(header) < _HEADER:
-                return 0
-            frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
-            low, high = 0, (file.seek(0, os.SEEK_END) - _HEADER) // frame
-            while low < high:
-                middle = (low + high) // 2
-                file.seek(_HEADER + middle * frame + 8)
-                if file.read(8) == header[16:24]:
-                    low = middle + 1
-                else:
-                    high = middle
-            return low * frame
-    except OSError:
-        return 0
 
 
 def safe_beside_writers(version: tuple[int, ...]) -> bool:

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.liveness import Liveness
+from neuralcore_transports.sqlite.log import log_of
 from neuralcore_transports.sqlite.opening import open_book
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.store import Store
@@ -81,7 +81,7 @@ class Keeper:
             self._checkpointer = Checkpointer(self._options)
             self._channels = self._registered()
             (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        self._watch = Watch(Path(f"{self._options.path}-wal"), self._options.poll)
+        self._watch = Watch(log_of(self._options.path), self._options.poll)
         self._thread.start()
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreCorrupt, StoreReadOnly, translated
+from neuralcore_transports.sqlite.log import commits_behind, log_of
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import schema
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -56,13 +57,17 @@ def open_book(options: SqliteOptions) -> Book:
         raise translated(error, str(options.path), options.busy) from error
 
 
-def prepare(options: SqliteOptions, clock: StoreClock) -> None:
-    """Make the file a store of this version, unless it is one; ``clock`` joins its time. Raises TransportError."""
+def prepare(options: SqliteOptions, clock: StoreClock) -> int:
+    """Make the file a store of this version, unless it is one; ``clock`` joins its time. Raises TransportError.
+
+    How many commits at the end of its log cannot be read: some, where it is damaged or was torn by a power cut.
+    """
     path = options.path
     _make_file(path)
+    left_over = log_of(path).exists()
     try:
         with contextlib.closing(connect(path)) as connection:
-            _make_store(connection, options, clock)
+            return _make_store(connection, options, clock, left_over=left_over)
     except SQL_ERRORS as error:
         raise translated(error, str(path), options.busy) from error
 
@@ -83,7 +88,7 @@ def _make_file(path: Path) -> None:
         raise StoreReadOnly(str(path))
 
 
-def _make_store(connection: sqlite3.Connection, options: SqliteOptions, clock: StoreClock) -> None:
+def _make_store(connection: sqlite3.Connection, options: SqliteOptions, clock: StoreClock, *, left_over: bool) -> int:
     book = Book(connection, patience=options.busy, level=options.level)
     book.waiting("PRAGMA journal_mode = WAL")
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
@@ -91,12 +96,23 @@ def _make_store(connection: sqlite3.Connection, options: SqliteOptions, clock: S
         raise TransportError(f"{options.path} cannot have a write-ahead log (its journal mode is {mode!r})")
     book.waiting("BEGIN IMMEDIATE")
     try:
+        broken = _unreadable(options.path) if left_over else 0
         _bring_up(connection, options.path, clock)
         clock.join(connection)
         connection.execute("COMMIT")
+        return broken
     finally:
         if connection.in_transaction:
             connection.rollback()
+
+
+def _unreadable(path: Path) -> int:
+    """While the caller has the write lock: SQLite says how much of the log it reads when it moves that."""
+    with contextlib.closing(connect(path)) as worker:
+        worker.execute("PRAGMA synchronous = FULL")
+        _, valid, _ = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        (page,) = worker.execute("PRAGMA page_size").fetchone()
+    return commits_behind(log_of(path), valid, page)
 
 
 def _bring_up(connection: sqlite3.Connection, path: Path, clock: StoreClock) -> None:

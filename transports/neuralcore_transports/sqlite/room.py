@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from neuralcore.messaging.transport import Envelope, Settlement
-from neuralcore_transports.sqlite.checkpoint import log_bytes
 from neuralcore_transports.sqlite.errors import DiskFull
+from neuralcore_transports.sqlite.log import log_bytes, log_of
 
 __all__ = ["Room"]
 
@@ -28,7 +28,7 @@ _TWICE: Final = 2
 class Room:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._log = Path(f"{path}-wal")
+        self._log = log_of(path)
 
     def check(
         self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], free_inside: Callable[[], int]

@@ -153,7 +153,15 @@ class SqliteTransport(Transport):
 
     def _prepare(self) -> None:
         with NoFork():
-            prepare(self.options, self._clock)
+            broken = prepare(self.options, self._clock)
+        if broken > 1:
+            self._runtime.count("log_broken")
+            log.error(
+                "the log of %s breaks off, and the %d commits behind that cannot be read: the file was damaged, or the "
+                "power failed (then ?durability=full lost none that was waited for; what was settled last comes again)",
+                self.options.path,
+                broken,
+            )
         kind = network_file_system(self.options.path)
         if kind is not None:
             log.warning(

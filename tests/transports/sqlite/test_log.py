@@ -1,0 +1,75 @@
+"""A log that is damaged before its end: SQLite drops what is behind that in silence, and the transport tells."""
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from neuralcore import MessageBus
+from neuralcore_transports.sqlite.log import commits_behind, log_bytes, log_of
+from neuralcore_transports.sqlite.opening import connect
+from tests.faults.disks import flip
+from tests.faults.sqlite_format import WAL_REGIONS
+
+COMMITS = 30
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """A store whose process died: a log of many commits."""
+    folder = tmp_path_factory.mktemp("left")
+
+    async def live() -> None:
+        async with MessageBus(f"sqlite://{folder}/live.db") as bus:
+            for number in range(COMMITS):
+                await bus.publish("orders.new", number)
+            for suffix in ("", "-wal"):
+                shutil.copyfile(f"{folder}/live.db{suffix}", f"{folder}/bus.db{suffix}")
+
+    asyncio.run(live())
+    return folder / "bus.db"
+
+
+@pytest.fixture
+def path(left, tmp_path):
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{left}{suffix}", f"{tmp_path}/bus.db{suffix}")
+    return tmp_path / "bus.db"
+
+
+async def reopened(path):
+    async with MessageBus(f"sqlite://{path}") as bus:
+        with closing(connect(path)) as other:
+            (stored,) = other.execute("SELECT count(*) FROM nc_message").fetchone()
+        return stored, bus.metrics().transport.get("log_broken", 0)
+
+
+async def test_a_whole_log_says_nothing(path, caplog):
+    assert log_bytes(log_of(path)) > 0
+    assert await reopened(path) == (COMMITS, 0)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("region", WAL_REGIONS)
+async def test_a_flip_that_hides_commits_is_told(path, region, caplog):
+    for seed in range(5):
+        flip(log_of(path), region, seed)
+    stored, told = await reopened(path)
+    assert (stored < COMMITS - 1) == bool(told)
+    assert any("breaks off" in record.message for record in caplog.records) == bool(told)
+    assert (await reopened(path)) == (stored, 0), "once"
+
+
+async def test_an_earlier_log_s_frames_are_no_damage(path):
+    async with MessageBus(f"sqlite://{path}") as bus:
+        await bus.publish("orders.new", 0)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        await bus.publish("orders.new", 0)  # begins the log anew, in a file that keeps the frames of the earlier one
+        log = log_of(path)
+        frames = log_bytes(log) // 4120
+        assert 0 < frames < log.stat().st_size // 4120
+        assert commits_behind(log, frames, 4096) == 0
+        assert commits_behind(log, 0, 4096) >= 1
