@@ -9,6 +9,7 @@
     transaction.py an application's own transaction       leases.py      what this client has in flight
     keeper.py      the thread that keeps it alive         clock.py       the store's time
     checkpoint.py  keeping the log short                  liveness.py    who has died
+    log.py         reading the log's file                 room.py        the last room on a disk
     care/          looking after a file: check, repair, compact, export    command.py  the same for a terminal
     store/         the logic: synchronous, without a clock
 """

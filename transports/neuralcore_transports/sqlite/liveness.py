@@ -7,9 +7,9 @@ Where there are no such locks, leases run out instead.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,10 @@ from neuralcore.messaging.forking import tell_after_fork
 
 __all__ = ["SUPPORTED", "Liveness"]
 
-_SET: Final = getattr(fcntl, "F_OFD_SETLK", None)
-_GET: Final = getattr(fcntl, "F_OFD_GETLK", None)
-SUPPORTED: Final = _SET is not None and _GET is not None and os.uname().sysname == "Linux"
+if sys.platform == "linux":
+    import fcntl
+
+SUPPORTED: Final = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 _ALL: Final = 0
 _FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
 
@@ -27,30 +28,30 @@ _FLOCK: Final = "@hhqqi0q"  # type, whence, start, length, pid
 class Liveness:
     def __init__(self, store: Path) -> None:
         self._path = store.with_name(f"{store.name}-owners")
-        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         tell_after_fork(self)
 
     def hold(self, owner: int) -> None:
         """From here on until ``close``, or the end of this process."""
         if SUPPORTED:
-            fcntl.fcntl(self._file, _SET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, owner))
 
     def let_go(self, owner: int) -> None:
         if SUPPORTED:
-            fcntl.fcntl(self._file, _SET, _lock(fcntl.F_UNLCK, owner))  # type: ignore[arg-type]
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, owner))
 
     def is_alive(self, owner: int) -> bool:
         """Of another one than this object's own; True where nobody can tell."""
         if not SUPPORTED:
             return True
-        found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, owner))  # type: ignore[arg-type]
+        found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, owner))
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     def is_anybody_alive(self) -> bool:
         """Of all owners but this object's; False where nobody can tell."""
         if not SUPPORTED:
             return False
-        found = fcntl.fcntl(self._file, _GET, _lock(fcntl.F_WRLCK, 0, _ALL))  # type: ignore[arg-type]
+        found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, 0, _ALL))
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     def forked(self) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import select
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -63,6 +64,8 @@ class Watch:
 
 def _inotify(path: Path) -> int:
     """A descriptor that can be read once the file was written to; negative where there is none to be had."""
+    if sys.platform != "linux":
+        return -1
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         file = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
