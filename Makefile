@@ -26,7 +26,7 @@ demo: $(READY) ## Watch a team of agents work on the bus
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(TESTS)
 
-faults: $(READY) ## Run the long fault tests: make faults SEED=7
+faults: $(READY) ## Run the fault tests in their long form: make faults SEED=7
 	NEURALCORE_FAULTS=long NEURALCORE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/sqlite
 
 bench: $(READY) ## Compare the bus with its peers; JSON beside the table

@@ -143,8 +143,10 @@ class MessageBus:
         self._address = await self._link.reply_address() if self._link.capabilities.request_reply else ""
         self._life.check_usable()  # it may have been closed meanwhile
         tell_after_fork(self)
+        self._subscriptions.begin()  # before anybody may publish: in process, what nobody listens for is gone
         self._become("running")
-        await self._subscriptions.begin()
+        self._subscriptions.begin()  # what another thread has subscribed meanwhile
+        await self._subscriptions.all_ready()
 
     async def close(self, *, drain: bool = True, timeout: float = 10.0) -> CloseReport:
         """Refuse new publishers, finish what is in flight (and in process what is queued) within ``timeout`` seconds,

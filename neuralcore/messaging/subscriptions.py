@@ -53,10 +53,14 @@ class Subscriptions:
             self._remove(subscription)
             raise
 
-    async def begin(self) -> None:
-        """The bus runs: activate what was registered before, and wait until each has its position."""
+    def begin(self) -> None:
+        """The bus starts: activate what was registered before."""
         for subscription in self:
-            self._activate(subscription)
+            if subscription.intake is None:
+                self._activate(subscription)
+
+    async def all_ready(self) -> None:
+        """Each has its position."""
         for subscription in self:
             await subscription.ready()
 

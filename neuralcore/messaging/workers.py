@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from neuralcore._core import Pump
 from neuralcore.messaging.context import BusContext, handling
 from neuralcore.messaging.intake import Intake
+from neuralcore.messaging.watchdog import watchdog
 
 __all__ = ["Workers"]
 
@@ -37,12 +39,15 @@ class Workers:
         self._batch = batch
         self._timeout = timeout
         self.name = name
+        self.thread = 0
+        """Of the loop, once they run."""
         self._tasks: dict[asyncio.Task[None], Pump] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._base = _base_context(context)
 
     def start(self) -> None:
+        self.thread = threading.get_ident()
         for _ in range(self._concurrency):
             self._spawn()
 
@@ -101,10 +106,13 @@ class Workers:
         # A worker replaced while asyncio.run() cancels everything would otherwise be reported as destroyed.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         self._tasks[task] = pump
+        watchdog.watch(self)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
+        if not self._tasks:
+            watchdog.forget(self)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.loop.call_exception_handler(

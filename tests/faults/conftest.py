@@ -1,5 +1,6 @@
-"""Everything in here takes real processes and real time."""
+"""Everything in here takes real processes and real time, and Linux: /proc, tmpfs, preloaded libraries."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.skipif(sys.platform != "linux", reason="made with Linux's means"))

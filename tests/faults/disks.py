@@ -47,8 +47,8 @@ class SmallDisk:
     def why_not() -> str:
         """Why nothing can be mounted here; empty when it can. For ``pytest.mark.skipif``."""
         with tempfile.TemporaryDirectory() as folder:
-            complaint = _run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder)
-            return complaint or _run("umount", folder)
+            complaint = _run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder) or _run("umount", folder)
+            return f"{complaint}: run as root, or with `unshare --map-root-user --mount` before it" if complaint else ""
 
     @property
     def free_bytes(self) -> int:

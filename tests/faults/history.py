@@ -17,14 +17,14 @@ import math
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from neuralcore.testing.history import History
 
-__all__ = ["Journal", "Story"]
+__all__ = ["Journal", "Story", "nearest_rank"]
 
 Event: TypeAlias = dict[str, Any]
 
@@ -162,9 +162,8 @@ class Story:
         return f"seed={self.seed} faults=[{faults}] {told} recovery {recovery}"
 
     def recovery(self, percentile: float) -> float:
-        """Seconds, the nearest rank; 0 when nothing was outstanding at any fault."""
-        ordered = sorted(self.recoveries)
-        return ordered[max(0, math.ceil(len(ordered) * percentile / 100) - 1)] if ordered else 0.0
+        """Seconds; 0 when nothing was outstanding at any fault."""
+        return nearest_rank(self.recoveries, percentile)
 
     def _each(self, found: Callable[[History], set[str]]) -> dict[str, set[str]]:
         return {group: ids for group, history in self.groups.items() if (ids := found(history))}
@@ -231,6 +230,12 @@ def _recoveries(events: list[Event], groups: list[str]) -> list[float]:
                 if one in struck:
                     found.append(event["at"] - struck.pop(one))
     return found
+
+
+def nearest_rank(values: Sequence[float], percentile: float) -> float:
+    """0 when there are none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percentile / 100) - 1)] if ordered else 0.0
 
 
 def _count(found: dict[str, set[str]]) -> int:

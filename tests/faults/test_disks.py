@@ -14,7 +14,7 @@ from tests.faults.disks import SmallDisk, flip, read_only, truncations
 from tests.faults.sqlite_format import DATABASE_REGIONS, WAL_REGIONS, database_regions, frames
 
 ROWS = 300
-needs_mount = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=f"cannot mount: {SmallDisk.why_not()}")
+needs_mount = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=SmallDisk.why_not() or "-")
 
 
 def connect(path: Path) -> sqlite3.Connection:

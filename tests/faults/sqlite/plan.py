@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import pytest
 
-__all__ = ["LINES", "LONG", "SEED", "long_only", "some", "tell", "times"]
+from tests.faults.disks import SmallDisk
+from tests.faults.history import Story
+from tests.faults.report import Entry, Figures
+from tests.faults.shims import NoCompiler, available
+
+__all__ = ["ENTRIES", "LONG", "SEED", "figures", "long_only", "needs_compiler", "needs_mount", "some", "tell", "times"]
 
 LONG: Final = os.environ.get("NEURALCORE_FAULTS") == "long"
 SEED: Final = int(os.environ.get("NEURALCORE_SEED", "7"))
-LINES: Final[list[tuple[int, str]]] = []
-"""Printed after the run: the row of the matrix, and what came of it."""
-
+ENTRIES: Final[list[Entry]] = []
+"""Printed after the run."""
 
 long_only = pytest.mark.skipif(not LONG, reason="only in the long form: make faults")
+needs_compiler = pytest.mark.skipif(not available(), reason=str(NoCompiler()))
+needs_mount = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=SmallDisk.why_not() or "-")
 
 T = TypeVar("T")
 
@@ -33,5 +40,11 @@ def times(short: int, long: int) -> int:
     return long if LONG else short
 
 
-def tell(row: int, what: str, found: object) -> None:
-    LINES.append((row, f"{what}: {found}"))
+def figures(fault: str, injected: int, *, note: str = "", **counts: int) -> Figures:
+    """Of a run without a journal."""
+    return Figures(seed=SEED, faults=Counter({fault: injected}), note=note, **counts)
+
+
+def tell(row: int, fault: str, found: Story | Figures, note: str = "") -> None:
+    """What came of a test, for the report: its row of the matrix, and what was done, the same in each round."""
+    ENTRIES.append(Entry(row, fault, found if isinstance(found, Figures) else Figures.of(found, note)))

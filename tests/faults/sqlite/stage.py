@@ -14,7 +14,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +92,25 @@ class Stage:
         time.sleep(seconds)
         self.journal.fault(name)
         worker.kill()
+
+    def strikes(
+        self,
+        start: Callable[[], Worker],
+        count: int,
+        name: str,
+        *,
+        before: Callable[[Worker], None],
+        most: float = 0.1,
+        alive: int = 3,
+    ) -> None:
+        """Several are alive, one is killed, up to so many seconds after ``before``, and another has begun to start."""
+        workers = deque(start() for _ in range(alive))
+        for number in range(count):
+            victim = workers.popleft()
+            before(victim)
+            if number + alive < count:
+                workers.append(start())
+            self.strike(victim, self.moments.next(0.0, most), name)
 
     def publish(self, first: int, count: int, *, timeout: float = PATIENCE, **how: Any) -> None:
         """By a producer that ends by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from neuralcore.messaging.dead_letters import DeadLetters
 from neuralcore.messaging.errors import PayloadTooLarge
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite import SqliteTransport
+from tests.faults.report import Figures
 from tests.faults.sqlite.files import Maker
-from tests.faults.sqlite.plan import tell
+from tests.faults.sqlite.plan import figures, tell
 
 BAD = {
     "no JSON": ("application/json", b"{"),
@@ -55,11 +57,27 @@ async def test_what_cannot_be_decoded_is_dead_lettered_and_the_rest_flows(tmp_pa
         bus.subscribe("work", handle, group="g")
         await asyncio.wait_for(done.wait(), 20)
         letters = await buried(transport, len(bad))
-    tell(27, "undecodable payloads", f"faults=[{', '.join(BAD)}] good delivered={len(got)} of {len(good)}"
-         f" dead={len(letters)} memory grew by {max(0, rss() - before) >> 20} MB")  # fmt: skip
+    note = f"dead={len(letters)} memory grew by {max(0, rss() - before) >> 20} MB"
+    tell(27, "undecodable payloads", judged(bad + good, got, letters, note=note))
     assert sorted(got) == sorted(each.id for each in good)
     assert letters == dict.fromkeys(BAD, "undecodable")
     assert rss() - before < 64 << 20
+
+
+def judged(sent: list[Envelope], got: list[str], letters: Mapping[str, str], *, note: str) -> Figures:
+    ids = {each.id for each in sent}
+    return figures(
+        "bad payload",
+        len(BAD),
+        attempted=len(ids),
+        acked=len(ids),
+        delivered=len(got),
+        settled=len(got),
+        lost=len(ids - set(got) - set(letters)),
+        duplicated=len(got) - len(set(got)),
+        phantom=len((set(got) | set(letters)) - ids),
+        note=note,
+    )
 
 
 async def buried(transport: SqliteTransport, count: int) -> dict[str, str]:
@@ -83,7 +101,8 @@ async def test_what_is_too_large_is_refused_before_it_is_stored(tmp_path: Path) 
             with pytest.raises(PayloadTooLarge):
                 await bus.publish("work", b"x" * size)
         stats = (await transport.stats())["work"]
-    tell(27, "oversized payloads", f"faults=[too large ×4] refused=4 stored={stats.stored}")
+    counts = {"attempted": 5, "acked": 1, "lost": max(0, 1 - stats.stored), "phantom": max(0, stats.stored - 1)}
+    tell(27, "oversized payloads", figures("too large", 4, **counts, note=f"stored={stats.stored}"))
     assert stats.stored == 1
     assert refused.value.limit == 1000
 

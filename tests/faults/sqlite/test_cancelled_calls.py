@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from neuralcore._core import Clock
 from neuralcore.messaging.transport import Consumer, Demand, Envelope, Group, Interest, Outcome, Settlement
 from neuralcore_transports.sqlite import SqliteTransport
 from tests.faults.cancellation import every_point
-from tests.faults.sqlite.plan import tell, times
+from tests.faults.sqlite.plan import figures, tell, times
 from tests.faults.sqlite.survivors import survivors
 
 
@@ -99,14 +99,24 @@ async def test_a_commit_happens_as_a_whole_or_not_at_all(path: Path) -> None:
 
             count += len(await points(commit)) - 1
     ids = survivors(path).ids
-    lost, phantom = len(done - set(ids)), len(set(ids) - attempted)
     halves = [id for id in ids if f"m-{int(id[2:]) ^ 1}" not in ids]
-    tell(23, "commit", f"faults=[cancellation ×{count}] attempted={len(attempted)} returned={len(done)}"
-         f" stored={len(ids)} lost={lost} halves={len(halves)} phantom={phantom}")  # fmt: skip
+    counts = counted(attempted, done, ids)
+    tell(23, "cancelled commit", figures("cancellation", count, **counts, note=f"halves={len(halves)}"))
     assert done <= set(ids) <= attempted
     assert halves == []
     assert len(ids) == len(set(ids))
     assert count >= ROUNDS
+
+
+def counted(attempted: Collection[str], acked: Collection[str], delivered: Collection[str]) -> dict[str, int]:
+    return {
+        "attempted": len(attempted),
+        "acked": len(acked),
+        "delivered": len(set(delivered)),
+        "lost": len(set(acked) - set(delivered)),
+        "duplicated": len(delivered) - len(set(delivered)),
+        "phantom": len(set(delivered) - set(attempted)),
+    }
 
 
 async def test_a_cancelled_fetch_loses_no_delivery(path: Path) -> None:
@@ -132,12 +142,9 @@ async def test_a_cancelled_fetch_loses_no_delivery(path: Path) -> None:
                 if not isinstance(each, BaseException):
                     got.extend(d.envelope.id for d in each)
                     await made.commit([], [Settlement(d, Outcome.ACK) for d in each])
-    tell(
-        23,
-        "fetch",
-        f"faults=[cancellation ×{count}] published={total} fetched={len(got)} twice={len(got) - len(set(got))}",
-    )
-    assert sorted(got) == sorted(f"m-{number}" for number in range(total))
+    published = [f"m-{number}" for number in range(total)]
+    tell(23, "cancelled fetch", figures("cancellation", count, **counted(published, published, got), settled=len(got)))
+    assert sorted(got) == sorted(published)
     assert survivors(path).ids == []
 
 
@@ -146,16 +153,18 @@ async def _shielded(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def test_an_update_is_made_or_not(path: Path) -> None:
-    count = 0
+    count, got = 0, 0
     async with transport(path) as made:
         await made.commit([message(0)])
         for number in range(ROUNDS):
             consumer = await made.consume(Group(f"group{number}"))
             interests = [Interest(id=1, pattern="work", start="beginning")]
             count += len(await points(lambda: consumer.update(interests))) - 1  # noqa: B023
-            assert len(await consumer.fetch({1: Demand(5)}, 1.0)) == 1
+            got += len(await consumer.fetch({1: Demand(5)}, 1.0))
             count += len(await points(consumer.close)) - 1
-    tell(23, "update and close of a consumer", f"faults=[cancellation ×{count}] lost=0")
+    counts = {"attempted": 1, "acked": 1, "delivered": got, "lost": max(0, ROUNDS - got)}
+    tell(23, "cancelled update and close of a consumer", figures("cancellation", count, **counts, note="in each group"))
+    assert got == ROUNDS
 
 
 async def test_a_cancelled_close_leaks_nothing_and_can_be_repeated(path: Path) -> None:
@@ -170,8 +179,10 @@ async def test_a_cancelled_close_leaks_nothing_and_can_be_repeated(path: Path) -
         await asyncio.wait_for(made.close(), 5)
     await settled(lambda: threading.active_count() <= threads + 1 and open_files(path) == files)
     left = survivors(path).ids
-    tell(23, "close of the transport", f"faults=[cancellation ×{count}] published={ROUNDS} left={len(left)}"
-         f" threads left={threading.active_count() - threads} files left={open_files(path) - files}")  # fmt: skip
+    published = [f"m-{number}" for number in range(ROUNDS)]
+    leaked = f"threads left={max(0, threading.active_count() - threads - 1)} files left={open_files(path) - files}"
+    counts = counted(published, published, left)
+    tell(23, "cancelled close of the transport", figures("cancellation", count, **counts, note=leaked))
     assert len(left) == ROUNDS
     assert open_files(path) == files
     assert threading.active_count() <= threads + 1  # the loop's own executor

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.disks import SmallDisk
-from tests.faults.sqlite.plan import SEED, tell, times
+from tests.faults.sqlite.plan import SEED, needs_mount, tell, times
 from tests.faults.sqlite.stage import Stage, reply
 
-pytestmark = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=SmallDisk.why_not() or "-")
+pytestmark = needs_mount
 
 
 @pytest.mark.parametrize("number", range(times(1, 15)))
@@ -40,7 +40,7 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> 
 def judge(stage: Stage, rounds: int, errors: list[str]) -> None:
     story = stage.story()
     after = [id for id in story.acked if int(id.split("-")[1]) % 1000 >= 500]
-    tell(7, "a full disk of 2 MB", f"{story.report()} errors: {errors}")
+    tell(7, "a full disk of 2 MB", story, f"errors: {errors}")
     story.check()
     assert errors == ["DiskFull"]
     assert story.refused
@@ -66,10 +66,11 @@ def test_what_is_consumed_makes_room_by_itself(tmp_path: Path) -> None:
         producer = stage.producer(wait=True, size=4000, at_once=2, pause=0.002)
         stage.consumer(concurrency=4)
         for turn in range(times(4, 40)):
+            stage.journal.fault("disk's worth of messages")
             producer.say(f"publish {turn * 250} 250")
             producer.expect(f"produced {turn * 250 + 250}", timeout=60)
             stage.until_settled(timeout=20)
         story = stage.story()
-        tell(7, "a disk of 4 MB, and more than that goes through it", story.report())
+        tell(7, "a disk of 4 MB, and more than that goes through it", story)
         story.check()
         assert not story.refused

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import some, tell, times
+from tests.faults.sqlite.plan import figures, some, tell, times
 from tests.faults.sqlite.stage import PATHS, Stage
 
 PRELUDE = """
@@ -51,6 +51,7 @@ def test_an_interpreter_ends_with_an_open_bus(stage: Stage, how: str) -> None:
         print("end", flush=True)
     """
     text = text if how != "with an error" else text.replace('print("end", flush=True)', "")
+    stage.journal.fault("interpreter exit")
     with script(stage, text) as worker:
         try:
             code = worker.wait(timeout=15)
@@ -60,7 +61,7 @@ def test_an_interpreter_ends_with_an_open_bus(stage: Stage, how: str) -> None:
     stage.consumer(concurrency=2)
     stage.until_settled(timeout=5)
     story = stage.story()
-    tell(24, f"interpreter ends with an open bus: {how}", story.report())
+    tell(24, f"interpreter ends with an open bus: {how}", story)
     story.check()
 
 
@@ -112,14 +113,15 @@ print("end", flush=True)
         lines = worker.lines
     codes = [line for line in lines if line.startswith("code")]
     said = {line for line in lines if line.startswith("child")}
-    tell(
-        24, f"fork after start, used {child}", f"faults=[fork ×{forks}] codes={sorted(set(codes))} said: {sorted(said)}"
-    )
+    left = stage.left()
+    counts = {"attempted": forks, "acked": forks, "delivered": left, "lost": max(0, forks - left)}
+    note = f"codes={sorted(set(codes))} said: {sorted(said)}"
+    tell(24, f"fork after start, used {child}", figures("fork", forks, **counts, note=note))
     assert codes == ["code 7"] * forks
     assert said
     assert all("fork" in line for line in said)
     assert stage.damage() == ""
-    assert stage.left() == forks
+    assert left == forks
 
 
 def indented(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from neuralcore.messaging.transport import Outcome
 from tests.faults.disks import Flip, flip
 from tests.faults.sqlite.files import Maker, body, copy, envelope
-from tests.faults.sqlite.plan import SEED, tell, times
+from tests.faults.sqlite.plan import SEED, figures, tell, times
 from tests.faults.sqlite.survivors import Survivors, survivors
 from tests.faults.sqlite_format import DATABASE_REGIONS, WAL_REGIONS
 
@@ -70,11 +70,11 @@ def _what_is_missing(ids: set[str]) -> str:
     return "the log ends there, without a word" if ids == first else "SILENTLY MISSING"
 
 
-def judge(database: Path, region: str, seed: int, folder: Path) -> tuple[str, Flip]:
+def judge(database: Path, region: str, seed: int, folder: Path) -> tuple[Survivors, Flip]:
     damaged = copy(database, folder)
     where = damaged.with_name("bus.db-wal") if region in WAL_REGIONS else damaged
     done = flip(where, region, seed)
-    found = verdict(survivors(damaged))
+    found = survivors(damaged)
     shutil.rmtree(folder)
     return found, done
 
@@ -93,12 +93,30 @@ def test_a_flipped_bit_in_the_log(files: dict[str, Path], region: str, tmp_path:
 def count(database: Path, region: str, folder: Path) -> None:
     assert verdict(survivors(copy(database, folder / "sound"))) == "harmless"
     verdicts: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for number in range(times(10, 200)):
-        found, done = judge(database, region, SEED * 1000 + number, folder / str(number))
+        left, done = judge(database, region, SEED * 1000 + number, folder / str(number))
+        found = verdict(left)
         assert found not in NEVER or (region, found) == UNTOLD, done
         verdicts[found] += 1
+        counts.update(counted(left))
     shown = ", ".join(f"{name} ×{many}" for name, many in sorted(verdicts.items()))
-    tell(14, f"bit flipped in a {region}", f"seed={SEED} faults=[flip ×{verdicts.total()}] {shown}")
+    what = f"bit flipped: {region}{' of the log' if region in WAL_REGIONS else ''}"
+    tell(14, what, figures("flip", verdicts.total(), **counts, note=shown))
+
+
+def counted(found: Survivors) -> dict[str, int]:
+    """Lost is what is missing when nothing said that anything is wrong."""
+    ids, noticed = set(found.ids), found.error is not None or bool(found.told or found.damage)
+    wrong = sum(each.envelope.body != body(int(each.envelope.id[2:])) for each in found.deliveries)
+    return {
+        "attempted": COUNT,
+        "acked": COUNT,
+        "delivered": len(ids),
+        "lost": 0 if noticed else len(expected() - ids),
+        "duplicated": len(found.ids) - len(ids),
+        "phantom": wrong + len(ids - expected()),
+    }
 
 
 def test_a_wrong_message_would_be_noticed(
@@ -109,7 +127,7 @@ def test_a_wrong_message_would_be_noticed(
 
     right: Callable[..., int] = rows.crc32
     monkeypatch.setattr(rows, "crc32", lambda *_: _Anything())
-    found = {judge(files["file"], "overflow page", seed, tmp_path / str(seed))[0] for seed in range(20)}
+    found = {verdict(judge(files["file"], "overflow page", seed, tmp_path / str(seed))[0]) for seed in range(20)}
     monkeypatch.setattr(rows, "crc32", right)
     assert "WRONG" in found
 

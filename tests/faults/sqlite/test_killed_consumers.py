@@ -13,16 +13,19 @@ from tests.faults.sqlite.stage import Stage
 
 
 def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
-    kills = times(5, 60)
-    stage.publish(0, kills * 12, keys=7)
-    with stage.undertaker():
-        for _ in range(kills):
-            kill_one(stage)
-        stage.consumer(work=0.001)
-        stage.until_settled()
+    kills = times(5, 240)
+    stage.publish(0, kills * 40, keys=7)
+    stage.undertaker()
+
+    def start() -> Worker:
+        return stage.start("consume", concurrency=2, work=0.1, max_attempts=1000)
+
+    stage.strikes(start, kills, "kill -9 consumer", before=lambda victim: begun(victim, 1))
+    stage.consumer(concurrency=4, work=0.001)
+    stage.until_settled(timeout=120)
     story = stage.story()
     wronged = list(lost_attempts(stage.journal_path))
-    tell(2, "kill -9 consumer", f"{story.report()} attempts counted of handlers that had not begun: {len(wronged)}")
+    tell(2, "kill -9 consumer", story, f"attempts counted of handlers that had not begun: {len(wronged)}")
     story.check()
     # A suspect's attempt is stored before its handler is called, and some kills fall between the two: one message each.
     # Neighbours that lost theirs would be several with every kill.
@@ -30,12 +33,6 @@ def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     assert not story.groups["g"].dead
     assert story.redelivered >= kills / 2
     assert stage.damage() == ""
-
-
-def kill_one(stage: Stage) -> None:
-    consumer = stage.consumer(concurrency=2, work=0.02, max_attempts=1000)
-    begun(consumer, 1)
-    stage.strike(consumer, stage.moments.next(0.0, 0.1), "kill -9 consumer")
 
 
 def begun(consumer: Worker, count: int) -> None:

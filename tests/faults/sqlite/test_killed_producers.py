@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from tests.faults.processes import Worker
 from tests.faults.sqlite.plan import some, tell, times
 from tests.faults.sqlite.stage import Stage
 
@@ -12,20 +15,22 @@ from tests.faults.sqlite.stage import Stage
 def test_acknowledged_messages_survive_their_producers(stage: Stage, durability: str) -> None:
     stage.query = f"lease=1&durability={durability}"
     stage.consumer(concurrency=4)
-    for _ in range(times(3, 60)):
-        kill_one(stage)
+    number = itertools.count()
+
+    def begin(victim: Worker) -> None:
+        victim.say(f"publish {next(number) * 100_000} 100000")
+        victim.until(lambda lines: any(line.startswith("acked") for line in lines))
+
+    def start() -> Worker:
+        return stage.producer(wait=True, at_once=8, keys=5)
+
+    stage.strikes(start, times(3, 100), "kill -9 producer", before=begin, most=0.15)
     stage.until_settled()
     story = stage.story()
-    tell(1, f"kill -9 producer, durability={durability}", story.report())
+    tell(1, f"kill -9 producer, durability={durability}", story)
     story.check()
     assert not story.duplicated
     assert stage.damage() == ""
-
-
-def kill_one(stage: Stage) -> None:
-    producer = stage.producer(at_once=8, keys=5)
-    producer.until(lambda lines: any(line.startswith("acked") for line in lines))
-    stage.strike(producer, stage.moments.next(0.0, 0.15), "kill -9 producer")
 
 
 def test_the_check_can_fail(stage: Stage) -> None:

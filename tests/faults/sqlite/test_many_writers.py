@@ -24,7 +24,7 @@ def test_many_processes_on_one_file(stage: Stage) -> None:
     for consumer in consumers:
         reply(consumer, "stop")
     story = stage.story("g", "h")
-    tell(26, f"{len(producers) + 3} processes on one file", f"{story.report()} damage: {stage.damage() or 'none'}")
+    tell(26, f"{len(producers) + 3} processes on one file", story, f"damage: {stage.damage() or 'none'}")
     story.check()
     assert stage.damage() == ""
     assert stage.left() == 0
@@ -55,7 +55,7 @@ def test_a_writer_that_dies_inside_its_transaction_is_undone(stage: Stage) -> No
     reply(steady, "stop")
     stage.until_settled()
     story = stage.story()
-    tell(26, "killed in mid-transaction", f"{story.report()} slowest publish beside it: {slowest:.3f}s")
+    tell(26, "killed in mid-transaction", story, f"slowest publish beside it: {slowest:.3f}s")
     story.check()
     assert stage.damage() == ""
     assert slowest < 5

@@ -21,7 +21,7 @@ def test_poison_is_dead_lettered_and_good_ones_flow(stage: Stage, turn: int) -> 
     crashes = supervise(stage, concurrency=rng.choice((1, 4)))
     story = stage.story()
     dead = set(story.groups["g"].dead)
-    tell(12, f"poison ×{len(poison)} among 1000", f"{story.report()} crashes={crashes}")
+    tell(12, "messages that kill their process among 1000", story, f"poison={len(poison)} crashes={crashes}")
     story.check()
     assert dead == {f"p-{number}" for number in poison}
     assert crashes <= len(poison) * (ATTEMPTS + 1)

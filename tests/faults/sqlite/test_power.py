@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
-from tests.faults import shims
 from tests.faults.powercut import Cut, Mode, PowerCut
-from tests.faults.sqlite.plan import SEED, long_only, some, tell, times
+from tests.faults.report import Figures
+from tests.faults.sqlite.plan import SEED, figures, long_only, needs_compiler, some, tell, times
 from tests.faults.sqlite.stage import Stage
 from tests.faults.sqlite.survivors import survivors
 
-pytestmark = pytest.mark.skipif(not shims.available(), reason=str(shims.NoCompiler()))
+pytestmark = needs_compiler
 
 LOG_DUE = 150_000
 MODES: tuple[Mode, ...] = ("none", "all", "random")
@@ -23,10 +23,14 @@ MODES: tuple[Mode, ...] = ("none", "all", "random")
 
 @dataclass
 class Found:
-    acked: int = 0
-    lost: int = 0
-    phantom: int = 0
-    damage: str = ""
+    attempted: int
+    acked: int
+    delivered: int
+    settled: int
+    lost: int
+    duplicated: int
+    phantom: int
+    damage: str
 
 
 @dataclass
@@ -47,12 +51,19 @@ class Run:
 def judge(database: Path, cut: Cut) -> Found:
     """A message may be gone when its handler had returned, and not before."""
     witnessed = cut.witnessed
-    acked = {line[1:] for line in witnessed if line[0] == "+"}
-    done = {line[1:] for line in witnessed if line[0] == "-"}
+    attempted, acked, done = ({line[1:] for line in witnessed if line[0] == kind} for kind in "?+-")
     after = survivors(database)
     there = set(after.ids)
-    unknown = {id for id in there if not id.startswith("p")}
-    return Found(len(acked), len(acked - there - done), len(unknown), after.damage or str(after.error or ""))
+    return Found(
+        attempted=len(attempted),
+        acked=len(acked),
+        delivered=len(there | done),
+        settled=len(done),
+        lost=len(acked - there - done),
+        duplicated=len(after.ids) - len(there),
+        phantom=len(there - attempted),
+        damage=after.damage or str(after.error or ""),
+    )
 
 
 def run(folder: Path, durability: str, *, strict: bool = False, lie: bool = False) -> Run:
@@ -73,13 +84,15 @@ def run(folder: Path, durability: str, *, strict: bool = False, lie: bool = Fals
     return Run(folder, power)
 
 
-def summary(found: list[Found]) -> str:
-    losing, damaged = [each for each in found if each.lost], Counter(bool(each.damage) for each in found)[True]
-    most = max(each.lost for each in found)
-    return (
-        f"seed={SEED} faults=[power cut ×{len(found)}] acked={max(each.acked for each in found)} cuts that"
-        f" lost={len(losing)} (at most {most}) phantom={sum(each.phantom for each in found)} damaged={damaged}"
-    )
+def summary(found: list[Found]) -> Figures:
+    """Each cut judges all messages up to it: the counts are sums over the cuts."""
+    counts: Counter[str] = Counter()
+    for each in found:
+        counts.update({field.name: getattr(each, field.name) for field in fields(each) if field.name != "damage"})
+    losing, most = sum(bool(each.lost) for each in found), max(each.lost for each in found)
+    damaged = sum(bool(each.damage) for each in found)
+    note = f"summed over the cuts; cuts that lost anything={losing} (at most {most} each) damaged={damaged}"
+    return figures("power cut", len(found), **counts, note=note)
 
 
 @pytest.fixture(scope="module", params=some(2, ["full", "normal", "off"]))

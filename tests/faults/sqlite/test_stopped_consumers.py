@@ -15,7 +15,7 @@ from tests.faults.sqlite.stage import Stage, reply
 LEASE = 1.0
 
 
-@pytest.mark.parametrize("rounds", [times(2, 15)])
+@pytest.mark.parametrize("rounds", [times(2, 25)])
 def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stage, rounds: int) -> None:
     producer = stage.producer(wait=True)
     stopped, other = stage.consumer(work=0.05), stage.consumer(work=0.01)
@@ -38,9 +38,8 @@ def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stag
     late = sum(reply(worker, "status")["lease lost"] for worker in (stopped, other))
     reply(stopped, "stop")
     story = stage.story()
-    counts = f"late acks refused: {refused(stage)}, seen: {late}"
-    tell(6, f"SIGSTOP past a lease of {LEASE} s", f"{story.report()} {counts};"
-         f" stopped inside a transaction and let out of it: {held}")  # fmt: skip
+    note = f"late acks refused: {refused(stage)}, seen: {late}; stopped inside a transaction and let out of it: {held}"
+    tell(6, f"SIGSTOP past a lease of {LEASE:g} s", story, note)
     story.check()
     assert stage.left() == 0
     assert max(story.groups["g"].attempts.values(), key=max) == [1] or story.redelivered
@@ -89,7 +88,7 @@ def test_who_is_stopped_inside_a_transaction_stops_the_others_with_a_clear_error
     producer.expect("produced 15")
     stage.until_settled(timeout=10)
     story = stage.story()
-    tell(6, "stopped inside a transaction", story.report())
+    tell(6, "stopped inside a transaction", story)
     story.check()
     assert len(story.acked) == 5
     assert len(story.refused) == 3

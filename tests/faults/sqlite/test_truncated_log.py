@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from tests.faults.disks import Truncation, truncations
 from tests.faults.sqlite.files import Maker, body, copy, envelope
-from tests.faults.sqlite.plan import SEED, tell, times
-from tests.faults.sqlite.survivors import survivors
+from tests.faults.sqlite.plan import SEED, figures, tell, times
+from tests.faults.sqlite.survivors import Survivors, survivors
 from tests.faults.sqlite_format import frames
 
 COMMITS = 40
@@ -56,6 +57,7 @@ def cuts(log: Log) -> list[Truncation]:
 
 def test_what_is_left_is_a_prefix_of_whole_commits(log: Log, tmp_path: Path) -> None:
     seen: set[int] = set()
+    counts: Counter[str] = Counter()
     tried = cuts(log)
     for number, cut in enumerate(tried):
         database = copy(log.database, tmp_path / str(number))
@@ -66,10 +68,24 @@ def test_what_is_left_is_a_prefix_of_whole_commits(log: Log, tmp_path: Path) -> 
         assert sorted(found.ids) == sorted(f"m-{n}" for n in range(2 * whole)), cut
         assert all(each.envelope.body == body(int(each.envelope.id[2:])) for each in found.deliveries)
         seen.add(whole)
+        counts.update(judged(found, whole))
         shutil.rmtree(database.parent)
-    tell(15, "log truncated", f"seed={SEED} faults=[truncation ×{len(tried)}] commits left: {len(seen)} different"
-         f" counts from {min(seen)} to {max(seen)}, partial or damaged=0")  # fmt: skip
+    note = f"commits left: {len(seen)} different counts from {min(seen)} to {max(seen)}"
+    tell(15, "log truncated", figures("truncation", len(tried), **counts, note=note))
     assert len(seen) > COMMITS / 2
+
+
+def judged(found: Survivors, whole: int) -> dict[str, int]:
+    """Of the messages whose commits the log still holds."""
+    there, wanted = set(found.ids), {f"m-{n}" for n in range(2 * whole)}
+    return {
+        "attempted": 2 * COMMITS,
+        "acked": 2 * whole,
+        "delivered": len(there),
+        "lost": len(wanted - there),
+        "duplicated": len(found.ids) - len(there),
+        "phantom": len(there - wanted),
+    }
 
 
 def test_a_log_that_is_swapped_would_be_noticed(log: Log, tmp_path: Path) -> None:

@@ -63,11 +63,7 @@ def test_two_versions_share_a_file(stage: Stage) -> None:
         reply(producer, "stop")
     stage.until_settled()
     story = stage.story()
-    tell(
-        26,
-        f"Python {', '.join(others)} and {HERE} on one file",
-        story.report(),
-    )
+    tell(26, f"Python {', '.join(others)} and {HERE} on one file", story)
     story.check()
     assert stage.damage() == ""
 

@@ -118,6 +118,7 @@ class Process:
         id = f"{settings.name}-{number}"
         key = f"{settings.name}-k{number % settings.keys}" if settings.keys else None
         journal.attempted(id, key=key)
+        self.witness("?", id)
         if settings.broken == "claims":
             journal.acked(id)
             say("acked", id)
@@ -258,7 +259,7 @@ def _break(settings: Settings) -> None:
 
 def main(text: str) -> None:
     settings = Settings(**json.loads(text))
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.WARNING)
     _break(settings)
     process = Process(settings)
     if settings.role != "run":

@@ -1,13 +1,14 @@
 """Publishing and subscribing from threads and loops that are not the bus's own."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
-from neuralcore.messaging.errors import ChannelFull
+from neuralcore.messaging.errors import ChannelFull, NotStarted
 
 
 async def test_a_plain_thread_publishes_without_waiting() -> None:
@@ -113,3 +114,23 @@ async def test_closing_from_another_loop_closes() -> None:
     report = await asyncio.to_thread(asyncio.run, bus.close())
     assert report.drained
     assert got == [1]
+
+
+async def test_a_thread_that_publishes_as_soon_as_it_may_is_heard() -> None:
+    """Subscriptions begin before the bus runs: nothing that it takes meanwhile is for nobody."""
+    bus, got = MessageBus(), asyncio.Event()
+    for number in range(300):
+        bus.subscribe(f"other.{number}", lambda message: None, blocking=False)
+    bus.subscribe("work", lambda message: got.set(), blocking=False)
+
+    def publish() -> None:
+        while True:
+            with contextlib.suppress(NotStarted):
+                bus.publish_nowait("work", 1)
+                return
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    async with bus:
+        await asyncio.to_thread(thread.join)
+        await asyncio.wait_for(got.wait(), 5)
