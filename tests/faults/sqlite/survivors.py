@@ -30,6 +30,8 @@ class Survivors:
     deliveries: list[Delivery] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     """What the store said of damaged messages."""
+    broken: int = 0
+    """Commits behind the place where the log breaks off."""
     error: NeuralCoreError | None = None
     """What it raised, after which no more was read."""
     damage: str = ""
@@ -57,7 +59,7 @@ def survivors(database: Path, *, group: str = "g", channel: str = "work", check:
 @contextmanager
 def _watched(options: SqliteOptions, found: Survivors) -> Iterator[tuple[Store, StoreClock]]:
     clock = StoreClock(Clock())
-    prepare(options, clock)
+    found.broken = prepare(options, clock)
     book = open_book(options)
     deadline = time.monotonic() + PATIENCE
     book.connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ pytestmark = needs_mount
 
 @pytest.mark.parametrize("number", range(times(1, 15)))
 def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> None:
-    """On fresh disks: one that the store has filled by itself cannot be drained without more room."""
+    """Somebody else fills it while messages are published and settled, to the last byte or nearly."""
     rounds = 2
     seed = SEED * 1000 + number
     with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db", seed=seed) as stage:
@@ -23,9 +24,10 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> 
         producer.expect("ready")
         consumer = stage.consumer(work=0.001)
         for turn in range(rounds):
-            stage.journal.fault("disk full")
-            disk.fill(leave=int(stage.moments.next(0, 300_000)))
             producer.say(f"publish {turn * 1000} 200")
+            time.sleep(stage.moments.next(0, 0.1))
+            stage.journal.fault("disk full")
+            disk.fill(leave=max(0, int(stage.moments.next(-50_000, 50_000))))
             producer.expect(f"produced {turn * 1000 + 200}", timeout=90)
             disk.free()
             producer.say(f"publish {turn * 1000 + 500} 5")
@@ -46,6 +48,26 @@ def judge(stage: Stage, rounds: int, errors: list[str]) -> None:
     assert story.refused
     assert len(after) == rounds * 5, "it does not go on when there is room"
     assert stage.damage() == ""
+
+
+def test_what_has_filled_its_disk_can_be_drained_without_more_room(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+        producer = stage.producer(wait=True, size=2000, at_once=4)
+        producer.expect("ready")
+        producer.say("publish 0 1000")
+        producer.expect("produced 1000", timeout=90)
+        stage.journal.fault("disk filled by messages")
+        consumer = stage.consumer(concurrency=4)
+        stage.until_settled(timeout=60)
+        producer.say("publish 1000 50")
+        producer.expect("produced 1050", timeout=30)
+        stage.until_settled(timeout=60)
+        story = stage.story()
+        tell(7, "a disk of 2 MB that messages have filled", story)
+        story.check()
+        assert story.refused
+        assert sum(int(id.split("-")[1]) >= 1000 for id in story.acked) == 50, "it does not go on"
+        reply(consumer, "stop")
 
 
 def test_it_opens_on_a_disk_that_filled_up_and_says_what_is_wrong(tmp_path: Path) -> None:
