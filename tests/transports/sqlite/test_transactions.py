@@ -197,6 +197,8 @@ class TestInbox:
         await until(lambda: stored(bus), {})
         assert len(errors) == 1
         assert await rows(bus) == []
+        stats = await bus._link.transport.stats()
+        assert stats["orders.new"].rejected_settlements == 1
 
     async def test_after_it_nothing_is_left_to_settle(self, bus):
         done = asyncio.Event()
