@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel, Position
@@ -104,11 +105,8 @@ class Entries:
             if each.new
         ]
         if new:
-            self._book.executemany(
-                "INSERT INTO nc_entry (seq, position, state, owner, lease, since, priority, rank, key)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                new,
-            )
+            head = "INSERT INTO nc_entry (seq, position, state, owner, lease, since, priority, rank, key)"
+            bulk.insert(self._execute, head, new)
         old = [(*_leased(each, owner, now), each.seq, position) for each in taken if not each.new]
         if old:
             self._book.executemany(
@@ -130,6 +128,24 @@ class Entries:
         if gone and key is not None:
             self.free_key(lease.position, key, lease.seq)
         return gone == 1
+
+    def ack_all(self, position: int, leases: Sequence[Lease]) -> bool:
+        """Those of one position, without keys; nothing is done unless all of them were leased.
+
+        A lease's number is given out once: among those of these messages it can be no other message's.
+        """
+        acked = 0
+        self._execute("SAVEPOINT nc_acks")
+        for part in bulk.parts(leases):
+            marks = bulk.marks(len(part))
+            acked += self._execute(
+                f"DELETE FROM nc_entry WHERE seq IN {marks} AND position = ? AND state = 2 AND lease IN {marks}",
+                (*[lease.seq for lease in part], position, *[lease.number for lease in part]),
+            ).rowcount
+        if acked != len(leases):
+            self._execute("ROLLBACK TO nc_acks")
+        self._execute("RELEASE nc_acks")
+        return acked == len(leases)
 
     def charge(self, lease: Lease) -> bool:
         """Count its attempt, once; the lease goes on."""

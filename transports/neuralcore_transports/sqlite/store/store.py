@@ -24,9 +24,7 @@ from neuralcore.messaging.transport import (
     Interest,
     Outcome,
     Page,
-    PublishStatus,
     Settlement,
-    SettleStatus,
     StoreStats,
 )
 from neuralcore_transports.sqlite.store import looking
@@ -59,7 +57,7 @@ class Store:
         self._seen = Seen(book, limits)
         self._parties = Parties(book, self._messages, self._entries, self._seen)
         self._inboxes = Inboxes(book, limits.inbox_capacity)
-        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen)
+        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen, self._inboxes)
         self._settler = Settler(book, self._messages, self._entries, self._parties)
         self._owners = Owners(book, self._messages, self._entries, self._parties, self._inboxes, limits)
         self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
@@ -180,27 +178,13 @@ class Store:
             self._forget()
 
     def _add(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
-        reasons: dict[int, str] = {}
-        published = [
-            self._inboxes.put(envelope)
-            if envelope.channel.startswith(INBOX_PREFIX)
-            else self._publisher.publish(envelope, now, index, reasons)
-            for index, envelope in enumerate(publishes)
-        ]
-        self._publisher.flush(now)
-        settled = [self._settle_after(settlement, published, now) for settlement in settlements]
-        self._settler.flush(now)
+        published, reasons = self._publisher.publish(publishes, now)
+        settled = self._settler.settle(settlements, published, now)
         for name in {envelope.channel for envelope in publishes}:
             channel = self._book.registry.channels.get(name)
             if channel is not None and channel.config.retention is not None:
                 self._messages.trim(channel, now, len(publishes) + BESIDE)
         return CommitResult(published, settled, reasons)
-
-    def _settle_after(self, settlement: Settlement, published: Sequence[PublishStatus], now: Moment) -> SettleStatus:
-        stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
-        if settlement.after is not None and published[settlement.after] not in stored:
-            return SettleStatus.SKIPPED
-        return self._settler.settle(settlement, now)
 
     # Consuming
 
