@@ -160,6 +160,8 @@ class Committer:
         else:
             self._backoff.worked()
             self._settle(batch, result)
+            if publishes:
+                await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
         published, settled, index = iter(result.published), iter(result.settled), -1
@@ -168,7 +170,8 @@ class Committer:
             if work.publish is not None:
                 index += 1
                 status, reason = next(published), result.reasons.get(index, "")
-            self._sort(work, Done(status, None if work.settlement is None else next(settled), reason))
+            verdict = None if work.settlement is None else next(settled)
+            self._sort(work, Done(status, verdict, reason))
 
     def _sort(self, work: Work, done: Done) -> None:
         unknown = done.published is PublishStatus.UNKNOWN or done.settled is SettleStatus.UNKNOWN
