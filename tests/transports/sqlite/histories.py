@@ -25,6 +25,7 @@ WALL_JUMPS = (-7200.0, 7200.0, -1.0, 1.0, -20.0, 86400.0)
 _WEIGHTS = {
     "commit": 30,
     "fetch": 30,
+    "exchange": 10,
     "join": 8,
     "wait": 8,
     "declare": 3,
@@ -106,9 +107,9 @@ class _Writer:
 
     def commit(self) -> Op:
         kind = self.rng.random()
-        publishes = [self.publish() for _ in range(self.rng.choice((1, 1, 1, 2, 4)))] if kind < 0.6 else []
+        publishes = [self.publish() for _ in range(self.rng.choice((1, 1, 1, 2, 4, 9)))] if kind < 0.6 else []
         settlements = (
-            [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3)))] if kind > 0.4 else []
+            [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3, 7)))] if kind > 0.4 else []
         )
         for which, outcome, *rest in list(settlements):
             if outcome == "attempt" and self.rng.random() < 0.5:
@@ -143,7 +144,7 @@ class _Writer:
     def settlement(self, publishes: int) -> tuple[Any, ...]:
         """Which of what the slot had, counted from the last; outcome, delay, pass_key, after."""
         pick = self.rng.choice
-        which = self.rng.randrange(4) + LATE * (self.rng.random() < 0.2 and self.likely("late"))
+        which = self.rng.randrange(9) + LATE * (self.rng.random() < 0.2 and self.likely("late"))
         after = self.rng.randrange(publishes) if publishes and self.likely("after") else None
         outcome = pick(("nack", "release", "attempt", "nack")) if self.likely("nack") else "ack"
         return which, outcome, pick((0.0, 0.0, 1.0, 7.0)), pick((False, True)), after
@@ -178,6 +179,10 @@ class _Writer:
         limits = [self.rng.choice(LIMITS) for _ in range(self.rng.choice((1, 1, 1, 3)))]
         bound = self.rng.choice((None, None, None, 50, 26))
         return "fetch", *self.member(), limits, bound
+
+    def exchange(self) -> Op:
+        """A commit that a consumer of the same process fetches by."""
+        return "exchange", *self.fetch()[1:], *self.commit()[2:]
 
     def seek(self) -> Op:
         return "seek", *self.member(), self.rng.randrange(3), self.cursor()

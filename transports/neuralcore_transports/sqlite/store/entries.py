@@ -75,14 +75,12 @@ class Entries:
         ).rowcount
         return int(due + dated)
 
-    def any_due(self, now: Moment) -> bool:
-        due = self.next_due()
-        return due is not None and (due.mono <= now.mono or due.wall <= now.wall)
-
     def next_due(self) -> Moment | None:
         """When ``make_due`` may find something: once either of the times is reached."""
-        mono = self._execute("SELECT min(due) FROM nc_entry WHERE state = 3").fetchone()[0]
-        wall = self._execute("SELECT min(not_before) FROM nc_entry WHERE state = 5").fetchone()[0]
+        mono, wall = self._execute(
+            "SELECT (SELECT min(due) FROM nc_entry WHERE state = 3),"
+            " (SELECT min(not_before) FROM nc_entry WHERE state = 5)"
+        ).fetchone()
         return None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
 
     # Being taken
@@ -134,6 +132,8 @@ class Entries:
 
         A lease's number is given out once: among those of these messages it can be no other message's.
         """
+        if len(leases) == 1:
+            return self.ack(leases[0], None)
         acked = 0
         self._execute("SAVEPOINT nc_acks")
         for part in bulk.parts(leases):
