@@ -109,7 +109,7 @@ class _Writer:
         kind = self.rng.random()
         publishes = [self.publish() for _ in range(self.rng.choice((1, 1, 1, 2, 4, 9)))] if kind < 0.6 else []
         settlements = (
-            [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3, 7)))] if kind > 0.4 else []
+            [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3)))] if kind > 0.4 else []
         )
         for which, outcome, *rest in list(settlements):
             if outcome == "attempt" and self.rng.random() < 0.5:
@@ -144,7 +144,7 @@ class _Writer:
     def settlement(self, publishes: int) -> tuple[Any, ...]:
         """Which of what the slot had, counted from the last; outcome, delay, pass_key, after."""
         pick = self.rng.choice
-        which = self.rng.randrange(9) + LATE * (self.rng.random() < 0.2 and self.likely("late"))
+        which = self.rng.randrange(4) + LATE * (self.rng.random() < 0.2 and self.likely("late"))
         after = self.rng.randrange(publishes) if publishes and self.likely("after") else None
         outcome = pick(("nack", "release", "attempt", "nack")) if self.likely("nack") else "ack"
         return which, outcome, pick((0.0, 0.0, 1.0, 7.0)), pick((False, True)), after
