@@ -45,7 +45,7 @@ async def publish_many(items: Iterable[tuple[Any, ...]], send: Send) -> Sequence
                 results[index] = sent
         for index, each in under_way.items():
             try:
-                results[index] = await each.arrive()
+                results[index] = each.result() if each.has_arrived else await each.arrive()
             except Exception as error:  # noqa: BLE001, PERF203 - as above
                 errors[index] = error
     except BaseException:

@@ -183,7 +183,10 @@ class Posted(Work):
     __slots__ = ("_began", "_done", "_loop", "_outlet", "_payload", "_waiter", "_withdrawn")
 
     def __init__(self, outlet: Outlet, envelope: Envelope, payload: Any, began: int) -> None:
-        super().__init__(envelope)
+        self.publish = envelope
+        self.settlement = None
+        self.persistent = False
+        self.unknown_since = None
         self._outlet = outlet
         self._payload = payload
         self._began = began
@@ -207,11 +210,19 @@ class Posted(Work):
         """The id, or None when it was dropped. Raises PublishError, Closed. Cancelled before the transport has it,
         it has not happened.
         """
+        if self._done is None:
+            await self._wait()
+        return self.result()
+
+    @property
+    def has_arrived(self) -> bool:
+        return self._done is not None
+
+    def result(self) -> str | None:
+        """Of one that has arrived; counted when it is asked for."""
+        assert self._done is not None
         what = "refused"
         try:
-            if self._done is None:
-                await self._wait()
-            assert self._done is not None
             result = self._result(self._done)
             what = "dropped" if result is None else "published"
         finally:
@@ -222,8 +233,9 @@ class Posted(Work):
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
-        except asyncio.CancelledError:
+        except BaseException:
             self._withdrawn = True
+            self._outlet._count("refused", self._began)
             raise
 
     def withdraw(self) -> None:

@@ -103,10 +103,14 @@ class Waiting:
 
     async def _shared(self, take: Callable[[], Awaitable[None]]) -> None:
         """One at a time; a caller that is cancelled leaves it running."""
-        while self._taking is not None:
-            await asyncio.wait({self._taking})
+        await self.quiet()
         self._stale = False
         await asyncio.shield(self._taken(asyncio.ensure_future(take())))
+
+    async def quiet(self) -> None:
+        """Nobody takes anything now."""
+        while self._taking is not None:
+            await asyncio.wait({self._taking})
 
     def _taken(self, taking: asyncio.Future[T]) -> asyncio.Future[T]:
         def done(taking: asyncio.Future[T]) -> None:
@@ -247,7 +251,9 @@ class SqliteConsumer(Consumer):
     async def seek(self, interest: int, position: Cursor) -> None:
         if interest not in self._reader.interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        await self._waiting.quiet()
         await self._run(lambda store, now: store.seek(self._reader, interest, position, now))
+        self._fetched = [delivery for delivery in self._fetched if delivery.interest != interest]  # they are lost
         self._waiting.wake()
 
     async def close(self) -> None:

@@ -15,10 +15,6 @@ class Moment(NamedTuple):
     """The store's own time, which never jumps; see ``clock.py``."""
     wall: int
 
-    def reaches(self, due: Moment | None) -> bool:
-        """Either of its times."""
-        return due is not None and (due.mono <= self.mono or due.wall <= self.wall)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

@@ -217,14 +217,14 @@ class Store:
         """Nothing is written when there is nothing."""
         with self._book.read():
             due = self._entries.next_due()
-            if not now.reaches(due) and not self._fetcher.anything(reader, demand):
+            if not _reached(due, now) and not self._fetcher.anything(reader, demand):
                 return Fetched([], False, due, reader.is_open(self._book.registry))
         with self._step():
             return self._hand_out(reader, demand, now)
 
     def _hand_out(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
         due = self._entries.next_due()
-        if now.reaches(due):
+        if _reached(due, now):
             self._entries.make_due(now, _DUE)
             due = self._entries.next_due()
         deliveries, again = self._fetcher.fetch(reader, demand, now)
@@ -279,3 +279,8 @@ class Store:
         """Forget up to so many things that nobody needs any more; how many there were."""
         with self._step():
             return self._upkeep.tidy(now, most)
+
+
+def _reached(due: Moment | None, now: Moment) -> bool:
+    """Either of its times."""
+    return due is not None and (due.mono <= now.mono or due.wall <= now.wall)
