@@ -136,7 +136,7 @@ class Committer:
             refusal = self._refusal(work)
             if refusal is not None:
                 work.done(Done(error=refusal))
-            elif not self._lanes.join(work):
+            elif not (self._lanes and self._lanes.join(work)):
                 batch.append(work)
                 size += work.size
         return batch
@@ -162,21 +162,27 @@ class Committer:
         else:
             self._backoff.worked()
             self._settle(batch, result)
+            if publishes:
+                await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
-        published, settled, index = iter(result.published), iter(result.settled), -1
+        published, settled, reasons, index = iter(result.published), iter(result.settled), result.reasons, -1
+        done = Done()
         for work in batch:
             status, reason = None, ""
             if work.publish is not None:
                 index += 1
-                status, reason = next(published), result.reasons.get(index, "")
-            self._sort(work, Done(status, None if work.settlement is None else next(settled), reason))
+                status, reason = next(published), reasons.get(index, "") if reasons else ""
+            verdict = None if work.settlement is None else next(settled)
+            if (status, verdict, reason) != done[:3]:
+                done = Done(status, verdict, reason)
+            self._sort(work, done)
 
     def _sort(self, work: Work, done: Done) -> None:
-        unknown = done.published is PublishStatus.UNKNOWN or done.settled is SettleStatus.UNKNOWN
-        if done.published is PublishStatus.FULL:
+        published, settled, _, _ = done
+        if published is PublishStatus.FULL:
             self._lanes.refused(work)
-        elif unknown:
+        elif published is PublishStatus.UNKNOWN or settled is SettleStatus.UNKNOWN:
             self._unknown([work], Unavailable(self._transport.scheme, "it does not know what became of an item"))
         else:
             if work.publish is not None:

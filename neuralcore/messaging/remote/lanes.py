@@ -23,8 +23,9 @@ class Lanes:
         self._lanes: dict[str, deque[Work]] = {}
         self._tries: Counter[str] = Counter()
 
-    def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+    def __bool__(self) -> bool:
+        """Some wait."""
+        return bool(self._lanes)
 
     def join(self, work: Work) -> bool:
         """Queue a publish behind those that wait; False when none do."""

@@ -32,7 +32,7 @@ from neuralcore.messaging.remote.runtime import LinkRuntime
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.suspects import Suspects
 from neuralcore.messaging.remote.transactions import BusTransaction, transaction
-from neuralcore.messaging.remote.work import Done, Work
+from neuralcore.messaging.remote.work import Done, Told
 from neuralcore.messaging.replies import Replies
 from neuralcore.messaging.settle import Settlement
 from neuralcore.messaging.terms import Terms
@@ -135,13 +135,14 @@ class RemoteLink(Link):
     async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
         return await publish_many(items, self._send if self._steps is None else self._send_through)
 
-    async def _send(self, publication: Publication) -> Posted:
-        return await self.outlet(publication.channel).post(publication.payload, **publication.options())
+    def _send(self, channel: str, payload: Any, **options: Any) -> Posted | Awaitable[Posted]:
+        outlet = self.outlet(channel)
+        return outlet.post(payload, **options) if outlet.idle else outlet.post_admitted(payload, **options)
 
-    async def _send_through(self, publication: Publication) -> str | None:
+    async def _send_through(self, channel: str, payload: Any, **options: Any) -> str | None:
         """Middleware sees each one arrive before the next one sets out."""
         assert self._steps is not None
-        result: str | None = await self._steps(publication)
+        result: str | None = await self._steps(Publication(channel, payload, **options))
         return result
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
@@ -176,7 +177,7 @@ class RemoteLink(Link):
 
     def _release(self, delivery: Delivery) -> None:
         """It came for nobody."""
-        self.committer.submit(Work(_ignore, settlement=Verdict(delivery, Outcome.RELEASE), persistent=True))
+        self.committer.submit(Told(_ignore, settlement=Verdict(delivery, Outcome.RELEASE), persistent=True))
 
     async def attached(self, intake: Intake) -> None:
         await in_loop(self.context.loop, self._attached, intake)
@@ -250,7 +251,7 @@ class RemoteLink(Link):
             headers={} if error is None else failure_headers(error),
             correlation_id=message.correlation_id,
         )
-        self.committer.submit(Work(self._replied, publish=envelope))
+        self.committer.submit(Told(self._replied, publish=envelope))
 
     def _replied(self, done: Done) -> None:
         if done.published is not PublishStatus.STORED:

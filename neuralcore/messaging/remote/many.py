@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from neuralcore.messaging.errors import PublishManyFailed
-from neuralcore.messaging.middleware import Publication
 from neuralcore.messaging.remote.outlet import Posted
 
 __all__ = ["publish_many"]
 
-Send = Callable[[Publication], Awaitable[Posted | str | None]]
+Send = Callable[..., Posted | Awaitable[Posted | str | None]]
 
 
 async def publish_many(items: Iterable[tuple[Any, ...]], send: Send) -> Sequence[str | None]:
@@ -33,12 +32,22 @@ async def publish_many(items: Iterable[tuple[Any, ...]], send: Send) -> Sequence
             except BaseException as error:  # noqa: BLE001 - raised below
                 broken = error
                 break
-            sent = await _attempt(_sent(send, item), index, errors)
-            results.append(None if isinstance(sent, Posted) else sent)
+            results.append(None)
+            try:
+                sending = _sent(send, *item)
+                sent = sending if isinstance(sending, Posted) else await sending
+            except Exception as error:  # noqa: BLE001 - reported for its item, whatever it was
+                errors[index] = error
+                continue
             if isinstance(sent, Posted):
                 under_way[index] = sent
+            else:
+                results[index] = sent
         for index, each in under_way.items():
-            results[index] = await _attempt(each.arrive(), index, errors)
+            try:
+                results[index] = each.result() if each.has_arrived else await each.arrive()
+            except Exception as error:  # noqa: BLE001, PERF203 - as above
+                errors[index] = error
     except BaseException:
         for each in under_way.values():
             each.withdraw()
@@ -50,19 +59,7 @@ async def publish_many(items: Iterable[tuple[Any, ...]], send: Send) -> Sequence
     return results
 
 
-async def _sent(send: Send, item: tuple[Any, ...]) -> Posted | str | None:
-    return await send(_publication(*item))
-
-
-def _publication(
-    channel: str, payload: Any, priority: int | None = None, options: dict[str, Any] | None = None
-) -> Publication:
-    return Publication(channel, payload, **{"priority": priority, **(options or {})})
-
-
-async def _attempt(work: Awaitable[Any], index: int, errors: dict[int, BaseException]) -> Any:
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 - reported for its item, whatever it was
-        errors[index] = error
-        return None
+def _sent(
+    send: Send, channel: str, payload: Any, priority: int | None = None, options: dict[str, Any] | None = None
+) -> Posted | Awaitable[Posted | str | None]:
+    return send(channel, payload, **{"priority": priority, **options} if options else {"priority": priority})

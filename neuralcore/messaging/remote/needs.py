@@ -50,16 +50,20 @@ def check_start(has: Capabilities, start: Cursor | None, name: str) -> None:
 
 
 def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool) -> None:
-    name = f"a message on {envelope.channel!r}"
     if mandatory:
+        name = _name(envelope)
         raise missing("in_process", f"{name} with mandatory=True: here it is kept for whoever subscribes later")
     if envelope.key is not None and not has.keys:
-        raise missing("keys", name)
+        raise missing("keys", _name(envelope))
     if (envelope.delay_ns or envelope.not_before_ns is not None) and not has.delay:
-        raise missing("delay", name)
+        raise missing("delay", _name(envelope))
     if envelope.dedup_key is not None and has.dedup == "none":
-        raise missing("dedup", f"{name} with an idempotency key")
-    if envelope.priority != Priority.NORMAL and not has.priorities:
-        raise missing("priorities", name)
+        raise missing("dedup", f"{_name(envelope)} with an idempotency key")
+    if not has.priorities and envelope.priority != Priority.NORMAL:
+        raise missing("priorities", _name(envelope))
     if envelope.reply_to is not None and not has.request_reply:
-        raise missing("request_reply", name)
+        raise missing("request_reply", _name(envelope))
+
+
+def _name(envelope: Envelope) -> str:
+    return f"a message on {envelope.channel!r}"

@@ -21,7 +21,7 @@ from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.meter import Meter
 from neuralcore.messaging.remote.needs import check_publish
 from neuralcore.messaging.remote.wire import replay_number
-from neuralcore.messaging.remote.work import Done, Work, answer_on
+from neuralcore.messaging.remote.work import Done, Work
 from neuralcore.messaging.transport import Capabilities, Envelope, PublishStatus
 
 __all__ = ["Outlet", "Posted", "Publisher", "ids"]
@@ -63,27 +63,45 @@ class Outlet:
         limits = (config.max_payload, self._publisher.capabilities.max_payload)
         self._limit = min((each for each in limits if each is not None), default=sys.maxsize)
 
-    async def publish(self, payload: Any, **options: Any) -> str | None:
-        return await (await self.post(payload, **options)).arrive()
+    @property
+    def context(self) -> BusContext:
+        return self._publisher.context
 
-    async def post(self, payload: Any, **options: Any) -> Posted:
-        """Hand it over. What is posted one after the other arrives in that order."""
+    @property
+    def idle(self) -> bool:
+        """Nothing that is published waits to be let in."""
+        return self._guard.idle
+
+    async def publish(self, payload: Any, **options: Any) -> str | None:
+        posted = self.post(payload, **options) if self._guard.idle else await self.post_admitted(payload, **options)
+        return await posted.arrive()
+
+    async def post_admitted(self, payload: Any, **options: Any) -> Posted:
+        """``post`` it once the channel's limits let it in."""
         began = self._publisher.clock.monotonic_ns()
         try:
-            envelope = await self.prepared(payload, **options)
+            payload = await self._guard.admit(payload)
         except BaseException:
             self._count("refused", began)
             raise
-        done: asyncio.Future[Done]
-        done, resolve = answer_on(self._publisher.context)
-        self._publisher.committer.submit(Work(resolve, publish=envelope, withdrawn=done.cancelled))
-        return Posted(self, envelope, payload, done, began)
+        return self.post(payload, began, **options)
+
+    def post(self, payload: Any, began: int | None = None, **options: Any) -> Posted:
+        """Hand it over. What is posted one after the other arrives in that order."""
+        publisher = self._publisher
+        if began is None:
+            began = publisher.clock.monotonic_ns()
+        try:
+            posted = Posted(self, self.envelope(payload, **options), payload, began)
+        except BaseException:
+            self._count("refused", began)
+            raise
+        publisher.committer.submit(posted)
+        return posted
 
     async def prepared(self, payload: Any, **options: Any) -> Envelope:
         """Let in by the channel's limits, and encoded."""
-        if not self._guard.idle:
-            payload = await self._guard.admit(payload)
-        return self.envelope(payload, **options)
+        return self.envelope(payload if self._guard.idle else await self._guard.admit(payload), **options)
 
     def result(self, envelope: Envelope, payload: Any, status: PublishStatus | None, reason: str) -> str | None:
         """The id, or None when it was dropped. Raises what its refusal means."""
@@ -116,15 +134,18 @@ class Outlet:
         mandatory: bool = False,
     ) -> Envelope:
         """Raises PublishError, Unsupported, TypeError, ValueError."""
-        check_texts(
-            key=key,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            content_type=content_type,
-            idempotency_key=idempotency_key,
-        )
-        check_message_id(message_id)
-        check_headers(headers)
+        if not (key is correlation_id is reply_to is content_type is idempotency_key is None):
+            check_texts(
+                key=key,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                content_type=content_type,
+                idempotency_key=idempotency_key,
+            )
+        if message_id is not None:
+            check_message_id(message_id)
+        if headers is not None:
+            check_headers(headers)
         publisher, channel = self._publisher, self.config.name
         now = publisher.clock.time_ns()
         ttl = self.config.ttl if ttl is None else ttl
@@ -146,7 +167,7 @@ class Outlet:
             delay_ns=0 if delay is None else _ns("delay", delay),
             not_before_ns=None if not_before is None else _ns("not_before", not_before),
             dedup_key=idempotency_key,
-            replay=replay_number(given),
+            replay=replay_number(given) if given else 0,
         )
         check_publish(publisher.capabilities, envelope, mandatory=mandatory)
         return envelope
@@ -156,37 +177,77 @@ class Outlet:
             raise PayloadTooLarge(self.config.name, len(body), self._limit)
 
 
-class Posted:
-    """A publish on its way."""
+class Posted(Work):
+    """A publish on its way. Of the loop that posted it, unless told otherwise."""
 
-    __slots__ = ("_began", "_done", "_envelope", "_outlet", "_payload")
+    __slots__ = ("_began", "_done", "_loop", "_outlet", "_payload", "_waiter", "_withdrawn")
 
-    def __init__(
-        self, outlet: Outlet, envelope: Envelope, payload: Any, done: asyncio.Future[Done], began: int
-    ) -> None:
+    def __init__(self, outlet: Outlet, envelope: Envelope, payload: Any, began: int) -> None:
+        self.publish = envelope
+        self.settlement = None
+        self.persistent = False
+        self.unknown_since = None
         self._outlet = outlet
-        self._envelope = envelope
         self._payload = payload
-        self._done = done
         self._began = began
+        self._loop = asyncio._get_running_loop() or outlet.context.loop
+        self._done: Done | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._withdrawn = False
+
+    def done(self, result: Done) -> None:
+        if self._loop is asyncio._get_running_loop():
+            self._arrived(result)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._arrived, result)
+
+    def _arrived(self, result: Done) -> None:
+        self._done = result
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def arrive(self) -> str | None:
         """The id, or None when it was dropped. Raises PublishError, Closed. Cancelled before the transport has it,
         it has not happened.
         """
+        if self._done is None:
+            await self._wait()
+        return self.result()
+
+    @property
+    def has_arrived(self) -> bool:
+        return self._done is not None
+
+    def result(self) -> str | None:
+        """Of one that has arrived; counted when it is asked for."""
+        assert self._done is not None
         what = "refused"
         try:
-            result = self._result(await self._done)
+            result = self._result(self._done)
             what = "dropped" if result is None else "published"
         finally:
             self._outlet._count(what, self._began)
         return result
 
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        except BaseException:
+            self._withdrawn = True
+            self._outlet._count("refused", self._began)
+            raise
+
     def withdraw(self) -> None:
-        self._done.cancel()
+        self._withdrawn = True
+
+    def withdrawn(self) -> bool:
+        """From the home loop."""
+        return self._withdrawn
 
     def _result(self, done: Done) -> str | None:
-        envelope = self._envelope
+        envelope = self.publish
+        assert envelope is not None
         if done.published is PublishStatus.UNKNOWN:
             raise PublishUnknown(envelope.id) from done.error
         if done.error is not None:

@@ -16,7 +16,7 @@ from neuralcore.messaging.errors import AlreadySettled, DecodeError, LeaseLost, 
 from neuralcore.messaging.handler import SKIPPED
 from neuralcore.messaging.remote.holding import Holding
 from neuralcore.messaging.remote.wire import decode, letter_envelope, repaired, to_message
-from neuralcore.messaging.remote.work import Done, Work, answer_on
+from neuralcore.messaging.remote.work import Done, Told, answer_on
 from neuralcore.messaging.settle import DeadLetter, Settlement
 from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, PublishStatus, SettleStatus
@@ -84,7 +84,7 @@ class RemoteSettlement(Settlement):
             log.exception("no dead letter can be made of it: the transport has it back, for later")
             delay_ns = round(self.terms.retry.cap * 1e9)
             verdict = Verdict(delivery, Outcome.NACK, delay_ns)
-            self._link.committer.submit(Work(_ignore, settlement=verdict, persistent=True))
+            self._link.committer.submit(Told(_ignore, settlement=verdict, persistent=True))
 
     def _bury_malformed(self, delivery: Delivery, error: Exception) -> None:
         """What there is of it becomes a dead letter."""
@@ -318,7 +318,7 @@ class RemoteSettlement(Settlement):
                 done(result)
 
         verdict = Verdict(delivery, outcome, delay_ns, pass_key)
-        self._link.committer.submit(Work(confirmed, settlement=verdict, persistent=True))
+        self._link.committer.submit(Told(confirmed, settlement=verdict, persistent=True))
         return True
 
     def _told(
@@ -337,7 +337,7 @@ class RemoteSettlement(Settlement):
     def _commit(self, delivery: Delivery, outcome: Outcome) -> asyncio.Future[Done]:
         future: asyncio.Future[Done]
         future, resolve = answer_on(self.context)
-        self._link.committer.submit(Work(resolve, settlement=Verdict(delivery, outcome), persistent=True))
+        self._link.committer.submit(Told(resolve, settlement=Verdict(delivery, outcome), persistent=True))
         return future
 
     def _confirm(self, message: Message, result: Done) -> None:
@@ -365,7 +365,7 @@ class RemoteSettlement(Settlement):
 
         envelope = letter_envelope(letter, original or delivery.envelope, self.context.clock.time_ns())
         verdict = Verdict(delivery, Outcome.ACK)
-        self._link.committer.submit(Work(done, publish=envelope, settlement=verdict, persistent=True))
+        self._link.committer.submit(Told(done, publish=envelope, settlement=verdict, persistent=True))
 
     def _undeliverable(self, message: Message, result: Done) -> None:
         """The dead-letter channel does not take it; the message is not to be lost for that."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.transport import Envelope, PublishStatus, Settlement, SettleStatus
 
-__all__ = ["Done", "Work", "answer_on"]
+__all__ = ["Done", "Told", "Work", "answer_on"]
 
 T = TypeVar("T")
 
@@ -25,22 +24,26 @@ class Done(NamedTuple):
     """Nothing is known of it."""
 
 
-def _never() -> bool:
-    return False
-
-
-@dataclass(eq=False, slots=True)
 class Work:
-    done: Callable[[Done], object]
-    """Called once, on the home loop."""
-    publish: Envelope | None = None
-    settlement: Settlement | None = None
-    persistent: bool = False
-    """Tried again until something is known of it: for what the bus itself has to bring about."""
-    withdrawn: Callable[[], bool] = _never
-    """Nobody wants it any more; asked before it is handed to the transport."""
-    unknown_since: int | None = None
-    """Monotonic; while it is tried again."""
+    __slots__ = ("persistent", "publish", "settlement", "unknown_since")
+
+    def __init__(
+        self, publish: Envelope | None = None, settlement: Settlement | None = None, *, persistent: bool = False
+    ) -> None:
+        """``persistent``: tried again until something is known of it: for what the bus itself has to bring about."""
+        self.publish = publish
+        self.settlement = settlement
+        self.persistent = persistent
+        self.unknown_since: int | None = None
+        """Monotonic; while it is tried again."""
+
+    def done(self, result: Done) -> object:
+        """Called once, on the home loop."""
+        raise NotImplementedError
+
+    def withdrawn(self) -> bool:
+        """Nobody wants it any more; asked before it is handed to the transport."""
+        return False
 
     @property
     def failed(self) -> bool:
@@ -49,6 +52,26 @@ class Work:
     @property
     def size(self) -> int:
         return 0 if self.publish is None else len(self.publish.body)
+
+
+class Told(Work):
+    """Whose end is told to a function."""
+
+    __slots__ = ("_told",)
+
+    def __init__(
+        self,
+        told: Callable[[Done], object],
+        *,
+        publish: Envelope | None = None,
+        settlement: Settlement | None = None,
+        persistent: bool = False,
+    ) -> None:
+        super().__init__(publish, settlement, persistent=persistent)
+        self._told = told
+
+    def done(self, result: Done) -> object:
+        return self._told(result)
 
 
 def answer_on(context: BusContext) -> tuple[asyncio.Future[T], Callable[[T], None]]:

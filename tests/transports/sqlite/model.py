@@ -163,9 +163,9 @@ class SqliteModel:
         if reader.asked_by not in self._owners:
             return []
         reader.owner = self._owners[reader.asked_by]
-        deliveries, again = self.store.fetch(reader, demand, now)
+        deliveries, again, *_ = self.store.fetch(reader, demand, now)
         while again and not deliveries:
-            deliveries, again = self.store.fetch(reader, demand, now)
+            deliveries, again, *_ = self.store.fetch(reader, demand, now)
         for delivery in deliveries:
             self._deliveries[delivery.lease.number] = (reader.asked_by, delivery)
         return deliveries

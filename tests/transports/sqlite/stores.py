@@ -49,7 +49,7 @@ def make(path: Path, *, count: int = COUNT, size: int = 300) -> dict[str, set[st
             store.update(readers[group], interests, clock.now())
         envelopes = [_envelope(channel, number, size) for number in range(count) for channel in CHANNELS]
         store.commit(envelopes, [], clock.now())
-        taken, _ = store.fetch(readers["mail"], {2: Demand(10)}, clock.now())
+        taken, *_ = store.fetch(readers["mail"], {2: Demand(10)}, clock.now())
         outcomes = [Outcome.NACK] * 2 + [Outcome.ACK] * 8
         store.commit([], [Settlement(each, how) for each, how in zip(taken, outcomes, strict=True)], clock.now())
         store.fetch(readers["audit"], {2: Demand(10)}, clock.now())

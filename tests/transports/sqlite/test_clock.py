@@ -151,7 +151,7 @@ def test_leases_of_an_older_boot_are_recovered_at_once(machine, file):
     assert store.others(owner) == [(old, "boot 0")]
     store.give_up(old, clock.now())
     reader = subscribe(store, owner, clock)
-    (delivery,), _ = store.fetch(reader, {1: Demand(9)}, clock.now())
+    (delivery,), *_ = store.fetch(reader, {1: Demand(9)}, clock.now())
     assert delivery.suspect
 
 
@@ -160,7 +160,7 @@ def take_one(store, clock):
     owner = store.connect("old", clock.boot, clock.now())
     reader = subscribe(store, owner, clock)
     store.commit([Envelope(id="1", channel="jobs", body=b"1")], (), clock.now())
-    deliveries, _ = store.fetch(reader, {1: Demand(9)}, clock.now())
+    deliveries, *_ = store.fetch(reader, {1: Demand(9)}, clock.now())
     assert len(deliveries) == 1
     return owner
 

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def damaged(path: Path) -> Path:
-    damage(path, "UPDATE nc_message SET body = x'00' WHERE seq = 7", "UPDATE nc_channel SET open = 5 WHERE id = 2")
+    damage(path, "UPDATE nc_message SET body = x'00' WHERE seq = 8", "UPDATE nc_channel SET open = 5 WHERE id = 2")
     return path
 
 
@@ -44,7 +44,7 @@ def test_a_store_that_is_whole(path: Path) -> None:
 def test_damage_has_a_line_each_and_exit_code_1(damaged: Path) -> None:
     result = call("check", damaged)
     assert result.exit_code == 1
-    assert "nc_message 7: its checksum is wrong; it is moved to the quarantine\n" in result.output
+    assert "nc_message 8: its checksum is wrong; it is moved to the quarantine\n" in result.output
     assert f"neuralcore store repair {damaged}" in result.output
     result = call("check", damaged, "--json")
     assert result.exit_code == 1
@@ -54,7 +54,7 @@ def test_damage_has_a_line_each_and_exit_code_1(damaged: Path) -> None:
 def test_repairing_says_what_was_done_and_lost(damaged: Path) -> None:
     result = call("repair", damaged)
     assert result.exit_code == 0, result.output
-    assert "lost: message 7 of channel" in result.output
+    assert "lost: message 8 of channel" in result.output
     assert f"the file as it was: {damaged}.before-repair\n" in result.output
     result = call("repair", damaged, "--json")
     found = json.loads(result.stdout)

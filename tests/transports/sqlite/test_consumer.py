@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
 from neuralcore._core import Clock
-from neuralcore.messaging.transport import Demand, Envelope, Group, Interest
+from neuralcore.messaging.transport import Demand, Envelope, Group, Interest, Outcome, Settlement
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.sqlite import SqliteOptions, SqliteTransport
+from neuralcore_transports.sqlite.opening import connect
+from neuralcore_transports.sqlite.store.moment import Limits
+from neuralcore_transports.sqlite.store.store import Store
+from neuralcore_transports.sqlite.store.transaction import Book
 
 
 @pytest.fixture
@@ -63,3 +68,100 @@ async def test_what_was_for_a_subscription_that_is_gone_is_handed_out_to_be_give
     await left_over.update([Interest(id=2, pattern="quick")])
     (delivery,) = await left_over.fetch({2: Demand(1)}, 5.0)
     assert delivery.interest == 1
+
+
+@pytest.fixture
+async def waiting(transport):
+    """A fetch that has looked and waits, and the consumer."""
+    consumer = await transport.consume(Group("g"))
+    await consumer.update([Interest(id=1, pattern="jobs")])
+    fetching = asyncio.ensure_future(consumer.fetch({1: Demand(3)}, 30.0))
+    while not consumer._covered:
+        await asyncio.sleep(0.001)
+    return consumer, fetching
+
+
+def counted(transport, monkeypatch):
+    """The steps that its store's thread takes."""
+    steps = []
+    run = transport._client.run
+
+    async def counting(step):
+        steps.append(step)
+        return await run(step)
+
+    monkeypatch.setattr(transport._client, "run", counting)
+    return steps
+
+
+async def test_a_commit_brings_what_it_stores_to_whoever_waits(transport, waiting, monkeypatch):
+    _, fetching = waiting
+    steps = counted(transport, monkeypatch)
+    await transport.commit([envelope("jobs", 0)])
+    assert [delivery.envelope.id for delivery in await fetching] == ["jobs-0"]
+    assert len(steps) == 1
+
+
+async def test_it_brings_what_was_asked_for_last_while_nobody_asks(transport, waiting, monkeypatch):
+    consumer, fetching = waiting
+    await transport.commit([envelope("jobs", 0)])
+    await fetching
+    steps = counted(transport, monkeypatch)
+    await transport.commit([envelope("jobs", number) for number in range(1, 5)])
+    assert [delivery.envelope.id for delivery in await consumer.fetch({1: Demand(2)}, 5.0)] == ["jobs-1", "jobs-2"]
+    assert len(steps) == 1, "three were wanted and one had come"
+    assert [delivery.envelope.id for delivery in await consumer.fetch({1: Demand(2)}, 5.0)] == ["jobs-3", "jobs-4"]
+    assert len(steps) == 2
+
+
+async def test_a_commit_whose_caller_is_gone_brings_it_too(transport, waiting):
+    _, fetching = waiting
+    committing = asyncio.ensure_future(transport.commit([envelope("jobs", 0)]))
+    await asyncio.sleep(0)
+    committing.cancel()
+    assert [delivery.envelope.id for delivery in await fetching] == ["jobs-0"]
+
+
+async def test_a_commit_that_fails_leaves_the_waiting_to_look_themselves(transport, waiting):
+    _, fetching = waiting
+    with pytest.raises(AttributeError, match="startswith"):
+        await transport.commit([Envelope(id="x", channel=5, body=b"")])
+    await transport.commit([envelope("jobs", 1)])
+    assert [delivery.envelope.id for delivery in await fetching] == ["jobs-1"]
+
+
+async def test_what_comes_for_nobody_goes_back(transport, waiting):
+    consumer, fetching = waiting
+    await transport.commit([envelope("jobs", 0)])
+    await fetching
+    await transport.commit([envelope("jobs", 1)])
+    await consumer.update([])
+    again = await transport.consume(Group("g"))
+    await again.update([Interest(id=1, pattern="jobs")])
+    assert [delivery.envelope.id for delivery in await again.fetch({1: Demand(2)}, 5.0)] == ["jobs-1"]
+
+
+async def test_nobody_looks_because_of_what_this_process_has_written_itself(transport, waiting, monkeypatch):
+    """The keeper, which has another connection, sees that there was something."""
+    consumer, fetching = waiting
+    await transport.commit([envelope("jobs", 0)])
+    (delivery,) = await fetching
+    fetching = asyncio.ensure_future(consumer.fetch({1: Demand(1)}, 30.0))
+    steps = counted(transport, monkeypatch)
+    await transport.commit([], [Settlement(delivery, Outcome.ACK)])
+    done, _ = await asyncio.wait({fetching}, timeout=0.3)
+    assert not done
+    assert len(steps) == 1
+    fetching.cancel()
+
+
+async def test_what_another_process_stores_comes_although_this_one_writes_too(transport, waiting, tmp_path):
+    consumer, fetching = waiting
+    await transport.commit([envelope("jobs", 0)])
+    (delivery,) = await fetching
+    fetching = asyncio.ensure_future(consumer.fetch({1: Demand(1)}, 30.0))
+    with closing(connect(tmp_path / "bus.db")) as connection:
+        now = transport._clock.now()
+        Store(Book(connection), Limits()).commit([envelope("jobs", 1)], [], now)
+    await transport.commit([], [Settlement(delivery, Outcome.ACK)])
+    assert [each.envelope.id for each in await asyncio.wait_for(fetching, 5.0)] == ["jobs-1"]

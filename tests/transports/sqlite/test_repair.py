@@ -230,11 +230,11 @@ def test_export_says_everything(path: Path) -> None:
     assert {line["id"] for line in lines if "mail" in line["unsettled"]} == owed["mail"]
     assert {line["id"] for line in lines if "audit" in line["unsettled"]} == owed["audit"]
     assert {line["channel"] for line in export(path, pattern="*.paid")} == {CHANNELS[1]}
-    damage(path, "UPDATE nc_message SET body = x'ff00ff' WHERE seq = 3")
+    damage(path, "UPDATE nc_message SET body = x'ff00ff' WHERE seq = 10")
     assert [line["damaged"] for line in export(path) if "damaged" in line] == ["its checksum is wrong"]
     repair(path)
     (line,) = export(path, quarantine=True)
-    assert (line["number"], line["reason"]) == (3, "its checksum is wrong")
+    assert (line["number"], line["reason"]) == (10, "its checksum is wrong")
     assert "ff" in line["content"]
 
 

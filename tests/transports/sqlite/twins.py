@@ -18,7 +18,7 @@ Where the two may differ is said here and nowhere else:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ from neuralcore.testing.memory import Reader as MemoryReader
 from neuralcore.testing.memory import store as memory_store
 from neuralcore_transports.sqlite.store import fetch, messages, parties, publish
 from neuralcore_transports.sqlite.store import store as store_steps
-from neuralcore_transports.sqlite.store.fetch import Reader
+from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -78,7 +78,7 @@ def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
 
 _exact = cursors.resolve
 
-_OF_A_SLOT = {"commit", "join", "fetch", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
+_OF_A_SLOT = {"commit", "join", "fetch", "exchange", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
 
 
 class Slot:
@@ -194,7 +194,7 @@ class Twins:
             return not slot.silent
         if slot.silent:
             return True
-        if verb in ("fetch", "leave"):
+        if verb in ("fetch", "exchange", "leave"):
             return what[0] not in slot.readers
         return verb == "seek" and not slot.interests[what[0]]
 
@@ -256,6 +256,32 @@ class Twins:
             if status is PublishStatus.STORED:
                 self.names.update((envelope.channel, name) for name in {envelope.id, envelope.dedup_key or envelope.id})
 
+    def exchange(
+        self,
+        number: int,
+        group: str | None,
+        limits: Sequence[int],
+        bound: int | None,
+        publishes: Sequence[dict[str, Any]],
+        settlements: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """A commit and a fetch, in one."""
+        slot, commit_to = self.slots[number], self.commit_to
+        ask = Ask(slot.readers[group][1], self._demand(slot, group, limits, bound))
+        handed: list[Fetched] = []
+
+        def exchanging(store: Store, envelopes: Sequence[Envelope], settled: Sequence[Settlement]) -> CommitResult:
+            result, fetched = self.sql(store, lambda store: store.exchange(envelopes, settled, [ask], self.now))
+            handed.extend(fetched)
+            return result
+
+        self.commit_to = exchanging  # type: ignore[method-assign]
+        try:
+            self.commit(number, publishes, settlements)
+        finally:
+            self.commit_to = commit_to  # type: ignore[method-assign]
+        self._fetch(slot, group, ask.demand, handed)
+
     def commit_to(self, store: Store, envelopes: Sequence[Envelope], settlements: Sequence[Settlement]) -> CommitResult:
         return self.sql(store, lambda store: store.commit(envelopes, settlements, self.now))
 
@@ -313,19 +339,29 @@ class Twins:
 
     def fetch(self, number: int, group: str | None, limits: Sequence[int], bound: int | None) -> None:
         slot = self.slots[number]
-        mine, theirs = slot.readers[group]
-        self.same("is open", self.memory.is_open(mine), self.sql(slot.store, lambda store: store.is_open(theirs)))
+        self._fetch(slot, group, self._demand(slot, group, limits, bound), [])
+
+    def _demand(self, slot: Slot, group: str | None, limits: Sequence[int], bound: int | None) -> Mapping[int, Demand]:
         ids = [interest.id for interest in slot.interests[group]]
-        demand = {id: Demand(limits[i % len(limits)] if limits else 0, bound) for i, id in enumerate(ids)}
+        return {id: Demand(limits[i % len(limits)] if limits else 0, bound) for i, id in enumerate(ids)}
+
+    def _fetch(self, slot: Slot, group: str | None, demand: Mapping[int, Demand], handed: Sequence[Fetched]) -> None:
+        """``handed``: what the store has fetched already."""
+        mine, theirs = slot.readers[group]
+        is_open = self.memory.is_open(mine)
         expected = self.memory.fetch(mine, demand, self.now)
         found: list[Delivery] = []
-        again = True
-        while again:
+        fetched = handed[0] if handed else self.sql(slot.store, lambda store: store.fetch(theirs, demand, self.now))
+        while True:
+            self.same("is open", is_open, fetched.open)
+            found += fetched.deliveries
+            if not fetched.again:
+                break
             left = {
-                id: Demand(wanted.limit - sum(d.interest == id for d in found), bound) for id, wanted in demand.items()
+                id: Demand(wanted.limit - sum(d.interest == id for d in found), wanted.more_urgent_than)
+                for id, wanted in demand.items()
             }
-            more, again = self.sql(slot.store, lambda store: store.fetch(theirs, left, self.now))  # noqa: B023
-            found += more
+            fetched = self.sql(slot.store, lambda store: store.fetch(theirs, left, self.now))  # noqa: B023
         expected, found = _in_order(expected), _in_order(found)
         self.same("fetch", [_told(d) for d in expected], [_told(d) for d in found])
         slot.held += zip(expected, found, strict=True)

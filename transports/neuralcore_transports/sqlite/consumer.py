@@ -3,61 +3,149 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Envelope, Inbox, Interest
-from neuralcore_transports.sqlite.store.fetch import Reader
+from neuralcore.messaging.transport import (
+    CommitResult,
+    Consumer,
+    Cursor,
+    Delivery,
+    Demand,
+    Envelope,
+    Inbox,
+    Interest,
+    Outcome,
+    Settlement,
+)
+from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Reader
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
 
 if TYPE_CHECKING:
     from neuralcore_transports.sqlite.transport import SqliteTransport
 
-__all__ = ["SqliteConsumer", "SqliteInbox"]
+__all__ = ["SqliteConsumer", "SqliteInbox", "Waiting"]
 
 T = TypeVar("T")
 
+_TURNS = 4
+"""Of the loop, before one who was told looks himself: who was answered by the same commit may publish again, and that
+brings along what there is.
+"""
 
-class _Waiting:
+
+class Waiting:
     """Takes at once, or as soon as there is something. What was taken for a cancelled caller is the next one's."""
 
-    def __init__(self, client: SqliteTransport) -> None:
+    def __init__(
+        self,
+        client: SqliteTransport,
+        ask: Callable[[], Ask] | None = None,
+        accept: Callable[[Ask, Fetched], None] = lambda ask, fetched: None,
+    ) -> None:
+        """``ask``: what the client's own commits are to fetch; ``accept`` gets what they have."""
         self._client = client
+        self._ask = ask
+        self._accept = accept
         self._event = asyncio.Event()
-        self._taking: asyncio.Task[Moment | None] | None = None
-        client.attend(self._event.set)
+        self._taking: asyncio.Future[Any] | None = None
+        self._stale = True
+        """There may be something that the last look has not seen."""
+        self.due: Moment | None = None
+        """When there may be something although nobody tells."""
+        client.attend(self)
 
     def close(self) -> None:
-        self._client.ignore(self._event.set)
+        self._client.ignore(self)
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._stale = True
+        self._event.set()
 
     async def until(
-        self, ready: Callable[[], bool], take: Callable[[], Awaitable[Moment | None]], timeout: float
+        self,
+        ready: Callable[[], bool],
+        take: Callable[[], Awaitable[None]],
+        timeout: float,
+        covered: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take again and again until something is ready, or the time is over. ``take`` answers when to look again."""
+        """Take again and again until something is ready, or the time is over; not at all while the last look tells that
+        there is nothing. ``covered``: it has looked for all that is wanted.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
             self._event.clear()
-            due = await self._shared(take)
+            until_due = None if self.due is None else self._client.seconds_until(self.due)
+            if self._stale or until_due == 0 or not covered():
+                await self._shared(take)
+                until_due = None if self.due is None else self._client.seconds_until(self.due)
             left = deadline - loop.time()
-            if ready() or left <= 0:
+            if ready():
                 return
-            if due is not None:
-                left = min(left, self._client.seconds_until(due))
-            timer = loop.call_later(left, self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                timer.cancel()
+            if left <= 0:
+                self._stale = True  # whatever was told: the next call sees for itself
+                return
+            await self._told(left if until_due is None else min(left, until_due))
+            for _ in range(_TURNS):
+                if self._stale and self._taking is None:
+                    await asyncio.sleep(0)
 
-    async def _shared(self, take: Callable[[], Awaitable[Moment | None]]) -> Moment | None:
+    async def _told(self, timeout: float) -> None:
+        timer = asyncio.get_running_loop().call_later(timeout, self._event.set)
+        try:
+            await self._event.wait()
+        finally:
+            timer.cancel()
+
+    async def _shared(self, take: Callable[[], Awaitable[None]]) -> None:
         """One at a time; a caller that is cancelled leaves it running."""
-        while self._taking is not None and not self._taking.done():
+        await self.quiet()
+        self._stale = False
+        await asyncio.shield(self._taken(asyncio.ensure_future(take())))
+
+    async def quiet(self) -> None:
+        """Nobody takes anything now."""
+        while self._taking is not None:
             await asyncio.wait({self._taking})
-        taking = self._taking = asyncio.ensure_future(take())
-        await asyncio.shield(taking)
-        return taking.result()
+
+    def _taken(self, taking: asyncio.Future[T]) -> asyncio.Future[T]:
+        def done(taking: asyncio.Future[T]) -> None:
+            self._taking = None
+            self._stale |= taking.cancelled() or taking.exception() is not None
+
+        self._taking = taking
+        taking.add_done_callback(done)
+        return taking
+
+    # What the client's own commits fetch
+
+    @property
+    def for_replies(self) -> bool:
+        return self._ask is None
+
+    def ask(self) -> Ask | None:
+        """None: nothing is wanted, or it is being fetched."""
+        if self._ask is None or self._taking is not None:
+            return None
+        ask = self._ask()
+        return ask if any(wanted.limit > 0 for wanted in ask.demand.values()) else None
+
+    def expect(self, ask: Ask, index: int, exchange: asyncio.Future[tuple[CommitResult, list[Fetched]]]) -> None:
+        def hand_over(exchange: asyncio.Future[tuple[CommitResult, list[Fetched]]]) -> None:
+            failed = exchange.cancelled() or exchange.exception() is not None
+            fetched = [] if failed else exchange.result()[1]
+            if fetched:
+                self._accept(ask, fetched[index])
+                self._event.set()
+            else:
+                self.wake()
+
+        self._stale = False
+        self._taken(exchange).add_done_callback(hand_over)
 
 
 class SqliteConsumer(Consumer):
@@ -66,30 +154,71 @@ class SqliteConsumer(Consumer):
         self._reader = Reader(client.owner, group)
         self._interests: Sequence[Interest] = ()
         self._fetched: list[Delivery] = []
-        self._waiting = _Waiting(client)
+        self._demand: Mapping[int, Demand] = {}
+        """What the caller of ``fetch`` wants, or once it has returned can still take."""
+        self._covered: dict[int, int | None] = {}
+        """Interests of which there is nothing more in the store, as far as it was told; and up to which priority."""
+        self._waiting = Waiting(client, self._ask, self._accept)
 
     async def update(self, interests: Sequence[Interest]) -> None:
         wanted = list(interests)
+        self._demand = {}
         await self._run(lambda store, now: store.update(self._reader, wanted, now))
         self._interests = wanted
+        self._waiting.wake()
+        if not wanted and self._fetched:  # nobody will fetch them
+            left, self._fetched = self._fetched, []
+            await self._client.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in left])
 
     async def _run(self, step: Callable[[Store, Moment], T]) -> T:
         self._reader.owner = self._client.owner
         return await self._client.run(step)
 
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
-        async def take() -> Moment | None:
-            asked = _less(demand, self._fetched)
-            deliveries, due, forgotten = await self._run(lambda store, now: _fetch(store, self._reader, asked, now))
-            self._client.leases.begin(deliveries)
-            self._fetched += deliveries
-            if forgotten:
-                await self._subscribe_again()
-            return due
-
-        await self._waiting.until(lambda: bool(self._within(demand)[0]), take, timeout)
+        self._demand = demand
+        try:
+            await self._waiting.until(
+                lambda: bool(self._within(demand)[0]), self._take, timeout, lambda: self._covers(self._ask().demand)
+            )
+        except asyncio.CancelledError:
+            self._demand = {}  # nobody is known to want anything
+            raise
         wanted, self._fetched = self._within(demand)
+        self._demand = _less(demand, wanted)
         return wanted
+
+    def _ask(self) -> Ask:
+        self._reader.owner = self._client.owner
+        return Ask(self._reader, _less(self._demand, self._fetched))
+
+    async def _take(self) -> None:
+        ask = self._ask()
+        fetched = await self._client.run(lambda store, now: store.fetch(*ask, now))
+        self._accept(ask, fetched)
+        if not fetched.open:
+            await self._subscribe_again()
+
+    def _accept(self, ask: Ask, fetched: Fetched) -> None:
+        self._client.leases.begin(fetched.deliveries)
+        self._fetched += fetched.deliveries
+        self._waiting.due = fetched.due
+        self._covered = {}
+        if fetched.again or not fetched.open:
+            self._waiting.wake()
+            return
+        came = Counter(delivery.interest for delivery in fetched.deliveries)
+        self._covered = {id: wanted.more_urgent_than for id, wanted in ask.demand.items() if wanted.limit > came[id]}
+
+    def _covers(self, demand: Mapping[int, Demand]) -> bool:
+        """The last look has found nothing more that would answer this."""
+        for id, wanted in demand.items():
+            if wanted.limit > 0:
+                if id not in self._covered:
+                    return False
+                bound, asked = self._covered[id], wanted.more_urgent_than
+                if bound is not None and (asked is None or asked > bound):
+                    return False
+        return True
 
     def _within(self, demand: Mapping[int, Demand]) -> tuple[list[Delivery], list[Delivery]]:
         """What of that which was fetched is wanted, and what is not yet.
@@ -123,21 +252,15 @@ class SqliteConsumer(Consumer):
     async def seek(self, interest: int, position: Cursor) -> None:
         if interest not in self._reader.interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        await self._waiting.quiet()
         await self._run(lambda store, now: store.seek(self._reader, interest, position, now))
+        self._fetched = [delivery for delivery in self._fetched if delivery.interest != interest]  # they are lost
+        self._waiting.wake()
 
     async def close(self) -> None:
         self._waiting.close()
         if self._client.running:
             await self._run(lambda store, now: store.close_reader(self._reader, now))
-
-
-def _fetch(
-    store: Store, reader: Reader, demand: Mapping[int, Demand], now: Moment
-) -> tuple[list[Delivery], Moment | None, bool]:
-    deliveries, again = store.fetch(reader, demand, now)
-    if deliveries or again:
-        return deliveries, now if again else None, False
-    return deliveries, store.next_due(), not store.is_open(reader)
 
 
 def _less(demand: Mapping[int, Demand], fetched: Sequence[Delivery]) -> Mapping[int, Demand]:
@@ -156,7 +279,7 @@ class SqliteInbox(Inbox):
         self._client = client
         self._address = address
         self._replies: list[Envelope] = []
-        self._waiting = _Waiting(client)
+        self._waiting = Waiting(client)
 
     async def open(self) -> None:
         await self._client.run(lambda store, now: store.open_inbox(self._address, self._client.owner))
@@ -170,14 +293,13 @@ class SqliteInbox(Inbox):
         replies, self._replies = self._replies, []
         return replies
 
-    async def _take(self) -> Moment | None:
+    async def _take(self) -> None:
         replies = await self._client.run(lambda store, now: store.take_replies(self._address))
         if replies is None:
             await self.open()
             self._client.data_lost(self._address, "the inbox ended while this process was not running")
         else:
             self._replies += replies
-        return None
 
     async def close(self) -> None:
         self._waiting.close()

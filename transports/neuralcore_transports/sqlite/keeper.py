@@ -26,6 +26,7 @@ from neuralcore_transports.sqlite.watch import Watch
 __all__ = ["Events", "Keeper"]
 
 _LOOK_FOR_DEAD: Final = 0.25
+_CHECKPOINT: Final = 0.05
 _TIDY: Final = 1.0
 _TIDY_IDLE: Final = 5.0
 """What only grows old is looked through so often."""
@@ -52,13 +53,22 @@ class Events:
 
 class Keeper:
     def __init__(
-        self, options: SqliteOptions, clock: StoreClock, liveness: Liveness, name: str, owner: int, events: Events
+        self,
+        options: SqliteOptions,
+        clock: StoreClock,
+        liveness: Liveness,
+        name: str,
+        owner: int,
+        written: Callable[[], int],
+        events: Events,
     ) -> None:
+        """``written``: see ``Book.written``; the client's own transactions are no news."""
         self._options = options
         self._clock = clock
         self._liveness = liveness
         self._name = name
         self._owner = owner
+        self._written = written
         self._events = events
         self._no_fork = NoFork()
         self._stop = threading.Event()
@@ -67,6 +77,8 @@ class Keeper:
         self._checkpointer: Checkpointer
         self._watch: Watch
         self._version = self._tidied = -1
+        self._grown = False
+        """The log, since it was last looked at."""
         self._tidy_again = 0.0
         self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
@@ -95,6 +107,7 @@ class Keeper:
             self._beat: self._options.lease / 4,
             self._recover: _LOOK_FOR_DEAD,
             self._tidy: _TIDY,
+            self._checkpoint: _CHECKPOINT,
         }
         now = time.monotonic()
         self._due = {task: now + seconds for task, seconds in every.items()}
@@ -125,17 +138,24 @@ class Keeper:
         if version != self._version:
             self._version = version
             self._watch.saw_a_change()
-            self._events.changed()
+            self._grown = True
+            (written,) = self._connection.execute("SELECT next FROM nc_store").fetchone()
+            if written != self._written():
+                self._events.changed()
             self._take_lost()
             self._look_at_channels()
-            if self._checkpointer.due():
-                self._checkpointer.run()
 
     def _look_at_channels(self) -> None:
         found = self._registered()
         if found != self._channels:
             self._channels = found
             self._events.channels_changed()
+
+    def _checkpoint(self) -> None:
+        if self._grown:
+            self._grown = False
+            if self._checkpointer.due():
+                self._checkpointer.run()
 
     def _registered(self) -> object:
         """What differs whenever a channel has come or gone."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import ClassVar, TypeVar
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import Closed, NotStarted
 from neuralcore.messaging.forking import NoFork
+from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import (
     Capabilities,
     ChannelRef,
@@ -37,13 +38,14 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox
+from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox, Waiting
 from neuralcore_transports.sqlite.keeper import Events, Keeper
 from neuralcore_transports.sqlite.leases import Leases
 from neuralcore_transports.sqlite.liveness import Liveness
 from neuralcore_transports.sqlite.opening import network_file_system, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.room import Room
+from neuralcore_transports.sqlite.store.fetch import Ask, Fetched
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.transaction import OwnConnection, SqliteTransaction, own_connection
@@ -100,7 +102,7 @@ class SqliteTransport(Transport):
         self._path: Path
         self.owner = 0
         self.leases: Leases
-        self._wakes: set[Callable[[], None]] = set()
+        self._waiting: set[Waiting] = set()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteTransport:
@@ -120,7 +122,7 @@ class SqliteTransport(Transport):
         self._clock = StoreClock(runtime.clock)
         self._path = self.options.path.resolve()
         await asyncio.to_thread(self._prepare)
-        self._client = StoreClient(self.options, self._clock, self._damaged)
+        self._client = StoreClient(self.options, self._clock, tell=self._damaged, news=self._wake)
         self._liveness = Liveness(self.options.path)
         try:
             await self._client.open()
@@ -134,6 +136,7 @@ class SqliteTransport(Transport):
                 self._liveness,
                 name,
                 self.owner,
+                lambda: self._client.written,
                 Events(
                     changed=self._from_elsewhere,
                     channels_changed=runtime.channels_changed,
@@ -193,7 +196,7 @@ class SqliteTransport(Transport):
         finally:
             await self._client.close()
             self._liveness.close()
-            self._wake_all()
+            self.wake_all()
 
     # The store, from this client
 
@@ -215,24 +218,25 @@ class SqliteTransport(Transport):
     def data_lost(self, channel: str, detail: str) -> None:
         self._runtime.data_lost(channel, detail)
 
-    def attend(self, wake: Callable[[], None]) -> None:
-        """Have it called whenever there may be something new."""
-        self._wakes.add(wake)
+    def attend(self, waiting: Waiting) -> None:
+        """It hears whenever there may be something new, or is given it."""
+        self._waiting.add(waiting)
 
-    def ignore(self, wake: Callable[[], None]) -> None:
-        self._wakes.discard(wake)
+    def ignore(self, waiting: Waiting) -> None:
+        self._waiting.discard(waiting)
 
-    def _wake(self) -> None:
-        for wake in tuple(self._wakes):
-            wake()
+    def _wake(self, but: Container[Waiting] = (), *, replies: bool = True) -> None:
+        for waiting in self._waiting:
+            if waiting not in but and (replies or not waiting.for_replies):
+                waiting.wake()
 
-    def _wake_all(self) -> None:
-        """Everybody on this file in this process."""
+    def wake_all(self, but: Container[Waiting] = (), *, replies: bool = True) -> None:
+        """Everybody on this file in this process; who waits for ``replies`` only if there may be some."""
         with _locals:
             others = [each for each in _local.get(self._path, ()) if each is not self]
-        self._wake()
+        self._wake(but, replies=replies)
         for each in others:
-            each._call(each._wake)
+            each._call(partial(each._wake, replies=replies))
 
     # What the keeper and the store tell, from their threads
 
@@ -267,20 +271,44 @@ class SqliteTransport(Transport):
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         await self.run(lambda store, now: store.remove(target, now))
-        self._wake_all()
+        self.wake_all()
 
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
-        result = await self.run(partial(self._commit, publishes, settlements))
+        if not publishes and all(s.outcome is Outcome.ACK and s.delivery.envelope.key is None for s in settlements):
+            result = await self.run(lambda store, now: store.commit((), settlements, now))
+        else:
+            result = await self._commit_and_hand_out(publishes, settlements)
         self._settled(settlements, result.settled)
-        if publishes or any(s.outcome is not Outcome.ACK or s.delivery.envelope.key is not None for s in settlements):
-            self._wake_all()
         return result
 
-    def _commit(
-        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], store: Store, now: Moment
+    async def _commit_and_hand_out(
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement]
     ) -> CommitResult:
+        """Whoever waits gets what there is by the same transaction, without a way to the store's thread of his own."""
+        asking = {waiting: ask for waiting in self._waiting if (ask := waiting.ask()) is not None}
+        asks = list(asking.values())
+
+        async def exchange() -> tuple[CommitResult, list[Fetched]]:
+            done = await self.run(partial(self._exchange, publishes, settlements, asks))
+            self.wake_all(asking, replies=any(each.channel.startswith(INBOX_PREFIX) for each in publishes))
+            return done
+
+        exchanging = asyncio.ensure_future(exchange())
+        for index, (waiting, ask) in enumerate(asking.items()):
+            waiting.expect(ask, index, exchanging)
+        result, _ = await asyncio.shield(exchanging)  # what was fetched is handed out, also if nobody waits for this
+        return result
+
+    def _exchange(
+        self,
+        publishes: Sequence[Envelope],
+        settlements: Sequence[Settlement],
+        asks: Sequence[Ask],
+        store: Store,
+        now: Moment,
+    ) -> tuple[CommitResult, list[Fetched]]:
         self._room.check(publishes, settlements, store.free_bytes)
-        return store.commit(publishes, settlements, now)
+        return store.exchange(publishes, settlements, asks, now)
 
     def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:
         for settlement, status in zip(settlements, statuses, strict=True):
@@ -299,7 +327,7 @@ class SqliteTransport(Transport):
         """In an application's own transaction."""
         for settlement in settlements:
             self.leases.end(settlement.delivery)
-        self._wake_all()
+        self.wake_all()
 
     async def consume(self, group: Group) -> Consumer:
         return SqliteConsumer(self, group.name)

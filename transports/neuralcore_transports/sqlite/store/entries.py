@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel, Position
@@ -74,14 +75,12 @@ class Entries:
         ).rowcount
         return int(due + dated)
 
-    def any_due(self, now: Moment) -> bool:
-        due = self.next_due()
-        return due is not None and (due.mono <= now.mono or due.wall <= now.wall)
-
     def next_due(self) -> Moment | None:
         """When ``make_due`` may find something: once either of the times is reached."""
-        mono = self._execute("SELECT min(due) FROM nc_entry WHERE state = 3").fetchone()[0]
-        wall = self._execute("SELECT min(not_before) FROM nc_entry WHERE state = 5").fetchone()[0]
+        mono, wall = self._execute(
+            "SELECT (SELECT min(due) FROM nc_entry WHERE state = 3),"
+            " (SELECT min(not_before) FROM nc_entry WHERE state = 5)"
+        ).fetchone()
         return None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
 
     # Being taken
@@ -104,11 +103,8 @@ class Entries:
             if each.new
         ]
         if new:
-            self._book.executemany(
-                "INSERT INTO nc_entry (seq, position, state, owner, lease, since, priority, rank, key)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                new,
-            )
+            head = "INSERT INTO nc_entry (seq, position, state, owner, lease, since, priority, rank, key)"
+            bulk.insert(self._execute, head, new)
         old = [(*_leased(each, owner, now), each.seq, position) for each in taken if not each.new]
         if old:
             self._book.executemany(
@@ -130,6 +126,26 @@ class Entries:
         if gone and key is not None:
             self.free_key(lease.position, key, lease.seq)
         return gone == 1
+
+    def ack_all(self, position: int, leases: Sequence[Lease]) -> bool:
+        """Those of one position, without keys; nothing is done unless all of them were leased.
+
+        A lease's number is given out once: among those of these messages it can be no other message's.
+        """
+        if len(leases) == 1:
+            return self.ack(leases[0], None)
+        acked = 0
+        self._execute("SAVEPOINT nc_acks")
+        for part in bulk.parts(leases):
+            marks = bulk.marks(len(part))
+            acked += self._execute(
+                f"DELETE FROM nc_entry WHERE seq IN {marks} AND position = ? AND state = 2 AND lease IN {marks}",
+                (*[lease.seq for lease in part], position, *[lease.number for lease in part]),
+            ).rowcount
+        if acked != len(leases):
+            self._execute("ROLLBACK TO nc_acks")
+        self._execute("RELEASE nc_acks")
+        return acked == len(leases)
 
     def charge(self, lease: Lease) -> bool:
         """Count its attempt, once; the lease goes on."""

@@ -18,7 +18,7 @@ from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_o
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Fetcher", "Reader"]
+__all__ = ["Ask", "Fetched", "Fetcher", "Reader"]
 
 _BACK: Final = (
     "SELECT priority, rank FROM nc_entry WHERE position = ? AND state = 1 AND priority < ?"
@@ -73,6 +73,10 @@ class Reader:
             return registry.group(self.group)
         return registry.parties.get(self.parties[interest])
 
+    def is_open(self, registry: Registry) -> bool:
+        """False once its broadcasts were forgotten with its silent owner. A group outlives everybody."""
+        return self.group is not None or all(party in registry.parties for party in self.parties.values())
+
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
         if self._version != registry.version:
@@ -101,6 +105,21 @@ class Reader:
 
 def _living(party: Party | None) -> Sequence[Position]:
     return () if party is None or party.ended else list(party.positions.values())
+
+
+class Ask(NamedTuple):
+    reader: Reader
+    demand: Mapping[int, Demand]
+
+
+class Fetched(NamedTuple):
+    deliveries: list[Delivery]
+    again: bool
+    """There was more than one transaction should look at."""
+    due: Moment | None
+    """The next delayed message may be there when either time is reached, which may be far away."""
+    open: bool
+    """See ``Reader.is_open``."""
 
 
 class _Head(NamedTuple):
@@ -150,6 +169,9 @@ class Fetcher:
             looked += seen
             left[head.interest] -= len(taken)
             deliveries += taken
+            whole = until is _LAST or (head.new and until[0] > head.rank[0])
+            if left[head.interest] <= 0 or (whole and 0 < seen < wanted):
+                continue  # nobody wants what follows, or nothing does
             following = self._following(head)
             if following is not None:
                 if not seen and following.rank == head.rank:  # for ever, with everybody waiting for the lock
@@ -186,7 +208,7 @@ class Fetcher:
         self, owner: int, head: _Head, until: tuple[int, int], wanted: int, now: Moment
     ) -> tuple[int, list[Delivery]]:
         """Those of one head that come before all others; how many were looked at."""
-        rows = self._new_rows(head, until, wanted) if head.new else self._rows_back(head, until, wanted)
+        seen, rows = self._new_rows(head, until, wanted) if head.new else self._rows_back(head, until, wanted)
         position, deliveries, taken = head.position, [], []
         for failed, suspect, seq, row in rows:
             envelope = self._envelope(position, seq, row, now)
@@ -206,13 +228,13 @@ class Fetcher:
                     )
                 )
         self._entries.take(owner, position.id, taken, now)
-        return len(rows), deliveries
+        return seen, deliveries
 
-    def _rows_back(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
+    def _rows_back(self, head: _Head, until: tuple[int, int], wanted: int) -> tuple[int, list[_Row]]:
         found = self._book.rows(_BACK_ROWS, (head.position.id, head.bound, *until, wanted))
-        return [(row[0], row[1], row[2], row[3:]) for row in found]
+        return len(found), [(row[0], row[1], row[2], row[3:]) for row in found]
 
-    def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> list[_Row]:
+    def _new_rows(self, head: _Head, until: tuple[int, int], wanted: int) -> tuple[int, list[_Row]]:
         """The position has taken them from here on. What was published with a delay has its own entries, and may be
         settled and kept before the cursor has come to it.
         """
@@ -221,7 +243,7 @@ class Fetcher:
         found = self._book.rows(_NEW_ROWS, (head.position.channel.id, priority, first, last, wanted))
         if found:
             self._entries.move_cursor(head.position.id, priority, found[-1][1] + 1)
-        return [(0, 0, row[1], row[1:]) for row in found if row[0] == MessageState.OPEN]
+        return len(found), [(0, 0, row[1], row[1:]) for row in found if row[0] == MessageState.OPEN]
 
     def _envelope(self, position: Position, seq: int, row: Sequence[Any], now: Moment) -> Envelope | None:
         """None when it is not what was stored; it is set aside then."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.schema import MessageState
@@ -33,8 +34,8 @@ _NOT_TAKEN: Final = (
     " WHERE p.channel = nc_message.channel AND p.ended = 0 AND ifnull(c.next, p.start) <= nc_message.seq))"
 )
 """What was placed has an entry for as long as it is wanted, whatever the cursors say."""
-_DELETE_ONE: Final = f"DELETE FROM nc_message WHERE seq = ? AND NOT {_IN_FLIGHT}"
-_DELETE: Final = f"{_DELETE_ONE} AND NOT {_NOT_TAKEN}"
+_DELETE_TAKEN: Final = f"DELETE FROM nc_message WHERE seq IN {{}} AND NOT {_IN_FLIGHT}"
+_DELETE: Final = f"{_DELETE_TAKEN} AND NOT {_NOT_TAKEN}"
 _KEEP: Final = (
     f"UPDATE nc_message SET state = 2 WHERE seq = ? AND state IN (0, 3) AND NOT {_IN_FLIGHT} AND NOT {_NOT_TAKEN}"
     " RETURNING length(body)"
@@ -108,8 +109,10 @@ class Messages:
                     self.count(channel.id, opened=-1, kept=1, size=row[0])
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
-            delete = _DELETE_ONE if alone else _DELETE
-            gone = self._book.executemany(delete, [(seq,) for seq in seqs]).rowcount
+            delete = _DELETE_TAKEN if alone else _DELETE
+            gone = 0
+            for part in bulk.parts(seqs):
+                gone += self._book.execute(delete.format(bulk.marks(len(part))), part).rowcount
             self.count(channel.id, opened=-gone)
 
     def delete(self, channel: Channel, seq: int) -> None:

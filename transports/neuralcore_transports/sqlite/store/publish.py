@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import InvalidChannelName
-from neuralcore.messaging.names import validate_channel
+from neuralcore.messaging.names import INBOX_PREFIX, validate_channel
 from neuralcore.messaging.transport import Envelope, PublishStatus
+from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.entries import Entries
+from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, PRIORITIES, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.rows import INSERT, row_of
 from neuralcore_transports.sqlite.store.schema import MessageState
-from neuralcore_transports.sqlite.store.seen import Seen
+from neuralcore_transports.sqlite.store.seen import Coming, Seen, key_of
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
@@ -25,70 +29,111 @@ _LEAST_URGENT_FIRST: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priorit
 
 
 class Publisher:
-    """Of one transaction at a time. ``flush`` before anything looks at what was published."""
+    """Of one transaction at a time."""
 
-    def __init__(self, book: Book, messages: Messages, entries: Entries, parties: Parties, seen: Seen) -> None:
+    def __init__(
+        self, book: Book, messages: Messages, entries: Entries, parties: Parties, seen: Seen, inboxes: Inboxes
+    ) -> None:
         self._book = book
         self._messages = messages
         self._entries = entries
         self._parties = parties
         self._seen = seen
-        self._rows: list[tuple[Any, ...]] = []
-        self._placed: dict[Channel, int] = {}
-        """Channels with delayed ones among them, and the number of the first."""
+        self._inboxes = inboxes
+        self._coming: list[Coming] = []
+        self._keys: set[tuple[int, str]] = set()
+        """Theirs."""
+        self._statuses: list[PublishStatus] = []
+        self._reasons: dict[int, str] = {}
 
-    def publish(self, envelope: Envelope, now: Moment, index: int, reasons: dict[int, str]) -> PublishStatus:
-        channel = self._book.registry.channels.get(envelope.channel)
+    def publish(self, envelopes: Sequence[Envelope], now: Moment) -> tuple[list[PublishStatus], dict[int, str]]:
+        """Also the reasons of refusals, by index."""
+        self._statuses, self._reasons = [PublishStatus.STORED] * len(envelopes), {}
+        for index, envelope in enumerate(envelopes):
+            otherwise = self._let_in(index, envelope, now)
+            if otherwise is not None:
+                self._statuses[index] = otherwise
+        self._flush(now)
+        return self._statuses, self._reasons
+
+    def _let_in(self, index: int, envelope: Envelope, now: Moment) -> PublishStatus | None:
+        """None: it is stored with the next flush, unless that finds it known."""
+        name = envelope.channel
+        if name.startswith(INBOX_PREFIX):
+            return self._inboxes.put(envelope)
+        channel = self._book.registry.channels.get(name)
         if channel is None:
             try:
-                validate_channel(envelope.channel, internal=True)
+                validate_channel(name, internal=True)
             except InvalidChannelName as error:
-                reasons[index] = str(error)
+                self._reasons[index] = str(error)
                 return PublishStatus.REFUSED
-            self.flush(now)
-            channel = self._parties.create(ChannelConfig(envelope.channel), now)
-        return self._store(envelope, channel, now)
-
-    def _store(self, envelope: Envelope, channel: Channel, now: Moment) -> PublishStatus:
-        capacity = channel.config.capacity
-        if capacity is not None and self._messages.open(channel.id) >= capacity:
-            if self._seen.knows(envelope, channel, now):
-                return PublishStatus.DUPLICATE
-            refusal = self._make_room(channel, capacity, envelope.priority, now)
+            self._flush(now)
+            channel = self._parties.create(ChannelConfig(name), now)
+        key = key_of(envelope)
+        if channel.config.capacity is not None:
+            refusal = self._find_room(envelope, key, channel, channel.config.capacity, now)
             if refusal is not None:
                 return refusal
-        seq = self._book.number()
-        if not self._seen.see(envelope, channel, seq, now):
-            return PublishStatus.DUPLICATE
-        self._add(envelope, channel, seq, now)
-        return PublishStatus.STORED
+        if (channel.id, key) in self._keys:
+            self._flush(now)
+        self._keys.add((channel.id, key))
+        self._coming.append(Coming(index, envelope, channel, self._book.number(), key))
+        return None
 
-    def _add(self, envelope: Envelope, channel: Channel, seq: int, now: Moment) -> None:
-        state, waits = MessageState.OPEN, not channel.positions and channel.config.retention is not None
-        if waits:
-            state = MessageState.WAITING
-        elif envelope.delay_ns or envelope.not_before_ns is not None:
-            state = MessageState.PLACED
-            self._placed.setdefault(channel, seq)
-        self._messages.count(channel.id, opened=1, waiting=waits, kept=waits, size=len(envelope.body) * waits)
-        for position in channel.positions:
-            self._messages.count_entries(position.id, 1)
-        self._rows.append(row_of(envelope, seq, channel.id, now, state))
-
-    def flush(self, now: Moment) -> None:
+    def _flush(self, now: Moment) -> None:
         """Write what was published since."""
-        if self._rows:
-            self._book.executemany(INSERT, self._rows)
-            for channel, first in self._placed.items():
-                self._entries.place(channel, first, now, channel.positions)
-            self.forget()
+        if not self._coming:
+            return
+        known = self._seen.see(self._coming, now)
+        rows: list[tuple[Any, ...]] = []
+        sizes: defaultdict[Channel, list[int]] = defaultdict(list)
+        placed: dict[Channel, int] = {}
+        for index, envelope, channel, seq, _ in self._coming:
+            if seq in known:
+                self._statuses[index] = PublishStatus.DUPLICATE
+                continue
+            state = MessageState.OPEN
+            if _waits(channel):
+                state = MessageState.WAITING
+            elif envelope.delay_ns or envelope.not_before_ns is not None:
+                state = MessageState.PLACED
+                placed.setdefault(channel, seq)
+            sizes[channel].append(len(envelope.body))
+            rows.append(row_of(envelope, seq, channel.id, now, state))
+        bulk.insert(self._book.execute, INSERT, rows)
+        for channel, first in placed.items():
+            self._entries.place(channel, first, now, channel.positions)
+        for channel, each in sizes.items():
+            self._count(channel, each)
+        self.forget()
+
+    def _count(self, channel: Channel, sizes: Sequence[int]) -> None:
+        waiting = len(sizes) * _waits(channel)
+        size = sum(sizes) * _waits(channel)
+        self._messages.count(channel.id, opened=len(sizes), waiting=waiting, kept=waiting, size=size)
+        for position in channel.positions:
+            self._messages.count_entries(position.id, len(sizes))
 
     def forget(self) -> None:
         """The transaction was undone."""
-        self._rows.clear()
-        self._placed.clear()
+        self._coming.clear()
+        self._keys.clear()
 
     # Room or none
+
+    def _find_room(
+        self, envelope: Envelope, key: str, channel: Channel, capacity: int, now: Moment
+    ) -> PublishStatus | None:
+        """None when there is some."""
+        if self._messages.open(channel.id) + len(self._coming) < capacity:
+            return None
+        self._flush(now)
+        if self._messages.open(channel.id) < capacity:
+            return None
+        if self._seen.knows(key, channel, now):
+            return PublishStatus.DUPLICATE
+        return self._make_room(channel, capacity, envelope.priority, now)
 
     def _make_room(self, channel: Channel, capacity: int, priority: int, now: Moment) -> PublishStatus | None:
         """In a channel that is full; None when there is room now."""
@@ -107,7 +152,7 @@ class Publisher:
         """Whether there is room once retention has taken what waits for nobody in particular."""
         if channel.config.retention is None or channel.has_group:
             return False
-        self.flush(now)
+        self._flush(now)
         return self._messages.trim(channel, now, BESIDE) > 0 and self._messages.open(channel.id) < capacity
 
     def _evict(self, channel: Channel, priority: int, now: Moment) -> bool:
@@ -115,7 +160,7 @@ class Publisher:
 
         What is in flight or delayed keeps its slot.
         """
-        self.flush(now)
+        self._flush(now)
         for (rank,) in self._book.execute(_LEAST_URGENT_FIRST, (channel.id, channel.id, priority)).fetchall():
             victim = self._book.execute(
                 "SELECT seq FROM nc_message m WHERE channel = :channel AND priority = :priority AND state != 2"
@@ -132,3 +177,8 @@ class Publisher:
                 self._messages.delete(channel, victim[0])
                 return True
         return False
+
+
+def _waits(channel: Channel) -> bool:
+    """For a first group, while retention may take what comes."""
+    return not channel.positions and channel.config.retention is not None

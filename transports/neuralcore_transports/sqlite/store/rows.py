@@ -16,10 +16,7 @@ __all__ = ["COLUMNS", "INSERT", "Attributes", "Corrupt", "decode_reply", "encode
 
 COLUMNS: Final = "m.seq, m.channel, m.priority, m.mono, m.wall, m.checksum, m.attributes, m.body"
 """What ``envelope_of`` wants to see, in a query where the table is called m."""
-INSERT: Final = (
-    "INSERT INTO nc_message (seq, channel, priority, mono, wall, checksum, attributes, body, state)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+INSERT: Final = "INSERT INTO nc_message (seq, channel, priority, mono, wall, checksum, attributes, body, state)"
 
 
 class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):

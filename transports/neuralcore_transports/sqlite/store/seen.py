@@ -7,20 +7,29 @@ a replay, which is a message of its own. Where this is not the id, a second row,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from neuralcore.messaging.transport import Envelope
+from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Seen"]
+__all__ = ["Coming", "Seen", "key_of"]
 
-_SEE: Final = (
-    "INSERT INTO nc_seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq, until = excluded.until"
-    " WHERE until <= ?"
-)
+_UNLESS_KNOWN: Final = " ON CONFLICT DO UPDATE SET seq = excluded.seq, until = excluded.until WHERE until <= ?"
 _START: Final = (0, "")
+
+
+class Coming(NamedTuple):
+    """One that is about to be stored."""
+
+    place: int
+    """Among those that are published together."""
+    envelope: Envelope
+    channel: Channel
+    seq: int
+    key: str
 
 
 class Seen:
@@ -29,23 +38,31 @@ class Seen:
         self._window = limits.dedup_window
         self._place: tuple[int, str] = _START
 
-    def see(self, envelope: Envelope, channel: Channel, seq: int, now: Moment) -> bool:
-        """Whether it is new; it is known from here on."""
-        window = channel.config.dedup_window
-        until = now.mono + (self._window if window is None else round(window * 1e9))
-        key = _key(envelope)
-        if self._book.execute(_SEE, (channel.id, key, seq, until, now.mono)).rowcount == 0:
-            return False
-        if key != f"i{envelope.id}":
-            self._book.execute(
-                "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?)", (channel.id, f"f{envelope.id}", seq, until)
-            )
-        return True
+    def see(self, coming: Sequence[Coming], now: Moment) -> set[int]:
+        """The numbers of those that are not new; all are known from here on. No two of them have one key."""
+        rows = [(each.channel.id, each.key, each.seq, now.mono + self._window_of(each.channel)) for each in coming]
+        known: set[int] = set()
+        if bulk.insert(self._book.execute, "INSERT INTO nc_seen", rows, _UNLESS_KNOWN, now.mono) < len(rows):
+            known = {seq for channel, key, seq, _ in rows if self._number(channel, key) != seq}
+        for each, (channel, key, seq, until) in zip(coming, rows, strict=True):
+            if key != f"i{each.envelope.id}" and seq not in known:
+                self._book.execute(
+                    "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?)", (channel, f"f{each.envelope.id}", seq, until)
+                )
+        return known
 
-    def knows(self, envelope: Envelope, channel: Channel, now: Moment) -> bool:
+    def _window_of(self, channel: Channel) -> int:
+        window = channel.config.dedup_window
+        return self._window if window is None else round(window * 1e9)
+
+    def _number(self, channel: int, key: str) -> int | None:
+        row = self._book.execute("SELECT seq FROM nc_seen WHERE channel = ? AND key = ?", (channel, key)).fetchone()
+        return None if row is None else int(row[0])
+
+    def knows(self, key: str, channel: Channel, now: Moment) -> bool:
         """Whether it would not be new."""
         query = "SELECT 1 FROM nc_seen WHERE channel = ? AND key = ? AND until > ?"
-        return self._book.execute(query, (channel.id, _key(envelope), now.mono)).fetchone() is not None
+        return self._book.execute(query, (channel.id, key, now.mono)).fetchone() is not None
 
     def find(self, id: str, channels: Sequence[Channel]) -> int | None:
         """The number of the last message with this id that is kept."""
@@ -73,6 +90,7 @@ class Seen:
         return len(old)
 
 
-def _key(envelope: Envelope) -> str:
+def key_of(envelope: Envelope) -> str:
+    """What it is known by."""
     name = envelope.dedup_key or envelope.id
     return f"r{envelope.replay} {name}" if envelope.replay else f"i{name}"

@@ -17,21 +17,18 @@ from neuralcore.messaging.transport import (
     ChannelRef,
     CommitResult,
     Cursor,
-    Delivery,
     Demand,
     Envelope,
     GroupRef,
     Interest,
     Outcome,
     Page,
-    PublishStatus,
     Settlement,
-    SettleStatus,
     StoreStats,
 )
 from neuralcore_transports.sqlite.store import looking
 from neuralcore_transports.sqlite.store.entries import Entries
-from neuralcore_transports.sqlite.store.fetch import Fetcher, Reader
+from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Fetcher, Reader
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
@@ -41,7 +38,7 @@ from neuralcore_transports.sqlite.store.publish import Publisher
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
 from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.settle import Settler
-from neuralcore_transports.sqlite.store.transaction import Book
+from neuralcore_transports.sqlite.store.transaction import Book, is_busy
 from neuralcore_transports.sqlite.store.upkeep import Upkeep
 
 __all__ = ["Store"]
@@ -59,7 +56,7 @@ class Store:
         self._seen = Seen(book, limits)
         self._parties = Parties(book, self._messages, self._entries, self._seen)
         self._inboxes = Inboxes(book, limits.inbox_capacity)
-        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen)
+        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen, self._inboxes)
         self._settler = Settler(book, self._messages, self._entries, self._parties)
         self._owners = Owners(book, self._messages, self._entries, self._parties, self._inboxes, limits)
         self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
@@ -158,7 +155,13 @@ class Store:
     # Publishing and settling
 
     def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
-        """All of it in one transaction; a settlement ``after`` a publish that was not stored is skipped.
+        return self.exchange(publishes, settlements, (), now)[0]
+
+    def exchange(
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], asks: Sequence[Ask], now: Moment
+    ) -> tuple[CommitResult, list[Fetched]]:
+        """Commit, and hand out what there is then, all of it in one transaction; a settlement ``after`` a publish that
+        was not stored is skipped.
 
         On disk when it returns, if it stored a message or an attempt. What only settles is written, and on disk with
         the next one: a power cut may have it delivered again, never lost.
@@ -166,8 +169,15 @@ class Store:
         durable = any(not envelope.channel.startswith(INBOX_PREFIX) for envelope in publishes) or any(
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
         )
-        with self._step(durable=durable):
-            return self._add(publishes, settlements, now)
+        try:
+            with self._step(durable=durable):
+                result = self._add(publishes, settlements, now)
+                return result, [self._hand_out(*ask, now) for ask in asks]
+        except sqlite3.Error as error:
+            if not asks or is_busy(error):
+                raise
+        # What cannot be read is for the readers to hear of, when they fetch: nobody else is to suffer for it.
+        return self.exchange(publishes, settlements, (), now)
 
     def joined(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
         """The same inside a transaction that the caller has begun for writing, and will end."""
@@ -180,27 +190,13 @@ class Store:
             self._forget()
 
     def _add(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], now: Moment) -> CommitResult:
-        reasons: dict[int, str] = {}
-        published = [
-            self._inboxes.put(envelope)
-            if envelope.channel.startswith(INBOX_PREFIX)
-            else self._publisher.publish(envelope, now, index, reasons)
-            for index, envelope in enumerate(publishes)
-        ]
-        self._publisher.flush(now)
-        settled = [self._settle_after(settlement, published, now) for settlement in settlements]
-        self._settler.flush(now)
+        published, reasons = self._publisher.publish(publishes, now)
+        settled = self._settler.settle(settlements, published, now)
         for name in {envelope.channel for envelope in publishes}:
             channel = self._book.registry.channels.get(name)
             if channel is not None and channel.config.retention is not None:
                 self._messages.trim(channel, now, len(publishes) + BESIDE)
         return CommitResult(published, settled, reasons)
-
-    def _settle_after(self, settlement: Settlement, published: Sequence[PublishStatus], now: Moment) -> SettleStatus:
-        stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
-        if settlement.after is not None and published[settlement.after] not in stored:
-            return SettleStatus.SKIPPED
-        return self._settler.settle(settlement, now)
 
     # Consuming
 
@@ -216,22 +212,25 @@ class Store:
         reader.set(interests, parties)
 
     def is_open(self, reader: Reader) -> bool:
-        """False once its broadcasts were forgotten with its silent owner. A group outlives everybody."""
-        if reader.group is not None:
-            return True
         with self._book.read():
-            return all(party in self._book.registry.parties for party in reader.parties.values())
+            return reader.is_open(self._book.registry)
 
-    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
-        """Also whether to look again at once. Nothing is written when there is nothing."""
+    def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
+        """Nothing is written when there is nothing."""
         with self._book.read():
-            due = self._entries.any_due(now)
-            if not due and not self._fetcher.anything(reader, demand):
-                return [], False
+            due = self._entries.next_due()
+            if not _reached(due, now) and not self._fetcher.anything(reader, demand):
+                return Fetched([], False, due, reader.is_open(self._book.registry))
         with self._step():
-            if due:
-                self._entries.make_due(now, _DUE)
-            return self._fetcher.fetch(reader, demand, now)
+            return self._hand_out(reader, demand, now)
+
+    def _hand_out(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
+        due = self._entries.next_due()
+        if _reached(due, now):
+            self._entries.make_due(now, _DUE)
+            due = self._entries.next_due()
+        deliveries, again = self._fetcher.fetch(reader, demand, now)
+        return Fetched(deliveries, again, due, reader.is_open(self._book.registry))
 
     def next_due(self) -> Moment | None:
         """The times at which the next delayed entry may go; None when there is none. Either may be far away."""
@@ -289,3 +288,8 @@ class Store:
         """Forget up to so many things that nobody needs any more; how many there were."""
         with self._step():
             return self._upkeep.tidy(now, most)
+
+
+def _reached(due: Moment | None, now: Moment) -> bool:
+    """Either of its times."""
+    return due is not None and (due.mono <= now.mono or due.wall <= now.wall)

@@ -40,6 +40,11 @@ class Book:
         self._relaxed = "OFF" if level == "OFF" else "NORMAL"
         self._sleep = sleep
         self._next = self._stored_next = 0
+        self.written = -1
+        """``next`` as this connection's last transaction has left it: while nobody else writes, it stays so."""
+        self._seen = -1
+        self._news = False
+        self._changes = 0
         self._synced: bool | None = None
 
     def number(self) -> int:
@@ -69,9 +74,9 @@ class Book:
         try:
             self._open()
             yield
-            if self._next != self._stored_next:
-                self.execute("UPDATE nc_store SET next = ?", (self._next,))
+            self._stamp()
             self.waiting("COMMIT")
+            self._seen = self.written = self._next
             self.registry.keep_changes()
         except BaseException:
             self.undo()
@@ -93,8 +98,7 @@ class Book:
         self._open()
         try:
             yield
-            if self._next != self._stored_next:
-                self.execute("UPDATE nc_store SET next = ?", (self._next,))
+            self._stamp()
         finally:
             self.registry.forget_changes()  # nobody tells whether it will be committed
 
@@ -109,7 +113,22 @@ class Book:
             raise sqlite3.DatabaseError("malformed: nc_store has no counters")
         self._next, version = row
         self._stored_next = self._next
+        self._changes = self.connection.total_changes
+        if self._next != self._seen:
+            self._seen = self._next
+            self._news = True
         self.registry.refresh(version)
+
+    def _stamp(self) -> None:
+        """Every transaction that changes something leaves another ``next``: by that others know that there was one."""
+        if self.connection.total_changes != self._changes:
+            self._next += self._next == self._stored_next
+            self.execute("UPDATE nc_store SET next = ?", (self._next,))
+
+    def take_news(self) -> bool:
+        """Whether somebody else has written, as far as the transactions since the last call could see."""
+        news, self._news = self._news, False
+        return news
 
     def _sync(self, durable: bool) -> None:
         if durable is not self._synced:
