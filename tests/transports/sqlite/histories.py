@@ -25,7 +25,6 @@ WALL_JUMPS = (-7200.0, 7200.0, -1.0, 1.0, -20.0, 86400.0)
 _WEIGHTS = {
     "commit": 30,
     "fetch": 30,
-    "exchange": 10,
     "join": 8,
     "wait": 8,
     "declare": 3,
@@ -107,7 +106,7 @@ class _Writer:
 
     def commit(self) -> Op:
         kind = self.rng.random()
-        publishes = [self.publish() for _ in range(self.rng.choice((1, 1, 1, 2, 4, 9)))] if kind < 0.6 else []
+        publishes = [self.publish() for _ in range(self.rng.choice((1, 1, 1, 2, 4)))] if kind < 0.6 else []
         settlements = (
             [self.settlement(len(publishes)) for _ in range(self.rng.choice((1, 1, 2, 3)))] if kind > 0.4 else []
         )
@@ -179,10 +178,6 @@ class _Writer:
         limits = [self.rng.choice(LIMITS) for _ in range(self.rng.choice((1, 1, 1, 3)))]
         bound = self.rng.choice((None, None, None, 50, 26))
         return "fetch", *self.member(), limits, bound
-
-    def exchange(self) -> Op:
-        """A commit that a consumer of the same process fetches by."""
-        return "exchange", *self.fetch()[1:], *self.commit()[2:]
 
     def seek(self) -> Op:
         return "seek", *self.member(), self.rng.randrange(3), self.cursor()

@@ -83,3 +83,23 @@ class Joined(Twins):
 def test_commits_inside_transactions_of_an_application(first):
     for seed in range(first, first + BATCH):
         check(seed, Joined)
+
+
+class HandingOut(Twins):
+    """Every commit fetches for a consumer of the same process."""
+
+    def commit(self, number, publishes, settlements):
+        readers = list(self.slots[number].readers)
+        if readers:
+            group = readers[self.turn % len(readers)]
+            self.exchange(number, group, [1 + self.turn % 3], None, publishes, settlements)
+        else:
+            super().commit(number, publishes, settlements)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_commits_that_hand_out(first):
+    for seed in range(first, first + BATCH):
+        check(seed, HandingOut)

@@ -78,7 +78,7 @@ def _resolve(cursor: Any, channels: Any) -> Callable[[Any], bool]:
 
 _exact = cursors.resolve
 
-_OF_A_SLOT = {"commit", "join", "fetch", "exchange", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
+_OF_A_SLOT = {"commit", "join", "fetch", "seek", "leave", "silence", "resume", "disconnect", "inbox"}
 
 
 class Slot:
@@ -194,7 +194,7 @@ class Twins:
             return not slot.silent
         if slot.silent:
             return True
-        if verb in ("fetch", "exchange", "leave"):
+        if verb in ("fetch", "leave"):
             return what[0] not in slot.readers
         return verb == "seek" and not slot.interests[what[0]]
 
@@ -277,7 +277,7 @@ class Twins:
 
         self.commit_to = exchanging  # type: ignore[method-assign]
         try:
-            self.commit(number, publishes, settlements)
+            Twins.commit(self, number, publishes, settlements)
         finally:
             self.commit_to = commit_to  # type: ignore[method-assign]
         self._fetch(slot, group, ask.demand, handed)

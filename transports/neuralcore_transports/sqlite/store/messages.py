@@ -103,10 +103,13 @@ class Messages:
         ``alone``: it is the only one, and has taken them. ``grouped``: it was a group's.
         """
         if channel.config.retention is not None or not (channel.has_group or grouped):
+            retention = channel.config.retention
             for seq in seqs:
                 row = self._book.execute(_KEEP, (seq,)).fetchone()
                 if row is not None:
                     self.count(channel.id, opened=-1, kept=1, size=row[0])
+                    if retention is not None and retention.bytes is not None:  # what goes hangs on the order then
+                        self.trim(channel, now, BESIDE)
             self.trim(channel, now, len(seqs) + BESIDE)
         else:
             delete = _DELETE_TAKEN if alone else _DELETE
