@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -10,6 +11,7 @@ import pytest
 from neuralcore._core import Clock
 from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.transport import Demand, Envelope, Interest, Outcome, PublishStatus, Settlement, SettleStatus
+from neuralcore_transports.sqlite.checkpoint import Checkpointer, log_bytes
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.opening import connect, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
@@ -98,3 +100,28 @@ def test_what_cannot_be_read_does_not_stop_those_who_publish(store, reader, monk
     assert (list(result.published), handed) == ([PublishStatus.STORED], [])
     monkeypatch.undo()
     assert [each.envelope.id for each in fetched(store, reader)] == ["1"]
+
+
+def test_the_log_is_lengthened_before_it_has_to_grow_and_nothing_is_lost(tmp_path):
+    options = SqliteOptions(tmp_path / "bus.db")
+    prepare(options, StoreClock(Clock()))
+    with closing(connect(options.path)) as connection:
+        store = Store(Book(connection), Limits())
+        checkpointer = Checkpointer(options)
+        try:
+            store.commit(envelopes(1), [], NOW)
+            checkpointer.make_room()
+            log = tmp_path / "bus.db-wal"
+            used, size = log_bytes(log), log.stat().st_size
+            assert size >= used + 1024 * 1024
+            store.commit(envelopes(2), [], NOW)
+            checkpointer.make_room()
+            assert log.stat().st_size == size, "there is room enough"
+            assert used < log_bytes(log) < size
+            for suffix in ("", "-wal"):  # as after a power cut: without the index of the log
+                shutil.copy(f"{options.path}{suffix}", f"{tmp_path}/copy.db{suffix}")
+        finally:
+            checkpointer.close()
+    with closing(connect(tmp_path / "copy.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM nc_message").fetchone() == (2,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

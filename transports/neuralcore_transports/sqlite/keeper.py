@@ -77,7 +77,7 @@ class Keeper:
         self._checkpointer: Checkpointer
         self._watch: Watch
         self._version = self._tidied = -1
-        self._grown = False
+        self._grown = True
         """The log, since it was last looked at."""
         self._tidy_again = 0.0
         self._channels: object = None
@@ -109,6 +109,7 @@ class Keeper:
             self._tidy: _TIDY,
             self._checkpoint: _CHECKPOINT,
         }
+        self._attempt(self._checkpoint)
         now = time.monotonic()
         self._due = {task: now + seconds for task, seconds in every.items()}
         try:
@@ -156,6 +157,7 @@ class Keeper:
             self._grown = False
             if self._checkpointer.due():
                 self._checkpointer.run()
+            self._checkpointer.make_room()
 
     def _registered(self) -> object:
         """What differs whenever a channel has come or gone."""
