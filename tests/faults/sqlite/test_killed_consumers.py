@@ -18,9 +18,7 @@ ENDLESS = 1000
 def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     kills = times(5, 240)
     stage.undertaker()
-    producer = stage.producer(
-        at_once=1, pause=0.03, keys=7
-    )  # slower than they are: nothing waits but for recovery
+    producer = stage.producer(at_once=1, pause=0.03, keys=7)  # slower than they are: nothing waits but for recovery
 
     def start() -> Worker:
         return stage.start("consume", concurrency=2, work=0.1, max_attempts=ENDLESS)
