@@ -9,20 +9,24 @@ from pathlib import Path
 from tests.faults.history import Journal
 from tests.faults.processes import Worker
 from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage
+from tests.faults.sqlite.stage import Stage, reply
+
+ENDLESS = 1000
+"""Attempts: no kill is one too many."""
 
 
 def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     kills = times(5, 240)
-    stage.publish(0, kills * 40, keys=7)
     stage.undertaker()
+    producer = stage.producer(at_once=1, pause=0.03, keys=7)  # slower than they are: nothing waits but for recovery
 
     def start() -> Worker:
-        return stage.start("consume", concurrency=2, work=0.1, max_attempts=1000)
+        return stage.start("consume", concurrency=2, work=0.1, max_attempts=ENDLESS)
 
-    stage.strikes(start, kills, "kill -9 consumer", before=lambda victim: begun(victim, 1))
-    stage.consumer(concurrency=4, work=0.001)
-    stage.until_settled(timeout=120)
+    stage.strikes(start, kills, "kill -9 consumer", before=inside_a_handler)
+    reply(producer, "stop")
+    stage.consumer(concurrency=4, work=0.001, max_attempts=ENDLESS)
+    stage.until_settled()
     story = stage.story()
     wronged = list(lost_attempts(stage.journal_path))
     tell(2, "kill -9 consumer", story, f"attempts counted of handlers that had not begun: {len(wronged)}")
@@ -35,8 +39,16 @@ def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     assert stage.damage() == ""
 
 
+def inside_a_handler(consumer: Worker) -> None:
+    consumer.until(lambda lines: _said("begun", lines) > _said("done", lines))
+
+
+def _said(word: str, lines: list[str]) -> int:
+    return sum(line.startswith(word) for line in lines)
+
+
 def begun(consumer: Worker, count: int) -> None:
-    consumer.until(lambda lines: sum(line.startswith("begun") for line in lines) >= count)
+    consumer.until(lambda lines: _said("begun", lines) >= count)
 
 
 def test_an_attempt_too_many_would_be_noticed(tmp_path: Path) -> None:
