@@ -11,8 +11,9 @@ import pytest
 from neuralcore._core import Clock
 from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.transport import Demand, Envelope, Interest, Outcome, PublishStatus, Settlement, SettleStatus
-from neuralcore_transports.sqlite.checkpoint import Checkpointer, log_bytes
+from neuralcore_transports.sqlite.checkpoint import Checkpointer
 from neuralcore_transports.sqlite.clock import StoreClock
+from neuralcore_transports.sqlite.log import log_bytes
 from neuralcore_transports.sqlite.opening import connect, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import bulk

@@ -8,6 +8,7 @@ move most of it without that lock, and take it only for the rest, after which th
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from typing import Final
