@@ -141,6 +141,17 @@ async def test_what_comes_for_nobody_goes_back(transport, waiting):
     assert [delivery.envelope.id for delivery in await again.fetch({1: Demand(2)}, 5.0)] == ["jobs-1"]
 
 
+async def test_what_was_fetched_ahead_goes_back_when_its_consumer_closes(transport, waiting):
+    consumer, fetching = waiting
+    await transport.commit([envelope("jobs", 0)])
+    await fetching
+    await transport.commit([envelope("jobs", 1)])
+    await consumer.close()
+    again = await transport.consume(Group("g"))
+    await again.update([Interest(id=1, pattern="jobs")])
+    assert [delivery.envelope.id for delivery in await again.fetch({1: Demand(2)}, 5.0)] == ["jobs-1"]
+
+
 async def test_nobody_looks_because_of_what_this_process_has_written_itself(transport, waiting, monkeypatch):
     """The keeper, which has another connection, sees that there was something. Now and then it does so between the
     commit and its being known as this process's own, and there is one look too many.

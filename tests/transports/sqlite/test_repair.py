@@ -254,3 +254,22 @@ async def test_a_damaged_message_is_set_aside_while_the_bus_runs(path: Path) -> 
     assert counted["data_lost"] == 1
     report = check(path)
     assert (report.findings, report.quarantined) == ([], 1)
+
+
+async def test_a_delayed_message_that_is_damaged_keeps_no_group_from_beginning(path: Path) -> None:
+    async with MessageBus(f"sqlite://{path}") as bus:
+        await bus.subscribe("orders.*", print, group="first").ready()
+        await bus.subscribe("orders.*", print, group="other").unsubscribe()
+    async with MessageBus(f"sqlite://{path}") as bus:
+        bad = await bus.publish("orders.new", "bad", delay=0.2)
+        good = await bus.publish("orders.new", "good", delay=0.2)
+    damage(path, f"UPDATE nc_message SET attributes = replace(attributes, ':', ';') WHERE attributes LIKE '%{bad}%'")
+    async with MessageBus(f"sqlite://{path}") as bus:
+        got: asyncio.Queue = asyncio.Queue()
+        await bus.subscribe("orders.*", got.put, group="late", start="beginning").ready()
+        assert (await asyncio.wait_for(got.get(), 10)).id == good
+        for _ in range(100):
+            if bus.metrics().transport.get("quarantined"):
+                break
+            await asyncio.sleep(0.05)
+        assert bus.metrics().transport["quarantined"] == 1

@@ -166,8 +166,13 @@ class SqliteConsumer(Consumer):
         await self._run(lambda store, now: store.update(self._reader, wanted, now))
         self._interests = wanted
         self._waiting.wake()
-        if not wanted and self._fetched:  # nobody will fetch them
-            left, self._fetched = self._fetched, []
+        if not wanted:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """What was fetched ahead, and nobody will ask for any more."""
+        left, self._fetched = self._fetched, []
+        if left:
             await self._client.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in left])
 
     async def _run(self, step: Callable[[Store, Moment], T]) -> T:
@@ -260,6 +265,8 @@ class SqliteConsumer(Consumer):
     async def close(self) -> None:
         self._waiting.close()
         if self._client.running:
+            await self._waiting.quiet()
+            await self._give_back()
             await self._run(lambda store, now: store.close_reader(self._reader, now))
 
 

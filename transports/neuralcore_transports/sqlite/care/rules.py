@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from neuralcore_transports.sqlite.store.messages import DELAYED
+from neuralcore_transports.sqlite.store.rows import attribute
 
 __all__ = ["NEW_POSITIONS", "RULES", "UNCOUNT", "Rule"]
 
@@ -24,13 +25,12 @@ class Rule:
     fix: Sequence[str]
 
 
-_LATE: Final = f"(CASE WHEN json_valid(m.attributes) THEN {DELAYED} ELSE 0 END)"
-_KEY: Final = "(CASE WHEN json_valid(m.attributes) THEN json_extract(m.attributes, '$.key') END)"
-_OPEN: Final = f"CASE WHEN {_LATE.replace('m.', '')} THEN 3 ELSE 0 END"
+_KEY: Final = attribute("key", "m.")
+_OPEN: Final = f"CASE WHEN {DELAYED} THEN 3 ELSE 0 END"
 _PASSED: Final = (
     "m.seq < ifnull((SELECT c.next FROM nc_cursor c WHERE c.position = p.id AND c.priority = m.priority), p.start)"
 )
-_TAKEN: Final = f"(m.state = 3 OR (m.state = 2 AND {_LATE}) OR {_PASSED})"
+_TAKEN: Final = f"(m.state = 3 OR (m.state = 2 AND {DELAYED}) OR {_PASSED})"
 _HAS_ENTRY: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND e.position = p.id)"
 _UNSETTLED: Final = f"({_HAS_ENTRY} OR (m.seq >= p.start AND NOT {_TAKEN}))"
 _LIVE: Final = "p.channel = m.channel AND p.ended = 0"
@@ -121,7 +121,7 @@ RULES: Final[Sequence[Rule]] = (
         "nc_message",
         f"SELECT m.seq, CASE m.state WHEN 0 THEN 'it was published with a delay and is not marked so' ELSE"
         f" 'it is marked as delayed and was published without one' END FROM nc_message m"
-        f" WHERE m.state IN (0, 3) AND m.state != 3 * {_LATE}",
+        f" WHERE m.state IN (0, 3) AND m.state != 3 * {DELAYED}",
         "its mark is put right",
         [f"UPDATE nc_message SET state = {_OPEN} WHERE state IN (0, 3)"],
     ),

@@ -13,6 +13,7 @@ from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel, Position
+from neuralcore_transports.sqlite.store.rows import attribute
 from neuralcore_transports.sqlite.store.schema import EntryState
 from neuralcore_transports.sqlite.store.transaction import Book
 
@@ -54,8 +55,8 @@ class Entries:
                 "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
                 " SELECT seq, ?, CASE WHEN mono + delay > ? THEN 3 WHEN not_before > ? THEN 5 ELSE 1 END,"
                 " priority, seq, key, mono + delay, not_before FROM"
-                " (SELECT seq, mono, priority, ifnull(json_extract(attributes, '$.delay'), 0) AS delay,"
-                " json_extract(attributes, '$.not_before') AS not_before, json_extract(attributes, '$.key') AS key"
+                f" (SELECT seq, mono, priority, ifnull({attribute('delay')}, 0) AS delay,"
+                f" {attribute('not_before')} AS not_before, {attribute('key')} AS key"
                 " FROM nc_message WHERE channel = ? AND state = 3 AND seq >= ?)",
                 (position.id, now.mono, now.wall, channel.id, max(first, position.start)),
             )

@@ -9,6 +9,7 @@ from typing import Final
 from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import Channel
+from neuralcore_transports.sqlite.store.rows import attribute
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
 
@@ -23,9 +24,7 @@ PRIORITIES: Final = (
     " WHERE p.priority IS NOT NULL)"
 )
 """Those of a channel's messages, each found by one step in the index; one more, NULL, ends them. The channel, twice."""
-DELAYED: Final = (
-    "(json_extract(attributes, '$.delay') IS NOT NULL OR json_extract(attributes, '$.not_before') IS NOT NULL)"
-)
+DELAYED: Final = f"({attribute('delay')} IS NOT NULL OR {attribute('not_before')} IS NOT NULL)"
 """Whether a message was published with a delay."""
 _IN_FLIGHT: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = nc_message.seq)"
 _NOT_TAKEN: Final = (

@@ -17,7 +17,7 @@ from neuralcore_transports.sqlite.store.messages import BESIDE, PRIORITIES, Mess
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
-from neuralcore_transports.sqlite.store.rows import INSERT, row_of
+from neuralcore_transports.sqlite.store.rows import INSERT, attribute, row_of
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.seen import Coming, Seen, key_of
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -168,8 +168,8 @@ class Publisher:
                 " OR (e.state = 3 AND e.due <= :mono AND ifnull(e.not_before, 0) <= :wall)"
                 " OR (e.state = 5 AND e.not_before <= :wall)))"
                 " AND (EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq)"
-                " OR (mono + ifnull(json_extract(attributes, '$.delay'), 0) <= :mono"
-                " AND ifnull(json_extract(attributes, '$.not_before'), 0) <= :wall)) ORDER BY seq LIMIT 1",
+                f" OR (mono + ifnull({attribute('delay', 'm.')}, 0) <= :mono"
+                f" AND ifnull({attribute('not_before', 'm.')}, 0) <= :wall)) ORDER BY seq LIMIT 1",
                 {"channel": channel.id, "priority": rank, "mono": now.mono, "wall": now.wall},
             ).fetchone()
             if victim is not None:

@@ -12,11 +12,29 @@ import msgspec
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite.store.moment import Moment
 
-__all__ = ["COLUMNS", "INSERT", "Attributes", "Corrupt", "decode_reply", "encode_reply", "envelope_of", "row_of"]
+__all__ = [
+    "COLUMNS",
+    "INSERT",
+    "Attributes",
+    "Corrupt",
+    "attribute",
+    "decode_reply",
+    "encode_reply",
+    "envelope_of",
+    "row_of",
+]
 
 COLUMNS: Final = "m.seq, m.channel, m.priority, m.mono, m.wall, m.checksum, m.attributes, m.body"
 """What ``envelope_of`` wants to see, in a query where the table is called m."""
 INSERT: Final = "INSERT INTO nc_message (seq, channel, priority, mono, wall, checksum, attributes, body, state)"
+
+
+def attribute(name: str, prefix: str = "") -> str:
+    """SQL for one of a message's attributes: NULL where it has none, and where the text is damaged, which would be an
+    error of the whole statement. Whoever fetches the message sees that.
+    """
+    text = f"{prefix}attributes"
+    return f"(CASE WHEN json_valid({text}) THEN json_extract({text}, '$.{name}') END)"
 
 
 class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.registry import Channel
+from neuralcore_transports.sqlite.store.rows import attribute
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Coming", "Seen", "key_of"]
@@ -70,7 +71,7 @@ class Seen:
             (found,) = self._book.execute(
                 "SELECT max(m.seq) FROM nc_seen s JOIN nc_message m ON m.seq = s.seq AND m.channel = s.channel"
                 " WHERE s.channel = ? AND s.key IN (?, ?)"
-                " AND CASE WHEN json_valid(m.attributes) THEN json_extract(m.attributes, '$.id') END = ?",
+                f" AND {attribute('id', 'm.')} = ?",
                 (channel.id, f"i{id}", f"f{id}", id),
             ).fetchone()
             if found is not None:

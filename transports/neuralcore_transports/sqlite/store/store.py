@@ -26,6 +26,7 @@ from neuralcore.messaging.transport import (
     Settlement,
     StoreStats,
 )
+from neuralcore_transports.sqlite.errors import SQL_ERRORS
 from neuralcore_transports.sqlite.store import looking
 from neuralcore_transports.sqlite.store.entries import Entries
 from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Fetcher, Reader
@@ -173,7 +174,7 @@ class Store:
             with self._step(durable=durable):
                 result = self._add(publishes, settlements, now)
                 return result, [self._hand_out(*ask, now) for ask in asks]
-        except sqlite3.Error as error:
+        except SQL_ERRORS as error:
             if not asks or is_busy(error):
                 raise
         # What cannot be read is for the readers to hear of, when they fetch: nobody else is to suffer for it.

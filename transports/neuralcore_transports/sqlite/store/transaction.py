@@ -160,6 +160,6 @@ def text_of(text: bytes) -> str:
     return text.decode(errors="surrogateescape")
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Somebody else has the lock."""
     return "locked" in str(error)  # error codes came with Python 3.11
