@@ -28,7 +28,7 @@ from neuralcore.messaging.transport import (
 
 __all__ = ["Committer"]
 
-_MOST_WORKS = 512
+_MOST_WORKS = 1024
 _MOST_BYTES = 4 * 1024 * 1024
 _PATIENCE_NS = 5_000_000_000
 """How long a closing bus goes on trying what the transport does not answer."""

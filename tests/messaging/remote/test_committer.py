@@ -58,8 +58,10 @@ async def test_settlements_of_fast_handlers_share_commits(town, relay_on):
 async def test_a_batch_is_bounded_by_count_and_by_bytes(town, relay_on):
     relay = relay_on(town.store)
     bus = await town.bus(relay)
-    await bus.publish_many([("jobs", number) for number in range(2000)])
-    assert max(count for count, _ in relay.commits) <= 512
+    await bus.publish_many([("jobs", number) for number in range(1000)])
+    assert relay.commits == [(1000, 0)], "one transaction"
+    await bus.publish_many([("jobs", number) for number in range(3000)])
+    assert max(count for count, _ in relay.commits) <= 1024
     relay.commits.clear()
     await bus.publish_many([("big", bytes(1024 * 1024))] * 20)
     assert max(count for count, _ in relay.commits) <= 5
