@@ -43,8 +43,7 @@ class Maker:
         self.store.commit(envelopes, [], self._clock.now())
 
     def take(self, count: int) -> list[Delivery]:
-        deliveries, _ = self.store.fetch(self._reader, {1: Demand(count)}, self._clock.now())
-        return deliveries
+        return self.store.fetch(self._reader, {1: Demand(count)}, self._clock.now()).deliveries
 
     def settle(self, deliveries: Sequence[Delivery], outcome: Outcome = Outcome.ACK) -> None:
         self.store.commit([], [Settlement(each, outcome) for each in deliveries], self._clock.now())

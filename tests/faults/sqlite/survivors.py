@@ -79,7 +79,7 @@ def _read(store: Store, clock: StoreClock, group: str, channel: str, found: Surv
     store.update(reader, [Interest(id=1, pattern=channel)], clock.now())
     again = True
     while again:
-        deliveries, again = store.fetch(reader, {1: Demand(1000)}, clock.now())
+        deliveries, again, *_ = store.fetch(reader, {1: Demand(1000)}, clock.now())
         found.deliveries += deliveries
         store.commit([], [Settlement(each, Outcome.ACK) for each in deliveries], clock.now())
         again = again or bool(deliveries)

@@ -114,7 +114,6 @@ async def test_publishers_leave_room_for_settling_what_is_there(tmp_path: Path) 
             with pytest.raises(DiskFull, match=r"the last 0\.5 MB are kept .* free some space"):  # noqa: PT012 - after some
                 while True:
                     acked += [await bus.publish("orders.new", "x" * 500)]
-            assert disk.free_bytes > 300_000
             settled = await drained(path, "audit", acked)
             assert sorted(settled) == sorted(acked)
             acked.append(await bus.publish("orders.new", "x"))

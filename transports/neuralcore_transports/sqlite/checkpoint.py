@@ -55,8 +55,8 @@ class Checkpointer:
         try:
             with self._book.write():
                 left = self._move()
-                if not left:
-                    self._locker.execute("UPDATE nc_store SET next = next")  # begins the log anew
+            if not left:  # a writer that begins now begins the log anew: room that publishers look for
+                self._book.waiting("UPDATE nc_store SET next = next")
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise

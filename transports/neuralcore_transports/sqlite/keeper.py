@@ -26,7 +26,7 @@ from neuralcore_transports.sqlite.watch import Watch
 __all__ = ["Events", "Keeper"]
 
 _LOOK_FOR_DEAD: Final = 0.25
-_CHECKPOINT: Final = 0.05
+_CHECKPOINT: Final = 0.01
 _TIDY: Final = 1.0
 _TIDY_IDLE: Final = 5.0
 """What only grows old is looked through so often."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,10 @@ __all__ = ["connect", "network_file_system", "open_book", "prepare"]
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "fuse.sshfs"}
 )
-_WAL_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that an emptied WAL keeps of what it had grown to."""
+_LOG_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes that the file of an emptied log keeps of what it had grown to."""
+_LOG_SHARE: Final = 64
+"""On small disks, one part in so many."""
 _PATIENCE: Final = 5.0
 """Seconds to wait for those who have the file alone, which takes them milliseconds."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
@@ -38,7 +41,9 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see keeper.py: before 3.51.3 it could damage the file
         connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+        connection.execute(
+            f"PRAGMA journal_size_limit = {min(_LOG_LIMIT, shutil.disk_usage(path.parent).total // _LOG_SHARE)}"
+        )
         connection.execute("PRAGMA temp_store = MEMORY")
         # The first look takes a lock that it keeps: until then, others who open or close the file may have it alone.
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
@@ -110,7 +115,10 @@ def _unreadable(path: Path) -> int:
     """While the caller has the write lock: SQLite says how much of the log it reads when it moves that."""
     with contextlib.closing(connect(path)) as worker:
         worker.execute("PRAGMA synchronous = FULL")
-        _, valid, _ = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        try:
+            _, valid, _ = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError:  # a full disk, for one: whoever has to write will say so
+            return 0
         (page,) = worker.execute("PRAGMA page_size").fetchone()
     return commits_behind(log_of(path), valid, page)
 

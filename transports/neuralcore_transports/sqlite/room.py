@@ -13,7 +13,6 @@ from typing import Final
 
 from neuralcore.messaging.transport import Envelope, Settlement
 from neuralcore_transports.sqlite.errors import DiskFull
-from neuralcore_transports.sqlite.log import log_bytes, log_of
 
 __all__ = ["Room"]
 
@@ -21,32 +20,30 @@ _KEPT: Final = 32 * 1024 * 1024
 """Bytes: some times the log that makes a checkpoint due, whose pages may be new ones of the database."""
 _SHARE: Final = 8
 """On small disks, one part in so many."""
-_TWICE: Final = 2
-"""What is published goes into the log, and from there into the database."""
 
 
 class Room:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._log = log_of(path)
 
     def check(
-        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], free_inside: Callable[[], int]
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], extent: Callable[[], tuple[int, int]]
     ) -> None:
         """Raises DiskFull. What comes with a settlement, a dead letter for one, may use all the room there is.
 
-        ``free_inside``: bytes of the database that nothing is in.
+        ``extent``: of the database with what is in its log, and of that the bytes that nothing is in. What is published
+        goes into the log, and from there into the database; what is left then must do for the log that settling takes,
+        half of it where the database need not grow.
         """
         if len(publishes) <= sum(settlement.after is not None for settlement in settlements):
             return
         disk = shutil.disk_usage(self._path.parent)
         kept = min(_KEPT, disk.total // _SHARE)
-        lacking = kept + _TWICE * sum(len(envelope.body) for envelope in publishes) - disk.free
-        if lacking > 0 and lacking > min(self._free_in_log(), free_inside()):
+        size = sum(len(envelope.body) for envelope in publishes)
+        left = disk.free - 2 * size
+        if left >= 2 * kept:
+            return
+        whole, free_inside = extent()
+        left -= max(0, whole - self._path.stat().st_size)  # what is in the log has still to go into the file
+        if left < (kept if size > free_inside else kept // 2):
             raise DiskFull(str(self._path), kept)
-
-    def _free_in_log(self) -> int:
-        try:
-            return self._log.stat().st_size - log_bytes(self._log)
-        except FileNotFoundError:
-            return 0

@@ -307,7 +307,7 @@ class SqliteTransport(Transport):
         store: Store,
         now: Moment,
     ) -> tuple[CommitResult, list[Fetched]]:
-        self._room.check(publishes, settlements, store.free_bytes)
+        self._room.check(publishes, settlements, store.extent)
         return store.exchange(publishes, settlements, asks, now)
 
     def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:

@@ -278,10 +278,13 @@ class Store:
         with self._book.read():
             return looking.stats(self._book)
 
-    def free_bytes(self) -> int:
-        """Of the database's pages that nothing is in."""
-        query = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
-        return int(self._book.execute(query).fetchone()[0])
+    def extent(self) -> tuple[int, int]:
+        """Bytes of the database, with what is still in its log, and how many of them nothing is in."""
+        pages, free, size = self._book.execute(
+            "SELECT page_count, freelist_count, page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+        return pages * size, free * size
 
     # Upkeep
 
