@@ -51,7 +51,7 @@ def test_a_contradiction_is_a_damaged_store(database: Path, statement: str, says
 def test_an_index_that_names_nothing_does_not_hang(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged nc_message_order finds a number whose row is elsewhere; a fetch looked for it for ever, inside its
     transaction, and so stopped every process on the file."""
-    monkeypatch.setattr(fetch.Fetcher, "_new_rows", lambda *_: [])
+    monkeypatch.setattr(fetch.Fetcher, "_new_rows", lambda *_: (0, []))
     found = survivors(database)
     assert isinstance(found.error, StoreCorrupt)
     assert "index" in str(found.error)
