@@ -43,6 +43,7 @@ from neuralcore.testing.broken.leasing import (
     StopsAtARefusal,
     StoresLater,
     SuspectsEverybody,
+    TakesSuspectsForPoison,
 )
 from neuralcore.testing.broken.registering import FeelsIll, HidesChannels, KeepsRemoved, ListsItsOwn, TellsNothing
 from neuralcore.testing.broken.seeking import (
@@ -90,7 +91,7 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     BrowsesFromTheBeginning: ("seek.browsing_from_an_id", "seek.browsing_from_a_time"),
     CapsDelays: ("delay.for_hours",),
     ChangesIds: ("intact.identity",),
-    CountsFetches: ("crash.neighbours_lose_no_attempt", "crash.poison_among_many", "reclaim.suspects"),
+    CountsFetches: ("crash.neighbours_lose_no_attempt", "reclaim.suspects"),
     CountsReleases: ("settlement.release_counts_nothing", "store.settling"),
     CrossesChannels: ("isolation.channels",),
     CrossesGroups: ("groups.every_group",),
@@ -156,6 +157,7 @@ VARIANTS: dict[type[Wrapped], tuple[str, ...]] = {
     TakesOneTime: ("delay.both_times",),
     TellsNoDuplicates: ("dedup.duplicates_are_told",),
     TellsNothing: ("stats.what_is_unsettled", "stats.late_settlements"),
+    TakesSuspectsForPoison: ("crash.poison_among_many",),
     TrimsTooMuch: ("retention.by_count", "retention.by_bytes", "retention.by_age"),
     TrimsUnsettled: ("retention.unsettled_is_kept",),
 }

@@ -44,6 +44,13 @@ class CountsFetches(Wrapped):
         return replace(delivery, attempt=delivery.attempt + self._seen[_name(delivery)])
 
 
+class TakesSuspectsForPoison(Wrapped):
+    """Whatever a dead client had fetched has used up its attempts."""
+
+    def delivering(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, attempt=delivery.attempt + 5 * delivery.suspect)
+
+
 class SettlesByMessage(Wrapped):
     """Looks at a settlement's message only, not at whose delivery of it is settled."""
 
