@@ -20,7 +20,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -425,8 +425,9 @@ class AsyncPersistQueue:
         async with self._queue._conn.execute(f"PRAGMA {name}") as cursor:
             return (await cursor.fetchone())[0]
 
-    async def put(self, payload: Payload) -> None:
-        await self._queue.put(payload)
+    async def put_each(self, payloads: Iterable[Payload]) -> None:
+        for payload in payloads:
+            await self._queue.put(payload)
 
     async def get(self) -> Payload:
         got: Payload = await self._queue.get()

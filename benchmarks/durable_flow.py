@@ -10,7 +10,6 @@ from benchmarks._cli import main
 from benchmarks._durable import (
     GROUP,
     PLACE,
-    Payload,
     bus_at,
     checked,
     folder,
@@ -72,16 +71,12 @@ def _async_peer(publishers: int) -> Arm:
             queue = AsyncPersistQueue(made)
             await queue.open()
 
-            async def publisher(part: list[Payload]) -> None:
-                for payload in part:
-                    await queue.put(payload)
-
             async def consumer() -> None:
                 for _ in range(n):
                     await handle(await queue.get())
 
             with (watch := Watch(time.process_time_ns)):
-                await asyncio.gather(consumer(), *map(publisher, parts))
+                await asyncio.gather(consumer(), *map(queue.put_each, parts))
             await queue.close()
         return watch.per(n)
 

@@ -67,12 +67,8 @@ def _async_peer(publishers: int) -> Arm:
             queue = AsyncPersistQueue(made)
             await queue.open()
 
-            async def publisher(part: list[Payload]) -> None:
-                for payload in part:
-                    await queue.put(payload)
-
             with (watch := Watch(time.process_time_ns)):
-                await asyncio.gather(*map(publisher, parts))
+                await asyncio.gather(*map(queue.put_each, parts))
             if isinstance(sink, Recorder):
                 for _ in range(sum(map(len, parts))):
                     handle(await queue.get())

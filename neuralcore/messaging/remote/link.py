@@ -136,8 +136,7 @@ class RemoteLink(Link):
         return await publish_many(items, self._send if self._steps is None else self._send_through)
 
     def _send(self, channel: str, payload: Any, **options: Any) -> Posted | Awaitable[Posted]:
-        outlet = self.outlet(channel)
-        return outlet.post(payload, **options) if outlet.idle else outlet.post_admitted(payload, **options)
+        return self.outlet(channel).send(payload, **options)
 
     async def _send_through(self, channel: str, payload: Any, **options: Any) -> str | None:
         """Middleware sees each one arrive before the next one sets out."""

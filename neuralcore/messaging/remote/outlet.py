@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,27 +67,25 @@ class Outlet:
     def context(self) -> BusContext:
         return self._publisher.context
 
-    @property
-    def idle(self) -> bool:
-        """Nothing that is published waits to be let in."""
-        return self._guard.idle
-
     async def publish(self, payload: Any, **options: Any) -> str | None:
-        posted = self.post(payload, **options) if self._guard.idle else await self.post_admitted(payload, **options)
-        return await posted.arrive()
+        sent = self.send(payload, **options)
+        return await (sent if isinstance(sent, Posted) else await sent).arrive()
 
-    async def post_admitted(self, payload: Any, **options: Any) -> Posted:
-        """``post`` it once the channel's limits let it in."""
+    def send(self, payload: Any, **options: Any) -> Posted | Awaitable[Posted]:
+        """Hand it over: now, or once the channel's limits let it in."""
+        return self._post(payload, **options) if self._guard.idle else self._post_admitted(payload, **options)
+
+    async def _post_admitted(self, payload: Any, **options: Any) -> Posted:
         began = self._publisher.clock.monotonic_ns()
         try:
             payload = await self._guard.admit(payload)
         except BaseException:
             self._count("refused", began)
             raise
-        return self.post(payload, began, **options)
+        return self._post(payload, began, **options)
 
-    def post(self, payload: Any, began: int | None = None, **options: Any) -> Posted:
-        """Hand it over. What is posted one after the other arrives in that order."""
+    def _post(self, payload: Any, began: int | None = None, **options: Any) -> Posted:
+        """What is posted one after the other arrives in that order."""
         publisher = self._publisher
         if began is None:
             began = publisher.clock.monotonic_ns()
@@ -183,10 +181,7 @@ class Posted(Work):
     __slots__ = ("_began", "_done", "_loop", "_outlet", "_payload", "_waiter", "_withdrawn")
 
     def __init__(self, outlet: Outlet, envelope: Envelope, payload: Any, began: int) -> None:
-        self.publish = envelope
-        self.settlement = None
-        self.persistent = False
-        self.unknown_since = None
+        super().__init__(envelope)
         self._outlet = outlet
         self._payload = payload
         self._began = began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ class Done(NamedTuple):
     """Nothing is known of it."""
 
 
-class Work:
+class Work(ABC):
     __slots__ = ("persistent", "publish", "settlement", "unknown_since")
 
     def __init__(
@@ -37,9 +38,9 @@ class Work:
         self.unknown_since: int | None = None
         """Monotonic; while it is tried again."""
 
+    @abstractmethod
     def done(self, result: Done) -> object:
         """Called once, on the home loop."""
-        raise NotImplementedError
 
     def withdrawn(self) -> bool:
         """Nobody wants it any more; asked before it is handed to the transport."""

@@ -68,7 +68,7 @@ def verdict(found: Survivors) -> str:
 def _what_is_missing(ids: set[str], broken: int) -> str:
     if ids != {f"m-{n}" for n in range(len(ids))}:
         return "SILENTLY MISSING"
-    if broken > 1:
+    if broken:
         return "the log breaks off, and it is told"
     return "the last commit is torn" if len(ids) == COUNT - 1 else "SILENTLY MISSING"
 

@@ -19,6 +19,9 @@ from neuralcore_transports.sqlite.store.schema import create
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
 
+_NEVER_DUE = Moment(0, 0)
+"""When a fetch only looks."""
+
 
 class Faulty(sqlite3.Connection):
     """Calls ``fault`` before every statement of a write transaction. Closes when it is forgotten."""
@@ -156,7 +159,7 @@ class SqliteModel:
         self._wake_all()
 
     def is_open(self, reader):
-        return self.store.is_open(reader)
+        return self.store.fetch(reader, {}, _NEVER_DUE).open
 
     def fetch(self, reader, demand, now):
         self.advance(now)
@@ -208,7 +211,7 @@ class SqliteModel:
     # Time
 
     def next_event(self, now):
-        due = self.store.next_due()
+        due = self.store.fetch(Reader(0, "nobody"), {}, _NEVER_DUE).due
         times = [] if due is None else [due.mono, now.mono + due.wall - now.wall]
         since = self.connection.execute("SELECT min(since) FROM nc_entry WHERE state = 2").fetchone()[0]
         if since is not None:

@@ -67,9 +67,10 @@ async def test_an_earlier_log_s_frames_are_no_damage(path):
         await bus.publish("orders.new", 0)
         with closing(sqlite3.connect(path)) as other:
             other.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        await bus.publish("orders.new", 0)  # begins the log anew, in a file that keeps the frames of the earlier one
+        for _ in range(2):  # the log begins anew, in a file that keeps the frames of the earlier one
+            await bus.publish("orders.new", 0)
         log = log_of(path)
         frames = log_bytes(log) // 4120
         assert 0 < frames < log.stat().st_size // 4120
         assert commits_behind(log, frames, 4096) == 0
-        assert commits_behind(log, 0, 4096) >= 1
+        assert commits_behind(log, 0, 4096) >= 2

@@ -151,7 +151,7 @@ class Run:
         if self.readers:
             reader = self.random.choice(self.readers)
             interest = self.random.choice(list(reader.interests))
-            if self.store.is_open(reader):
+            if self.store.fetch(reader, {}, Moment(0, 0)).open:
                 self.store.seek(reader, interest, self.random.choice(("beginning", "new", "@5")), self.now)
 
 

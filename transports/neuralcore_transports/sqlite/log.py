@@ -45,10 +45,11 @@ def log_bytes(log: Path) -> int:
 
 
 def commits_behind(log: Path, valid: int, page: int) -> int:
-    """The commits of the present log behind its first ``valid`` frames, which are those that SQLite reads.
+    """The commits of the present log behind its first ``valid`` frames, which are those that SQLite reads: several, or
+    none. They tell that it is damaged, or was torn by a power cut. A single one never was a commit: a process may die
+    while it writes that.
 
-    ``page``: bytes of a page. Nobody may write meanwhile. A process that dies while it commits leaves one at most,
-    which never was a commit; several tell that the log is damaged, or was torn by a power cut.
+    ``page``: bytes of a page. Nobody may write meanwhile.
     """
     try:
         with log.open("rb", buffering=0) as file:
@@ -57,7 +58,8 @@ def commits_behind(log: Path, valid: int, page: int) -> int:
                 return 0
             found = list(_frame_headers(file, _FRAME_HEADER + page, valid))
             salt = header[16:24] if _is_sound(header) or not found else found[0][8:16]
-            return sum(each[8:16] == salt and each[4:8] != bytes(4) for each in found)
+            commits = sum(each[8:16] == salt and each[4:8] != bytes(4) for each in found)
+            return commits if commits > 1 else 0
     except OSError:
         return 0
 

@@ -39,7 +39,7 @@ def connect(path: Path) -> sqlite3.Connection:
         path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see keeper.py: before 3.51.3 it could damage the file
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see checkpoint.py: before 3.51.3 it could damage the file
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(
             f"PRAGMA journal_size_limit = {min(_LOG_LIMIT, shutil.disk_usage(path.parent).total // _LOG_SHARE)}"

@@ -157,7 +157,7 @@ class SqliteTransport(Transport):
     def _prepare(self) -> None:
         with NoFork():
             broken = prepare(self.options, self._clock)
-        if broken > 1:
+        if broken:
             self._runtime.count("log_broken")
             log.error(
                 "the log of %s breaks off, and the %d commits behind that cannot be read: the file was damaged, or the "

@@ -212,10 +212,6 @@ class Store:
                     self._parties.end(party, now)
         reader.set(interests, parties)
 
-    def is_open(self, reader: Reader) -> bool:
-        with self._book.read():
-            return reader.is_open(self._book.registry)
-
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
         """Nothing is written when there is nothing."""
         with self._book.read():
@@ -232,11 +228,6 @@ class Store:
             due = self._entries.next_due()
         deliveries, again = self._fetcher.fetch(reader, demand, now)
         return Fetched(deliveries, again, due, reader.is_open(self._book.registry))
-
-    def next_due(self) -> Moment | None:
-        """The times at which the next delayed entry may go; None when there is none. Either may be far away."""
-        with self._book.read():
-            return self._entries.next_due()
 
     def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
