@@ -8,12 +8,20 @@ from contextlib import closing
 import pytest
 
 from neuralcore import MessageBus
-from neuralcore_transports.sqlite.log import commits_behind, log_bytes, log_of
+from neuralcore_transports.sqlite.log import LogFile, commits_behind, log_of
 from neuralcore_transports.sqlite.opening import connect
 from tests.faults.disks import flip
 from tests.faults.sqlite_format import WAL_REGIONS
 
 COMMITS = 30
+
+
+def used_of(log):
+    file = LogFile(log)
+    try:
+        return file.used()
+    finally:
+        file.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +55,7 @@ async def reopened(path):
 
 
 async def test_a_whole_log_says_nothing(path, caplog):
-    assert log_bytes(log_of(path)) > 0
+    assert used_of(log_of(path)) > 0
     assert await reopened(path) == (COMMITS, 0)
     assert not caplog.records
 
@@ -70,7 +78,25 @@ async def test_an_earlier_log_s_frames_are_no_damage(path):
         for _ in range(2):  # the log begins anew, in a file that keeps the frames of the earlier one
             await bus.publish("orders.new", 0)
         log = log_of(path)
-        frames = log_bytes(log) // 4120
+        frames = used_of(log) // 4120
         assert 0 < frames < log.stat().st_size // 4120
         assert commits_behind(log, frames, 4096) == 0
         assert commits_behind(log, 0, 4096) >= 2
+
+
+def test_it_is_measured_from_where_it_was_however_the_log_goes_on(tmp_path):
+    with closing(connect(tmp_path / "bus.db")) as one, closing(connect(tmp_path / "bus.db")) as other:
+        one.execute("PRAGMA journal_mode = WAL")
+        one.execute("PRAGMA wal_autocheckpoint = 0")
+        one.execute("CREATE TABLE t (x)")
+        file = LogFile(tmp_path / "bus.db-wal")
+        try:
+            for number in range(1, 80):
+                one.execute("INSERT INTO t VALUES (zeroblob(?))", (number * 500,))
+                if number % 17 == 0:  # the next commit begins it anew
+                    busy, frames, _ = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    assert (busy, frames * 4120) == (0, file.used())
+                    one.execute("INSERT INTO t VALUES (1)")
+                assert file.used() == used_of(tmp_path / "bus.db-wal")
+        finally:
+            file.close()

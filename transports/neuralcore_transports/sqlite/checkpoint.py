@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from typing import Final
 
-from neuralcore_transports.sqlite.log import log_bytes, log_of
+from neuralcore_transports.sqlite.log import LogFile, log_of
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.transaction import Book, is_busy
@@ -38,18 +38,28 @@ class Checkpointer:
         self._syncs = options.level == "FULL"
         self._threshold = _DUE
         self._looked_at = 0
+        self._folder = self._log.parent
+        self._file = LogFile(self._log)
 
-    def due(self) -> bool:
+    def look(self) -> None:
+        """Do what is to be done. Raises sqlite3.Error, OSError."""
+        used = self._file.used()
+        if self._is_due(used):
+            self._looked_at = used
+            self.run()
+            used = self._file.used()
+        if self._syncs and self._file.size() - used < _AHEAD // 2 and self._room() >= _ROOMY:
+            self._make_room()
+
+    def _is_due(self, used: int) -> bool:
         """It has grown long, or on a small disk long enough that there would soon be no room to move it."""
-        size = log_bytes(self._log)
-        return size >= self._threshold or (size != self._looked_at and size > self._room() // 4)
+        return used >= self._threshold or (used != self._looked_at and used > self._room() // 4)
 
     def _room(self) -> int:
-        return shutil.disk_usage(self._log.parent).free
+        return shutil.disk_usage(self._folder).free
 
     def run(self) -> None:
         """Raises sqlite3.Error."""
-        self._looked_at = log_bytes(self._log)
         if safe_beside_writers(sqlite3.sqlite_version_info):
             self._move()
         try:
@@ -62,26 +72,19 @@ class Checkpointer:
                 raise
             left = True
         # Somebody who reads what was before keeps the log from beginning anew: do not try at every look.
-        self._threshold = log_bytes(self._log) + _DUE // 4 if left else _DUE
+        self._threshold = self._file.used() + _DUE // 4 if left else _DUE
 
-    def make_room(self) -> None:
+    def _make_room(self) -> None:
         """Lengthen the file of the log before commits have to: syncing what overwrites takes a fraction of the time, as
         the file system then has nothing to note. SQLite takes what follows the last commit for what it is, nothing.
-
-        Raises sqlite3.Error, OSError.
         """
-        if not self._syncs or self._spare() >= _AHEAD // 2 or self._room() < _ROOMY:
-            return
         with self._book.write():  # nobody else writes to it meanwhile
             file = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
-                os.write(file, bytes(max(0, _AHEAD - self._spare())))
+                os.write(file, bytes(max(0, _AHEAD - (self._file.size() - self._file.used()))))
                 os.fsync(file)
             finally:
                 os.close(file)
-
-    def _spare(self) -> int:
-        return self._log.stat().st_size - log_bytes(self._log)
 
     def _move(self) -> bool:
         """Whether something could not be moved."""
@@ -89,6 +92,7 @@ class Checkpointer:
         return bool(moved < in_log)
 
     def close(self) -> None:
+        self._file.close()
         self._worker.close()
         self._locker.close()
 

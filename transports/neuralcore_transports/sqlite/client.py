@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from neuralcore.messaging.errors import Closed, NotStored
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.connection import StepConnection
+from neuralcore_transports.sqlite.connection import StepConnection, Told
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store.moment import Moment
@@ -38,7 +38,6 @@ class StoreClient:
         self._news = news
         self._connection: StepConnection | None = None
         self._process = os.getpid()
-        self._left: asyncio.Future[None] | None = None
         self._book: Book
         self._store: Store
 
@@ -58,30 +57,32 @@ class StoreClient:
 
     async def run(self, step: Callable[[Store, Moment], T]) -> T:
         """One step of the store, now. Raises NeuralCoreError."""
+        return await self._open_connection().run(self._step(step))
+
+    def post(self, step: Callable[[Store, Moment], T], told: Told[T]) -> None:
+        """The same for whoever does not wait; see ``StepConnection.post``."""
+        self._open_connection().post(self._step(step), told)
+
+    def _open_connection(self) -> StepConnection:
         if not self.here:
             raise NotStored("sqlite", "this bus was opened before the process forked; make a new one in the child")
         if self._connection is None:
             raise Closed("the SQLite transport")
-        try:
-            result, news = await self._connection.run(
-                lambda: (step(self._store, self._clock.now()), self._book.take_news())
-            )
-        except asyncio.CancelledError:
-            self._look_after(self._connection)
-            raise
-        if news:
-            self._news()
-        return result
+        return self._connection
 
-    def _look_after(self, connection: StepConnection) -> None:
-        """A step whose caller is gone happens all the same, and what it has seen and done is news."""
-        self._left = asyncio.ensure_future(connection.run(lambda: None))  # steps keep their order
-        self._left.add_done_callback(
-            lambda left: self._news() if not left.cancelled() and not left.exception() else None
-        )
+    def _step(self, step: Callable[[Store, Moment], T]) -> Callable[[], T]:
+        loop = asyncio.get_running_loop()
+
+        def stepped() -> T:
+            result = step(self._store, self._clock.now())
+            if self._book.take_news():
+                loop.call_soon_threadsafe(self._news)
+            return result
+
+        return stepped
 
     @property
-    def written(self) -> int:
+    def written(self) -> int | None:
         """See ``Book.written``. From any thread."""
         return self._book.written
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import aiosqlite
 
@@ -12,9 +14,12 @@ from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 
-__all__ = ["StepConnection"]
+__all__ = ["StepConnection", "Told"]
 
 T = TypeVar("T")
+
+Told: TypeAlias = Callable[[T | None, BaseException | None], object]
+"""A step's result, or the error that it ended with."""
 
 
 class StepConnection(aiosqlite.Connection):
@@ -49,10 +54,30 @@ class StepConnection(aiosqlite.Connection):
 
     async def run(self, step: Callable[[], T]) -> T:
         """Raises NeuralCoreError for what is wrong with the file."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.post(step, partial(_answer, future))
+        return await future
+
+    def post(self, step: Callable[[], T], told: Told[T]) -> None:
+        """Steps are taken in the order in which they were posted. ``told`` is called on the running loop, with what
+        ``run`` returns or raises, whoever may have stopped waiting.
+        """
+        if not self._running or self._connection is None:
+            raise ValueError("Connection closed")
+        self._tx.put_nowait((None, partial(self._take, step, told, asyncio.get_running_loop())))
+
+    def _take(self, step: Callable[[], T], told: Told[T], loop: asyncio.AbstractEventLoop) -> None:
+        result: T | None = None
+        error: BaseException | None = None
         try:
-            return await self._execute(step)
-        except SQL_ERRORS as error:
-            raise self._translated(error) from error
+            with self._no_fork:
+                result = step()
+        except SQL_ERRORS as failed:
+            error = self._translated(failed)
+            error.__cause__ = failed
+        except BaseException as failed:  # noqa: BLE001 - told, whatever it is
+            error = failed
+        loop.call_soon_threadsafe(told, result, error)
 
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         return translated(error, str(self.options.path), self.options.busy)
@@ -61,3 +86,12 @@ class StepConnection(aiosqlite.Connection):
     def raw(self) -> sqlite3.Connection:
         """For its own thread."""
         return self._conn
+
+
+def _answer(future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    if future.done():  # whoever waited is gone
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)  # type: ignore[arg-type] # without an error it is one

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuralcore.messaging.transport import (
-    CommitResult,
     Consumer,
     Cursor,
     Delivery,
@@ -31,9 +30,7 @@ __all__ = ["SqliteConsumer", "SqliteInbox", "Waiting"]
 T = TypeVar("T")
 
 _TURNS = 4
-"""Of the loop, before one who was told looks himself: who was answered by the same commit may publish again, and that
-brings along what there is.
-"""
+"""Of the loop, between a commit and a look: who was answered by it may publish again."""
 
 
 class Waiting:
@@ -53,6 +50,8 @@ class Waiting:
         self._taking: asyncio.Future[Any] | None = None
         self._stale = True
         """There may be something that the last look has not seen."""
+        self._surely = False
+        """There is."""
         self.due: Moment | None = None
         """When there may be something although nobody tells."""
         client.attend(self)
@@ -60,9 +59,10 @@ class Waiting:
     def close(self) -> None:
         self._client.ignore(self)
 
-    def wake(self) -> None:
+    def wake(self, *, surely: bool = False) -> None:
         """There may be something new."""
         self._stale = True
+        self._surely |= surely
         self._event.set()
 
     async def until(
@@ -79,6 +79,7 @@ class Waiting:
         deadline = loop.time() + timeout
         while True:
             self._event.clear()
+            await self._leave_it_to_commits()
             until_due = None if self.due is None else self._client.seconds_until(self.due)
             if self._stale or until_due == 0 or not covered():
                 await self._shared(take)
@@ -90,9 +91,13 @@ class Waiting:
                 self._stale = True  # whatever was told: the next call sees for itself
                 return
             await self._told(left if until_due is None else min(left, until_due))
-            for _ in range(_TURNS):
-                if self._stale and self._taking is None:
-                    await asyncio.sleep(0)
+
+    async def _leave_it_to_commits(self) -> None:
+        """One that is under way takes the store's thread anyway, and the next one brings along what there is."""
+        for _ in range(_TURNS):
+            if self._stale and not self._surely and self._taking is None:
+                await self._client.no_commit.wait()
+                await asyncio.sleep(0)
 
     async def _told(self, timeout: float) -> None:
         timer = asyncio.get_running_loop().call_later(timeout, self._event.set)
@@ -104,7 +109,7 @@ class Waiting:
     async def _shared(self, take: Callable[[], Awaitable[None]]) -> None:
         """One at a time; a caller that is cancelled leaves it running."""
         await self.quiet()
-        self._stale = False
+        self._stale = self._surely = False
         await asyncio.shield(self._taken(asyncio.ensure_future(take())))
 
     async def quiet(self) -> None:
@@ -134,18 +139,21 @@ class Waiting:
         ask = self._ask()
         return ask if any(wanted.limit > 0 for wanted in ask.demand.values()) else None
 
-    def expect(self, ask: Ask, index: int, exchange: asyncio.Future[tuple[CommitResult, list[Fetched]]]) -> None:
-        def hand_over(exchange: asyncio.Future[tuple[CommitResult, list[Fetched]]]) -> None:
-            failed = exchange.cancelled() or exchange.exception() is not None
-            fetched = [] if failed else exchange.result()[1]
-            if fetched:
-                self._accept(ask, fetched[index])
-                self._event.set()
-            else:
-                self.wake()
+    def expect(self) -> None:
+        """What it asked for is on its way."""
+        self._stale = self._surely = False
+        self._taking = asyncio.get_running_loop().create_future()
 
-        self._stale = False
-        self._taken(exchange).add_done_callback(hand_over)
+    def hand_over(self, ask: Ask, fetched: Fetched | None) -> None:
+        """None: nothing was fetched, and it has to look itself."""
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.set_result(None)
+        if fetched is None:
+            self.wake()
+        else:
+            self._accept(ask, fetched)
+            self._event.set()
 
 
 class SqliteConsumer(Consumer):
@@ -209,7 +217,7 @@ class SqliteConsumer(Consumer):
         self._waiting.due = fetched.due
         self._covered = {}
         if fetched.again or not fetched.open:
-            self._waiting.wake()
+            self._waiting.wake(surely=True)
             return
         came = Counter(delivery.interest for delivery in fetched.deliveries)
         self._covered = {id: wanted.more_urgent_than for id, wanted in ask.demand.items() if wanted.limit > came[id]}

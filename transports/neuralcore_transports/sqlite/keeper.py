@@ -31,6 +31,7 @@ _TIDY: Final = 1.0
 _TIDY_IDLE: Final = 5.0
 """What only grows old is looked through so often."""
 _TIDY_ROWS: Final = 500
+_NEWS: Final = "SELECT next, registry, EXISTS (SELECT 1 FROM nc_lost WHERE owner = ?) FROM nc_store"
 
 log = logging.getLogger("neuralcore.sqlite")
 
@@ -59,7 +60,7 @@ class Keeper:
         liveness: Liveness,
         name: str,
         owner: int,
-        written: Callable[[], int],
+        written: Callable[[], int | None],
         events: Events,
     ) -> None:
         """``written``: see ``Book.written``; the client's own transactions are no news."""
@@ -80,6 +81,7 @@ class Keeper:
         self._grown = True
         """The log, since it was last looked at."""
         self._tidy_again = 0.0
+        self._registry = -1
         self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
         self._thread = threading.Thread(target=self._run, name=f"{name} keeper", daemon=True)
@@ -136,14 +138,21 @@ class Keeper:
 
     def _look(self) -> None:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version:
+        if version == self._version:
+            return
+        self._watch.saw_a_change()
+        self._grown = True
+        ours = self._written()
+        following, registry, lost = self._connection.execute(_NEWS, (self._owner,)).fetchone()
+        if ours is not None and ours == self._written():
             self._version = version
-            self._watch.saw_a_change()
-            self._grown = True
-            (written,) = self._connection.execute("SELECT next FROM nc_store").fetchone()
-            if written != self._written():
+            if following != ours:
                 self._events.changed()
-            self._take_lost()
+        # else the client is writing: that sees what is new, and if it was the last for now, the next look does
+        if lost:
+            self._events.lost(self._store.take_lost(self._owner))
+        if registry != self._registry:
+            self._registry = registry
             self._look_at_channels()
 
     def _look_at_channels(self) -> None:
@@ -155,17 +164,11 @@ class Keeper:
     def _checkpoint(self) -> None:
         if self._grown:
             self._grown = False
-            if self._checkpointer.due():
-                self._checkpointer.run()
-            self._checkpointer.make_room()
+            self._checkpointer.look()
 
     def _registered(self) -> object:
         """What differs whenever a channel has come or gone."""
         return self._connection.execute("SELECT count(*), max(id) FROM nc_channel").fetchone()
-
-    def _take_lost(self) -> None:
-        if self._connection.execute("SELECT 1 FROM nc_lost WHERE owner = ? LIMIT 1", (self._owner,)).fetchone():
-            self._events.lost(self._store.take_lost(self._owner))
 
     def _beat(self) -> None:
         if self._store.beat(self._owner, self._clock.now(), self._clock.remember):
@@ -183,7 +186,7 @@ class Keeper:
         if self._store.overdue(self._clock.now()):
             self._beat()  # ours first: if it was this process that stood still, that is for others to judge
             self._store.advance(self._clock.now())
-            self._take_lost()
+            self._events.lost(self._store.take_lost(self._owner))
             self._events.changed()
 
     def _tidy(self) -> None:

@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["commits_behind", "log_bytes", "log_of"]
+__all__ = ["LogFile", "commits_behind", "log_of"]
 
 _HEADER: Final = 32
 _FRAME_HEADER: Final = 24
@@ -24,24 +24,43 @@ def log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
-def log_bytes(log: Path) -> int:
-    """How much of it is in use: the file keeps the size that it once had."""
-    try:
-        with log.open("rb", buffering=0) as file:
-            header = file.read(_HEADER)
-            if len(header) < _HEADER:
-                return 0
-            frame = _frame(header)
-            low, high = 0, _count(file, frame)
-            while low < high:
-                middle = (low + high) // 2
-                if _frame_header(file, frame, middle)[8:16] == header[16:24]:
-                    low = middle + 1
-                else:
-                    high = middle
-            return low * frame
-    except OSError:
-        return 0
+class LogFile:
+    """Of a log that may begin anew and grow, for whoever asks often: it looks on from where it was."""
+
+    def __init__(self, log: Path) -> None:
+        """Raises OSError."""
+        self._file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        self._frames = 0
+
+    def size(self) -> int:
+        """Bytes of the file, which keeps the size that it once had."""
+        return os.fstat(self._file).st_size
+
+    def used(self) -> int:
+        """Bytes of it that are in use."""
+        header = os.pread(self._file, _HEADER, 0)
+        if len(header) < _HEADER:
+            return 0
+        frame = _frame(header)
+
+        def is_used(number: int) -> bool:
+            return os.pread(self._file, 8, _HEADER + number * frame + 8) == header[16:24]
+
+        low = self._frames if self._frames > 0 and is_used(self._frames - 1) else 0
+        high, step = low, 1
+        while is_used(high):
+            low, high, step = high + 1, high + step, step * 2
+        while low < high:
+            middle = (low + high) // 2
+            if is_used(middle):
+                low = middle + 1
+            else:
+                high = middle
+        self._frames = low
+        return low * frame
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 def commits_behind(log: Path, valid: int, page: int) -> int:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -38,6 +39,7 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.clock import StoreClock
+from neuralcore_transports.sqlite.connection import Told
 from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox, Waiting
 from neuralcore_transports.sqlite.keeper import Events, Keeper
 from neuralcore_transports.sqlite.leases import Leases
@@ -103,6 +105,9 @@ class SqliteTransport(Transport):
         self.owner = 0
         self.leases: Leases
         self._waiting: set[Waiting] = set()
+        self._committing = 0
+        self.no_commit = asyncio.Event()
+        """Set while none is under way that could hand anything out."""
 
     @classmethod
     def from_url(cls, url: str) -> SqliteTransport:
@@ -206,9 +211,17 @@ class SqliteTransport(Transport):
 
     async def run(self, step: Callable[[Store, Moment], T]) -> T:
         """One step of the store, now. Raises NeuralCoreError."""
+        self._check_open()
+        return await self._client.run(step)
+
+    def post(self, step: Callable[[Store, Moment], T], told: Told[T]) -> None:
+        """The same for whoever does not wait; see ``StepConnection.post``."""
+        self._check_open()
+        self._client.post(step, told)
+
+    def _check_open(self) -> None:
         if self._state != "open":
             raise NotStarted("the SQLite transport") if self._state == "new" else Closed("the SQLite transport")
-        return await self._client.run(step)
 
     def seconds_until(self, due: Moment) -> float:
         """Until either of two times is reached; the wall clock's is looked at again within a second: it may jump."""
@@ -286,18 +299,40 @@ class SqliteTransport(Transport):
     ) -> CommitResult:
         """Whoever waits gets what there is by the same transaction, without a way to the store's thread of his own."""
         asking = {waiting: ask for waiting in self._waiting if (ask := waiting.ask()) is not None}
-        asks = list(asking.values())
+        replies = any(envelope.channel.startswith(INBOX_PREFIX) for envelope in publishes)
+        committing: asyncio.Future[CommitResult] = self._loop.create_future()
+        self.post(
+            partial(self._exchange, publishes, settlements, list(asking.values())),
+            partial(self._exchanged, committing, asking, replies),
+        )
+        self._committing += 1
+        self.no_commit.clear()
+        for waiting in asking:
+            waiting.expect()
+        return await committing
 
-        async def exchange() -> tuple[CommitResult, list[Fetched]]:
-            done = await self.run(partial(self._exchange, publishes, settlements, asks))
-            self.wake_all(asking, replies=any(each.channel.startswith(INBOX_PREFIX) for each in publishes))
-            return done
-
-        exchanging = asyncio.ensure_future(exchange())
-        for index, (waiting, ask) in enumerate(asking.items()):
-            waiting.expect(ask, index, exchanging)
-        result, _ = await asyncio.shield(exchanging)  # what was fetched is handed out, also if nobody waits for this
-        return result
+    def _exchanged(
+        self,
+        committing: asyncio.Future[CommitResult],
+        asking: Mapping[Waiting, Ask],
+        replies: bool,
+        done: tuple[CommitResult, list[Fetched]] | None,
+        error: BaseException | None,
+    ) -> None:
+        """What was fetched is handed out, also if nobody waits for the commit any more."""
+        self._committing -= 1
+        if not self._committing:
+            self.no_commit.set()
+        fetched = [] if done is None else done[1]
+        for (waiting, ask), each in zip_longest(asking.items(), fetched):
+            waiting.hand_over(ask, each)
+        if done is not None:
+            self.wake_all(asking, replies=replies)
+        if not committing.done():
+            if done is not None:
+                committing.set_result(done[0])
+            else:
+                committing.set_exception(error)
 
     def _exchange(
         self,
