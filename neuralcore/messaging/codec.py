@@ -173,9 +173,9 @@ class _Kind:
 
 def _encode_as(kind: _Kind, payload: Any) -> bytes:
     if kind.form == "json":
-        return msgspec.json.encode(payload, enc_hook=_plain_for_json)
+        return _to_json(payload)
     if kind.form == "msgpack":
-        return msgspec.msgpack.encode(payload, enc_hook=_plain_for_msgpack)
+        return _to_msgpack(payload)
     if kind.form == "text":
         if isinstance(payload, str):
             return payload.encode(kind.charset)
@@ -243,7 +243,7 @@ def _convert(payload: Any, type: Any, *, str_keys: bool = False) -> Any:
 
 def _on_the_wire(payload: Any) -> bytes | None:
     try:
-        return msgspec.msgpack.encode(payload, enc_hook=_plain_for_msgpack)
+        return _to_msgpack(payload)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
 
@@ -316,3 +316,7 @@ def _name(type: Any) -> str:
 def _describe(error: Exception) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_plain_for_json).encode
+_to_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain_for_msgpack).encode

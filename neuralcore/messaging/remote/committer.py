@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import Closed, NotStored, TransportError, Unavailable
 from neuralcore.messaging.remote.backoff import Backoff
+from neuralcore.messaging.remote.batch import MOST_BYTES, MOST_ITEMS, Batch
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.lanes import Lanes
 from neuralcore.messaging.remote.signal import Signal
@@ -28,8 +29,6 @@ from neuralcore.messaging.transport import (
 
 __all__ = ["Committer"]
 
-_MOST_WORKS = 1024
-_MOST_BYTES = 4 * 1024 * 1024
 _PATIENCE_NS = 5_000_000_000
 """How long a closing bus goes on trying what the transport does not answer."""
 
@@ -129,23 +128,31 @@ class Committer:
     def _batch(self) -> list[Work]:
         """What failed before has one of its own: a publish that cannot be stored may be why."""
         batch: list[Work] = []
-        size = 0
-        again = bool(self._queue) and self._queue[0].failed
-        while self._queue and len(batch) < _MOST_WORKS and size < _MOST_BYTES and self._queue[0].failed == again:
-            work = self._queue.popleft()
+        count = size = 0
+        queue = self._queue
+        again = bool(queue) and queue[0].failed
+        while queue and queue[0].failed == again and size < MOST_BYTES:
+            if batch and count + queue[0].count > MOST_ITEMS:
+                break
+            work = queue.popleft()
             refusal = self._refusal(work)
             if refusal is not None:
                 work.done(Done(error=refusal))
+            elif isinstance(work, Batch) and (self._lanes or self._declarations.refuses_some):
+                queue.extendleft(reversed(work.parts()))
             elif not (self._lanes and self._lanes.join(work)):
                 batch.append(work)
+                count += work.count
                 size += work.size
         return batch
 
     def _refusal(self, work: Work) -> Exception | None:
         """Why it is not to be handed to the transport."""
-        if work.persistent or work.publish is None:
+        if work.persistent:
             return None
-        return Closed() if work.withdrawn() else self._declarations.refusal(work.publish.channel)
+        if work.withdrawn():
+            return Closed()
+        return None if work.publish is None else self._declarations.refusal(work.publish.channel)
 
     async def _commit(self, batch: list[Work]) -> None:
         publishes, settlements = _parts(batch)
@@ -166,17 +173,29 @@ class Committer:
                 await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
-        published, settled, reasons, index = iter(result.published), iter(result.settled), result.reasons, -1
+        published, settled, reasons, index = result.published, iter(result.settled), result.reasons, 0
         done = Done()
         for work in batch:
+            if isinstance(work, Batch):
+                first, index = index, index + work.count
+                self._settle_many(work, published[first:index], {at - first: reasons[at] for at in reasons})
+                continue
             status, reason = None, ""
             if work.publish is not None:
+                status, reason = published[index], reasons.get(index, "") if reasons else ""
                 index += 1
-                status, reason = next(published), reasons.get(index, "") if reasons else ""
             verdict = None if work.settlement is None else next(settled)
             if (status, verdict, reason) != done[:3]:
                 done = Done(status, verdict, reason)
             self._sort(work, done)
+
+    def _settle_many(self, batch: Batch, statuses: Sequence[PublishStatus], reasons: Mapping[int, str]) -> None:
+        undecided = batch.answer(statuses, reasons)
+        for part, done in undecided:
+            self._sort(part, done)
+        if not undecided:
+            for channel in {envelope.channel for envelope in batch.publishes}:
+                self._lanes.took(channel)
 
     def _sort(self, work: Work, done: Done) -> None:
         published, settled, _, _ = done
@@ -232,6 +251,8 @@ def _parts(batch: Sequence[Work]) -> tuple[list[Envelope], list[Settlement]]:
     publishes: list[Envelope] = []
     settlements: list[Settlement] = []
     for work in batch:
+        if isinstance(work, Batch):
+            publishes += work.publishes
         if work.publish is not None:
             publishes.append(work.publish)
         if work.settlement is not None:

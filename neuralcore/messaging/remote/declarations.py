@@ -36,6 +36,10 @@ class Declarations:
         """What the transport said against its configuration."""
         return self._refused.get(channel)
 
+    @property
+    def refuses_some(self) -> bool:
+        return bool(self._refused)
+
     async def flush(self) -> None:
         """Tell the transport what is new, however long that takes. Conflicts are for the channel's users."""
         if not self._pending:

@@ -25,9 +25,9 @@ from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.declarations import Declarations
 from neuralcore.messaging.remote.feeder import Feeder, settlement_of
 from neuralcore.messaging.remote.inbox import ReplyInbox, failure_headers
-from neuralcore.messaging.remote.many import publish_many
+from neuralcore.messaging.remote.many import PublishMany
 from neuralcore.messaging.remote.needs import check_channel, check_start, check_subscription
-from neuralcore.messaging.remote.outlet import Outlet, Posted, Publisher
+from neuralcore.messaging.remote.outlet import Outlet, Publisher
 from neuralcore.messaging.remote.runtime import LinkRuntime
 from neuralcore.messaging.remote.settlement import RemoteSettlement
 from neuralcore.messaging.remote.suspects import Suspects
@@ -133,16 +133,8 @@ class RemoteLink(Link):
         raise missing("in_process", "publish_nowait would wait for a store; use publish_threadsafe")
 
     async def _publish_many(self, items: Iterable[tuple[Any, ...]], /) -> Sequence[str | None]:
-        return await publish_many(items, self._send if self._steps is None else self._send_through)
-
-    def _send(self, channel: str, payload: Any, **options: Any) -> Posted | Awaitable[Posted]:
-        return self.outlet(channel).send(payload, **options)
-
-    async def _send_through(self, channel: str, payload: Any, **options: Any) -> str | None:
-        """Middleware sees each one arrive before the next one sets out."""
-        assert self._steps is not None
-        result: str | None = await self._steps(Publication(channel, payload, **options))
-        return result
+        through = None if self._steps is None else self._publish
+        return await PublishMany(self.context, self.committer, self.outlet, through)(items)
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         return self.transport.connection() if self.capabilities.transactions else super().connection()

@@ -22,12 +22,12 @@ class Meter:
         self._sum_ns = 0
         self._lock = Lock()
 
-    def count(self, what: str, duration_ns: int) -> None:
-        """``published``, ``dropped`` or ``refused``, after so much time."""
+    def count(self, what: str, duration_ns: int, amount: int = 1) -> None:
+        """``published``, ``dropped`` or ``refused``, after so much time each."""
         with self._lock:
-            self._counts[what] += 1
-            self._buckets[bisect_left(HISTOGRAM_BOUNDS_NS, duration_ns)] += 1
-            self._sum_ns += duration_ns
+            self._counts[what] += amount
+            self._buckets[bisect_left(HISTOGRAM_BOUNDS_NS, duration_ns)] += amount
+            self._sum_ns += duration_ns * amount
 
     def stats(self) -> RouteStats:
         with self._lock:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.meter import Meter
 from neuralcore.messaging.remote.needs import check_publish
 from neuralcore.messaging.remote.wire import replay_number
-from neuralcore.messaging.remote.work import Done, Work
+from neuralcore.messaging.remote.work import Awaited, Done
 from neuralcore.messaging.transport import Capabilities, Envelope, PublishStatus
 
 __all__ = ["Outlet", "Posted", "Publisher", "ids"]
@@ -29,8 +28,8 @@ __all__ = ["Outlet", "Posted", "Publisher", "ids"]
 
 def ids(prefix: str) -> Callable[[], str]:
     """32 hexadecimal digits: the bus's own 16 and a counter."""
-    numbers = itertools.count(1)
-    return lambda: f"{prefix}{next(numbers):016x}"
+    numbers = itertools.count((int(prefix, 16) << 64) + 1)
+    return lambda: next(numbers).to_bytes(16, "big").hex()
 
 
 class Publisher:
@@ -58,6 +57,7 @@ class Outlet:
 
     def configure(self, config: ChannelConfig) -> None:
         self.config = config
+        self._priority = int(config.priority)
         # Encoding copies, so that isolation costs nothing here, and is done anyway, so that its size is known.
         self._guard = Guard(replace(config, isolate=False, max_payload=None), self._publisher.clock)
         limits = (config.max_payload, self._publisher.capabilities.max_payload)
@@ -67,20 +67,22 @@ class Outlet:
     def context(self) -> BusContext:
         return self._publisher.context
 
+    @property
+    def idle(self) -> bool:
+        """The channel has no limits that could make a publish wait."""
+        return self._guard.idle
+
     async def publish(self, payload: Any, **options: Any) -> str | None:
-        sent = self.send(payload, **options)
-        return await (sent if isinstance(sent, Posted) else await sent).arrive()
+        posted = self._post(payload, **options) if self._guard.idle else await self.post_admitted(payload, **options)
+        return await posted.arrive()
 
-    def send(self, payload: Any, **options: Any) -> Posted | Awaitable[Posted]:
-        """Hand it over: now, or once the channel's limits let it in."""
-        return self._post(payload, **options) if self._guard.idle else self._post_admitted(payload, **options)
-
-    async def _post_admitted(self, payload: Any, **options: Any) -> Posted:
+    async def post_admitted(self, payload: Any, **options: Any) -> Posted:
+        """Hand it over once the channel's limits let it in."""
         began = self._publisher.clock.monotonic_ns()
         try:
             payload = await self._guard.admit(payload)
         except BaseException:
-            self._count("refused", began)
+            self.count("refused", began)
             raise
         return self._post(payload, began, **options)
 
@@ -92,7 +94,7 @@ class Outlet:
         try:
             posted = Posted(self, self.envelope(payload, **options), payload, began)
         except BaseException:
-            self._count("refused", began)
+            self.count("refused", began)
             raise
         publisher.committer.submit(posted)
         return posted
@@ -101,18 +103,24 @@ class Outlet:
         """Let in by the channel's limits, and encoded."""
         return self.envelope(payload if self._guard.idle else await self._guard.admit(payload), **options)
 
-    def result(self, envelope: Envelope, payload: Any, status: PublishStatus | None, reason: str) -> str | None:
-        """The id, or None when it was dropped. Raises what its refusal means."""
-        if status in (PublishStatus.STORED, PublishStatus.DUPLICATE):
+    def result(self, envelope: Envelope, payload: Any, done: Done) -> str | None:
+        """The id, or None when it was dropped. Raises what its refusal means, or what nothing is known for."""
+        status = done.published
+        if status is PublishStatus.UNKNOWN:
+            raise PublishUnknown(envelope.id) from done.error
+        if done.error is not None:
+            raise done.error
+        if status is PublishStatus.STORED or status is PublishStatus.DUPLICATE:
             return envelope.id
         if status is PublishStatus.DROPPED:
             return None
-        if reason:
-            raise PublishError(reason)
+        if done.reason:
+            raise PublishError(done.reason)
         raise ChannelFull(envelope.channel, _refused(envelope, payload))
 
-    def _count(self, what: str, began: int) -> None:
-        self.meter.count(what, self._publisher.clock.monotonic_ns() - began)
+    def count(self, what: str, began: int, amount: int = 1) -> None:
+        """``published``, ``dropped`` or ``refused``, each since ``began``."""
+        self.meter.count(what, self._publisher.clock.monotonic_ns() - began, amount)
 
     def envelope(
         self,
@@ -155,7 +163,7 @@ class Outlet:
             channel=channel,
             body=body,
             content_type=content_type,
-            priority=self.config.priority if priority is None else _rank(priority),
+            priority=self._priority if priority is None else _rank(priority),
             timestamp_ns=now,
             headers=given,
             key=key,
@@ -175,79 +183,31 @@ class Outlet:
             raise PayloadTooLarge(self.config.name, len(body), self._limit)
 
 
-class Posted(Work):
-    """A publish on its way. Of the loop that posted it, unless told otherwise."""
+class Posted(Awaited[Done]):
+    """A publish on its way."""
 
-    __slots__ = ("_began", "_done", "_loop", "_outlet", "_payload", "_waiter", "_withdrawn")
+    __slots__ = ("_began", "_outlet", "_payload")
 
     def __init__(self, outlet: Outlet, envelope: Envelope, payload: Any, began: int) -> None:
-        super().__init__(envelope)
+        super().__init__(outlet.context, envelope)
         self._outlet = outlet
         self._payload = payload
         self._began = began
-        self._loop = asyncio._get_running_loop() or outlet.context.loop
-        self._done: Done | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._withdrawn = False
 
     def done(self, result: Done) -> None:
-        if self._loop is asyncio._get_running_loop():
-            self._arrived(result)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._arrived, result)
-
-    def _arrived(self, result: Done) -> None:
-        self._done = result
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._tell(result)
 
     async def arrive(self) -> str | None:
-        """The id, or None when it was dropped. Raises PublishError, Closed. Cancelled before the transport has it,
-        it has not happened.
-        """
-        if self._done is None:
-            await self._wait()
-        return self.result()
-
-    @property
-    def has_arrived(self) -> bool:
-        return self._done is not None
-
-    def result(self) -> str | None:
-        """Of one that has arrived; counted when it is asked for."""
-        assert self._done is not None
+        """The id, or None when it was dropped. Raises PublishError, Closed."""
+        assert self.publish is not None
         what = "refused"
         try:
-            result = self._result(self._done)
+            done = await self.arrival()
+            result = self._outlet.result(self.publish, self._payload, done)
             what = "dropped" if result is None else "published"
         finally:
-            self._outlet._count(what, self._began)
+            self._outlet.count(what, self._began)
         return result
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        except BaseException:
-            self._withdrawn = True
-            self._outlet._count("refused", self._began)
-            raise
-
-    def withdraw(self) -> None:
-        self._withdrawn = True
-
-    def withdrawn(self) -> bool:
-        """From the home loop."""
-        return self._withdrawn
-
-    def _result(self, done: Done) -> str | None:
-        envelope = self.publish
-        assert envelope is not None
-        if done.published is PublishStatus.UNKNOWN:
-            raise PublishUnknown(envelope.id) from done.error
-        if done.error is not None:
-            raise done.error
-        return self._outlet.result(envelope, self._payload, done.published, done.reason)
 
 
 def _refused(envelope: Envelope, payload: Any) -> Message:

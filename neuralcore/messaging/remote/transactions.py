@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuralcore.messaging.loops import in_loop
 from neuralcore.messaging.middleware import Publication, compose_publish
+from neuralcore.messaging.remote.work import Done
 from neuralcore.messaging.transport import Settlement, SettleStatus, Transaction
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class BusTransaction:
         outlet = self._link.outlet(publication.channel)
         envelope = await outlet.prepared(publication.payload, **publication.options())
         result = await self._inner.commit([envelope])
-        return outlet.result(envelope, publication.payload, result.published[0], result.reasons.get(0, ""))
+        done = Done(result.published[0], reason=result.reasons.get(0, ""))
+        return outlet.result(envelope, publication.payload, done)
 
     async def settle(self, settlement: Settlement) -> SettleStatus:
         result = await self._inner.commit([], [settlement])

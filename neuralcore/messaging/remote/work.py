@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.transport import Envelope, PublishStatus, Settlement, SettleStatus
 
-__all__ = ["Done", "Told", "Work", "answer_on"]
+__all__ = ["Awaited", "Done", "Told", "Work", "answer_on"]
 
 T = TypeVar("T")
 
@@ -51,7 +51,12 @@ class Work(ABC):
         return self.unknown_since is not None
 
     @property
+    def count(self) -> int:
+        return 1
+
+    @property
     def size(self) -> int:
+        """Bytes that it publishes."""
         return 0 if self.publish is None else len(self.publish.body)
 
 
@@ -73,6 +78,49 @@ class Told(Work):
 
     def done(self, result: Done) -> object:
         return self._told(result)
+
+
+class Awaited(Work, Generic[T]):
+    """Whose end somebody awaits: on the loop that made it, or without one on the home loop."""
+
+    __slots__ = ("_loop", "_result", "_waiter", "_withdrawn")
+
+    def __init__(self, context: BusContext, publish: Envelope | None = None) -> None:
+        super().__init__(publish)
+        self._loop = asyncio._get_running_loop() or context.loop
+        self._result: T | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._withdrawn = False
+
+    def _tell(self, result: T) -> None:
+        """From the home loop."""
+        if self._loop is asyncio._get_running_loop():
+            self._told(result)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._told, result)
+
+    def _told(self, result: T) -> None:
+        self._result = result
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def arrival(self) -> T:
+        """Cancelled before the transport has it, it has not happened."""
+        if self._result is None:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except BaseException:
+                self._withdrawn = True
+                raise
+        assert self._result is not None
+        return self._result
+
+    def withdraw(self) -> None:
+        self._withdrawn = True
+
+    def withdrawn(self) -> bool:
+        return self._withdrawn
 
 
 def answer_on(context: BusContext) -> tuple[asyncio.Future[T], Callable[[T], None]]:

@@ -36,7 +36,8 @@ async def left_over(transport):
     await consumer.update([Interest(id=1, pattern="slow"), Interest(id=2, pattern="quick")])
     await transport.commit([envelope("slow", 0)])
     fetching = asyncio.ensure_future(consumer.fetch({1: Demand(1), 2: Demand(1)}, 5.0))
-    await asyncio.sleep(0)
+    while consumer._waiting._taking is None:
+        await asyncio.sleep(0)
     fetching.cancel()
     await asyncio.wait({fetching})
     while not consumer._fetched:
@@ -84,13 +85,13 @@ async def waiting(transport):
 def counted(transport, monkeypatch):
     """The steps that its store's thread takes."""
     steps = []
-    run = transport._client.run
+    made = transport._client._step
 
-    async def counting(step):
+    def counting(step):
         steps.append(step)
-        return await run(step)
+        return made(step)
 
-    monkeypatch.setattr(transport._client, "run", counting)
+    monkeypatch.setattr(transport._client, "_step", counting)
     return steps
 
 

@@ -89,6 +89,7 @@ def test_it_is_measured_from_where_it_was_however_the_log_goes_on(tmp_path):
         one.execute("PRAGMA journal_mode = WAL")
         one.execute("PRAGMA wal_autocheckpoint = 0")
         one.execute("CREATE TABLE t (x)")
+        other.execute("SELECT * FROM t").close()
         file = LogFile(tmp_path / "bus.db-wal")
         try:
             for number in range(1, 80):

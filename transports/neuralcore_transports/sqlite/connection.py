@@ -14,7 +14,7 @@ from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.options import SqliteOptions
 
-__all__ = ["StepConnection", "Told"]
+__all__ = ["StepConnection", "Told", "answer"]
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class StepConnection(aiosqlite.Connection):
     async def run(self, step: Callable[[], T]) -> T:
         """Raises NeuralCoreError for what is wrong with the file."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.post(step, partial(_answer, future))
+        self.post(step, partial(answer, future))
         return await future
 
     def post(self, step: Callable[[], T], told: Told[T]) -> None:
@@ -88,8 +88,9 @@ class StepConnection(aiosqlite.Connection):
         return self._conn
 
 
-def _answer(future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
-    if future.done():  # whoever waited is gone
+def answer(future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    """Unless whoever waited for it is gone."""
+    if future.done():
         return
     if error is not None:
         future.set_exception(error)

@@ -39,7 +39,7 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.connection import Told
+from neuralcore_transports.sqlite.connection import Told, answer
 from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox, Waiting
 from neuralcore_transports.sqlite.keeper import Events, Keeper
 from neuralcore_transports.sqlite.leases import Leases
@@ -108,6 +108,7 @@ class SqliteTransport(Transport):
         self._committing = 0
         self.no_commit = asyncio.Event()
         """Set while none is under way that could hand anything out."""
+        self.no_commit.set()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteTransport:
@@ -328,11 +329,7 @@ class SqliteTransport(Transport):
             waiting.hand_over(ask, each)
         if done is not None:
             self.wake_all(asking, replies=replies)
-        if not committing.done():
-            if done is not None:
-                committing.set_result(done[0])
-            else:
-                committing.set_exception(error)
+        answer(committing, None if done is None else done[0], error)
 
     def _exchange(
         self,

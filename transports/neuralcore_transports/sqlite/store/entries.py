@@ -169,7 +169,7 @@ class Entries:
             " WHERE seq = ? AND position = ? AND state = 2 AND lease = ?",
             (
                 due,
-                EntryState.DELAYED if delay > 0 else EntryState.READY,
+                int(EntryState.DELAYED if delay > 0 else EntryState.READY),
                 self._book.number() if passes else None,
                 *lease,
             ),

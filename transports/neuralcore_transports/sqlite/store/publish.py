@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,7 +23,8 @@ from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
 
-
+# sqlite3 takes its time over what is no int itself.
+_OPEN, _WAITING, _PLACED = int(MessageState.OPEN), int(MessageState.WAITING), int(MessageState.PLACED)
 _LEAST_URGENT_FIRST: Final = f"{PRIORITIES} SELECT priority FROM p WHERE priority >= ? ORDER BY priority DESC"
 
 
@@ -75,9 +75,10 @@ class Publisher:
             refusal = self._find_room(envelope, key, channel, channel.config.capacity, now)
             if refusal is not None:
                 return refusal
-        if (channel.id, key) in self._keys:
+        known_by = channel.id, key
+        if known_by in self._keys:
             self._flush(now)
-        self._keys.add((channel.id, key))
+        self._keys.add(known_by)
         self._coming.append(Coming(index, envelope, channel, self._book.number(), key))
         return None
 
@@ -86,18 +87,19 @@ class Publisher:
         if not self._coming:
             return
         known = self._seen.see(self._coming, now)
+        waits = {channel: _waits(channel) for channel in {each.channel for each in self._coming}}
         rows: list[tuple[Any, ...]] = []
-        sizes: defaultdict[Channel, list[int]] = defaultdict(list)
+        sizes: dict[Channel, list[int]] = {channel: [] for channel in waits}
         placed: dict[Channel, int] = {}
         for index, envelope, channel, seq, _ in self._coming:
-            if seq in known:
+            if known and seq in known:
                 self._statuses[index] = PublishStatus.DUPLICATE
                 continue
-            state = MessageState.OPEN
-            if _waits(channel):
-                state = MessageState.WAITING
+            state = _OPEN
+            if waits[channel]:
+                state = _WAITING
             elif envelope.delay_ns or envelope.not_before_ns is not None:
-                state = MessageState.PLACED
+                state = _PLACED
                 placed.setdefault(channel, seq)
             sizes[channel].append(len(envelope.body))
             rows.append(row_of(envelope, seq, channel.id, now, state))
@@ -105,12 +107,12 @@ class Publisher:
         for channel, first in placed.items():
             self._entries.place(channel, first, now, channel.positions)
         for channel, each in sizes.items():
-            self._count(channel, each)
+            self._count(channel, each, waits=waits[channel])
         self.forget()
 
-    def _count(self, channel: Channel, sizes: Sequence[int]) -> None:
-        waiting = len(sizes) * _waits(channel)
-        size = sum(sizes) * _waits(channel)
+    def _count(self, channel: Channel, sizes: Sequence[int], *, waits: bool) -> None:
+        waiting = len(sizes) * waits
+        size = sum(sizes) * waits
         self._messages.count(channel.id, opened=len(sizes), waiting=waiting, kept=waiting, size=size)
         for position in channel.positions:
             self._messages.count_entries(position.id, len(sizes))

@@ -41,14 +41,17 @@ class Seen:
 
     def see(self, coming: Sequence[Coming], now: Moment) -> set[int]:
         """The numbers of those that are not new; all are known from here on. No two of them have one key."""
-        rows = [(each.channel.id, each.key, each.seq, now.mono + self._window_of(each.channel)) for each in coming]
+        until = {channel: now.mono + self._window_of(channel) for channel in {each.channel for each in coming}}
+        rows = [(channel.id, key, seq, until[channel]) for _, _, channel, seq, key in coming]
         known: set[int] = set()
         if bulk.insert(self._book.execute, "INSERT INTO nc_seen", rows, _UNLESS_KNOWN, now.mono) < len(rows):
             known = {seq for channel, key, seq, _ in rows if self._number(channel, key) != seq}
-        for each, (channel, key, seq, until) in zip(coming, rows, strict=True):
-            if key != f"i{each.envelope.id}" and seq not in known:
+        for _, envelope, channel, seq, key in coming:
+            named = envelope.dedup_key or envelope.replay
+            if named and key != f"i{envelope.id}" and seq not in known:
                 self._book.execute(
-                    "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?)", (channel, f"f{each.envelope.id}", seq, until)
+                    "INSERT OR REPLACE INTO nc_seen VALUES (?, ?, ?, ?)",
+                    (channel.id, f"f{envelope.id}", seq, until[channel]),
                 )
         return known
 
