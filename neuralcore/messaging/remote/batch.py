@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.remote.work import Awaited, Done, Work
@@ -21,6 +21,7 @@ MOST_BYTES = 4 * 1024 * 1024
 _STORED = Done(PublishStatus.STORED)
 
 
+@final
 class Batch(Awaited[Sequence[Done]]):
     __slots__ = ("_answers", "_began", "_bytes", "_left", "_outlets", "_payloads", "_places", "publishes")
 
@@ -46,7 +47,7 @@ class Batch(Awaited[Sequence[Done]]):
         return len(self.publishes) >= MOST_ITEMS or self._bytes >= MOST_BYTES
 
     @property
-    def count(self) -> int:
+    def items(self) -> int:
         return len(self.publishes)
 
     @property

@@ -132,17 +132,19 @@ class Committer:
         queue = self._queue
         again = bool(queue) and queue[0].failed
         while queue and queue[0].failed == again and size < MOST_BYTES:
-            if batch and count + queue[0].count > MOST_ITEMS:
+            work = queue[0]
+            items = work.items if type(work) is Batch else 1
+            if batch and count + items > MOST_ITEMS:
                 break
-            work = queue.popleft()
+            queue.popleft()
             refusal = self._refusal(work)
             if refusal is not None:
                 work.done(Done(error=refusal))
-            elif isinstance(work, Batch) and (self._lanes or self._declarations.refuses_some):
+            elif type(work) is Batch and (self._lanes or self._declarations.refuses_some):
                 queue.extendleft(reversed(work.parts()))
             elif not (self._lanes and self._lanes.join(work)):
                 batch.append(work)
-                count += work.count
+                count += items
                 size += work.size
         return batch
 
@@ -176,8 +178,8 @@ class Committer:
         published, settled, reasons, index = result.published, iter(result.settled), result.reasons, 0
         done = Done()
         for work in batch:
-            if isinstance(work, Batch):
-                first, index = index, index + work.count
+            if type(work) is Batch:
+                first, index = index, index + work.items
                 self._settle_many(work, published[first:index], {at - first: reasons[at] for at in reasons})
                 continue
             status, reason = None, ""
@@ -251,7 +253,7 @@ def _parts(batch: Sequence[Work]) -> tuple[list[Envelope], list[Settlement]]:
     publishes: list[Envelope] = []
     settlements: list[Settlement] = []
     for work in batch:
-        if isinstance(work, Batch):
+        if type(work) is Batch:
             publishes += work.publishes
         if work.publish is not None:
             publishes.append(work.publish)

@@ -190,6 +190,7 @@ class Feeder:
         return () if fetching.cancelled() else fetching.result()
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
+        windows = {id: settlement_of(intake).holding.window(intake) for id, intake in self._intakes.items()}
         for delivery in deliveries:
             intake = self._intakes.get(delivery.interest)
             if intake is None or intake.mailbox.closed:
@@ -197,15 +198,15 @@ class Feeder:
                 continue
             settlement = settlement_of(intake)
             message = settlement.accept(delivery)
-            if message is not None:
-                self._relax(intake, settlement, message.priority)
+            if message is not None and settlement.holding.exceeds(intake, windows[intake.id]):
+                _relax(intake, settlement, message.priority)
 
-    def _relax(self, intake: Intake, settlement: RemoteSettlement, rank: int) -> None:
-        """Past its window, a mailbox gives back what is least urgent, if that is less urgent than what came."""
-        if settlement.holding.exceeds(intake):
-            victim = intake.mailbox.take_relaxed(rank)
-            if victim is not None:
-                settlement.give_back_soon(victim)
+
+def _relax(intake: Intake, settlement: RemoteSettlement, rank: int) -> None:
+    """Past its window, a mailbox gives back what is least urgent, if that is less urgent than what came."""
+    victim = intake.mailbox.take_relaxed(rank)
+    if victim is not None:
+        settlement.give_back_soon(victim)
 
 
 def settlement_of(intake: Intake) -> RemoteSettlement:

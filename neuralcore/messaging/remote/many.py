@@ -101,7 +101,7 @@ class PublishMany:
     def _hand_over(self) -> None:
         if self._batch is not None:
             batch, self._batch = self._batch, None
-            if batch.count:
+            if batch.items:
                 self._batches.append(batch)
                 self._committer.submit(batch)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from neuralcore._core import Clock, Message
+from neuralcore._core import Message
 from neuralcore._options import MAX_NS, check_headers, check_message_id, check_texts, integer, nanoseconds
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.codec import Codec
@@ -37,21 +37,18 @@ class Publisher:
 
     def __init__(self, context: BusContext, committer: Committer, capabilities: Capabilities, codec: Codec) -> None:
         self.context = context
+        self.clock = context.clock
         self.committer = committer
         self.capabilities = capabilities
         self.codec = codec
         self.next_id = ids(context.bus_id)
-
-    @property
-    def clock(self) -> Clock:
-        return self.context.clock
 
 
 class Outlet:
     """From any loop and thread."""
 
     def __init__(self, publisher: Publisher, config: ChannelConfig) -> None:
-        self._publisher = publisher
+        self.publisher = publisher
         self.meter = Meter()
         self.configure(config)
 
@@ -59,13 +56,9 @@ class Outlet:
         self.config = config
         self._priority = int(config.priority)
         # Encoding copies, so that isolation costs nothing here, and is done anyway, so that its size is known.
-        self._guard = Guard(replace(config, isolate=False, max_payload=None), self._publisher.clock)
-        limits = (config.max_payload, self._publisher.capabilities.max_payload)
+        self._guard = Guard(replace(config, isolate=False, max_payload=None), self.publisher.clock)
+        limits = (config.max_payload, self.publisher.capabilities.max_payload)
         self._limit = min((each for each in limits if each is not None), default=sys.maxsize)
-
-    @property
-    def context(self) -> BusContext:
-        return self._publisher.context
 
     @property
     def idle(self) -> bool:
@@ -78,7 +71,7 @@ class Outlet:
 
     async def post_admitted(self, payload: Any, **options: Any) -> Posted:
         """Hand it over once the channel's limits let it in."""
-        began = self._publisher.clock.monotonic_ns()
+        began = self.publisher.clock.monotonic_ns()
         try:
             payload = await self._guard.admit(payload)
         except BaseException:
@@ -88,7 +81,7 @@ class Outlet:
 
     def _post(self, payload: Any, began: int | None = None, **options: Any) -> Posted:
         """What is posted one after the other arrives in that order."""
-        publisher = self._publisher
+        publisher = self.publisher
         if began is None:
             began = publisher.clock.monotonic_ns()
         try:
@@ -120,7 +113,7 @@ class Outlet:
 
     def count(self, what: str, began: int, amount: int = 1) -> None:
         """``published``, ``dropped`` or ``refused``, each since ``began``."""
-        self.meter.count(what, self._publisher.clock.monotonic_ns() - began, amount)
+        self.meter.count(what, self.publisher.clock.monotonic_ns() - began, amount)
 
     def envelope(
         self,
@@ -152,7 +145,7 @@ class Outlet:
             check_message_id(message_id)
         if headers is not None:
             check_headers(headers)
-        publisher, channel = self._publisher, self.config.name
+        publisher, channel = self.publisher, self.config.name
         now = publisher.clock.time_ns()
         ttl = self.config.ttl if ttl is None else ttl
         content_type, body = publisher.codec.encode(payload, content_type)
@@ -189,7 +182,7 @@ class Posted(Awaited[Done]):
     __slots__ = ("_began", "_outlet", "_payload")
 
     def __init__(self, outlet: Outlet, envelope: Envelope, payload: Any, began: int) -> None:
-        super().__init__(outlet.context, envelope)
+        super().__init__(outlet.publisher.context, envelope)
         self._outlet = outlet
         self._payload = payload
         self._began = began

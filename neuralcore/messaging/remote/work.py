@@ -51,10 +51,6 @@ class Work(ABC):
         return self.unknown_since is not None
 
     @property
-    def count(self) -> int:
-        return 1
-
-    @property
     def size(self) -> int:
         """Bytes that it publishes."""
         return 0 if self.publish is None else len(self.publish.body)
