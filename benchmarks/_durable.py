@@ -136,15 +136,17 @@ async def _keep(bus: MessageBus) -> None:
     await subscribed.unsubscribe(timeout=60.0)
 
 
-async def publish_at_once(bus: MessageBus, n: int, publishers: int) -> None:
-    async def publisher(share: list[Payload]) -> None:
-        for payload in share:
+async def publish_at_once(bus: MessageBus, parts: list[list[Payload]]) -> None:
+    """Each by a publisher of its own."""
+
+    async def publisher(part: list[Payload]) -> None:
+        for payload in part:
             await bus.publish(CHANNEL, payload)
 
-    if publishers == 1:
-        await publisher(payloads(0, n))
+    if len(parts) == 1:
+        await publisher(parts[0])
     else:
-        await asyncio.gather(*[publisher(share) for share in shares(n, publishers)])
+        await asyncio.gather(*map(publisher, parts))
 
 
 async def store(bus: MessageBus, start: int, stop: int) -> None:

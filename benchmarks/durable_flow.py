@@ -31,13 +31,14 @@ MANY = 64
 def _bus(publishers: int) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
         n -= n % publishers
+        parts = shares(n, publishers)
         with folder() as made:
             async with bus_at(made) as bus:
                 handler = checked(sink, sink.awaited())
                 subscribed = bus.subscribe(CHANNEL, handler, group=GROUP, capacity=CAPACITY)
                 await subscribed.ready()
                 with (watch := Watch(time.process_time_ns)):
-                    await publish_at_once(bus, n, publishers)
+                    await publish_at_once(bus, parts)
                     await settled(bus, subscribed, n)
         return watch.per(n)
 

@@ -27,16 +27,19 @@ from neuralcore.messaging.bus import MessageBus
 
 __all__ = ["BENCHMARKS"]
 
-Fill = Callable[[MessageBus, int], Awaitable[None]]
+Publish = Callable[[MessageBus], Awaitable[None]]
 
 
-def _bus(fill: Fill, *, name: str = "bus", producers: int = 1) -> Arm:
+def _bus(prepare: Callable[[int], Publish], *, name: str = "bus", producers: int = 1) -> Arm:
+    """``prepare``: makes so many payloads, and what publishes them."""
+
     async def run(n: int, sink: Sink) -> Metrics:
         n -= n % producers
+        publish = prepare(n)
         with folder() as made:
             async with bus_at(made) as bus:
                 with (watch := Watch(time.process_time_ns)):
-                    await fill(bus, n)
+                    await publish(bus)
                 if isinstance(sink, Recorder):
                     await drain(bus, n, sink)
         return watch.per(n)
@@ -116,23 +119,29 @@ def _batches(n: int, size: int) -> list[list[Payload]]:
     return [payloads(first, min(n, first + size)) for first in range(0, n, size)]
 
 
-def _many(size: int) -> Fill:
-    async def fill(bus: MessageBus, n: int) -> None:
-        for batch in _batches(n, size):
-            await bus.publish_many([(CHANNEL, payload) for payload in batch])
+def _many(size: int) -> Callable[[int], Publish]:
+    def prepare(n: int) -> Publish:
+        batches = [[(CHANNEL, payload) for payload in batch] for batch in _batches(n, size)]
 
-    return fill
+        async def publish(bus: MessageBus) -> None:
+            for batch in batches:
+                await bus.publish_many(batch)
+
+        return publish
+
+    return prepare
 
 
 def _at_once(publishers: int) -> Benchmark:
-    async def fill(bus: MessageBus, n: int) -> None:
-        await publish_at_once(bus, n, publishers)
+    def prepare(n: int) -> Publish:
+        parts = shares(n, publishers)
+        return lambda bus: publish_at_once(bus, parts)
 
     return Benchmark(
         name=f"durable publish, {publishers} at once",
         question=f"What does a durable publish cost with {publishers} publishers?",
         arms=(
-            _bus(fill, producers=publishers),
+            _bus(prepare, producers=publishers),
             *(_peer(peer, publishers) for peer in PEERS),
             *([_async_peer(publishers)] if HAS_ASYNC else []),
             _raw(publishers),
@@ -149,7 +158,7 @@ def _in_batches(size: int) -> Benchmark:
         name=f"durable publish_many of {size}",
         question=f"What does a message cost in durable batches of {size}?",
         arms=(_bus(_many(size)), raw, *(_peer_in_batches(peer, size) for peer in PEERS if peer.batches())),
-        messages=size * 10,
+        messages=max(6_400, size * 10),
         check_messages=size * 2,
         targets=(Target(what=f"publish_many of {size}, times executemany", subject="bus", peer=raw.name, goal=0.5),),
         skipped=SKIPPED,

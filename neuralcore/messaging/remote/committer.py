@@ -192,12 +192,14 @@ class Committer:
             self._sort(work, done)
 
     def _settle_many(self, batch: Batch, statuses: Sequence[PublishStatus], reasons: Mapping[int, str]) -> None:
-        undecided = batch.answer(statuses, reasons)
-        for part, done in undecided:
+        for channel in {
+            envelope.channel
+            for envelope, status in zip(batch.publishes, statuses, strict=True)
+            if status is not PublishStatus.FULL and status is not PublishStatus.UNKNOWN
+        }:
+            self._lanes.took(channel)
+        for part, done in batch.answer(statuses, reasons):
             self._sort(part, done)
-        if not undecided:
-            for channel in {envelope.channel for envelope in batch.publishes}:
-                self._lanes.took(channel)
 
     def _sort(self, work: Work, done: Done) -> None:
         published, settled, _, _ = done

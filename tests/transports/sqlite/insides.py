@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["check_alike", "check_invariants", "contents"]
 
 _TABLES = (
-    *("store", "channel", "party", "pattern", "position", "cursor", "message", "entry", "held", "seen"),
+    *("store", "channel", "subscriber", "pattern", "position", "cursor", "message", "entry", "held", "seen"),
     *("owner", "lost", "inbox", "reply", "quarantine"),
 )
 
@@ -37,14 +37,14 @@ _RULES = {
         SELECT * FROM nc_entry e JOIN nc_position p ON p.id = e.position WHERE p.ended AND e.state != 2""",
     "an ended position with nothing in flight": """
         SELECT * FROM nc_position p WHERE ended AND NOT EXISTS (SELECT 1 FROM nc_entry e WHERE e.position = p.id)""",
-    "a position whose party differs": """
-        SELECT * FROM nc_position p LEFT JOIN nc_party y ON y.id = p.party WHERE y.ended IS NOT p.ended""",
+    "a position whose subscriber differs": """
+        SELECT * FROM nc_position p LEFT JOIN nc_subscriber y ON y.id = p.subscriber WHERE y.ended IS NOT p.ended""",
     "a position without its channel": """
         SELECT * FROM nc_position WHERE channel NOT IN (SELECT id FROM nc_channel)""",
     "a cursor, a key or a pattern of nobody": """
         SELECT 1 FROM nc_cursor WHERE position NOT IN (SELECT id FROM nc_position)
         UNION ALL SELECT 2 FROM nc_held WHERE position NOT IN (SELECT id FROM nc_position)
-        UNION ALL SELECT 3 FROM nc_pattern WHERE party NOT IN (SELECT id FROM nc_party)
+        UNION ALL SELECT 3 FROM nc_pattern WHERE subscriber NOT IN (SELECT id FROM nc_subscriber)
         UNION ALL SELECT 4 FROM nc_seen WHERE channel NOT IN (SELECT id FROM nc_channel)""",
     "a key held by nobody": """
         SELECT * FROM nc_held h LEFT JOIN nc_entry e ON e.seq = h.seq AND e.position = h.position
@@ -70,7 +70,8 @@ _RULES = {
         UNION ALL SELECT address FROM nc_reply WHERE address NOT IN (SELECT address FROM nc_inbox)""",
     "an inbox or a broadcast of nobody": """
         SELECT 1 FROM nc_inbox WHERE owner NOT IN (SELECT id FROM nc_owner)
-        UNION ALL SELECT 2 FROM nc_party WHERE name IS NULL AND NOT ended AND owner NOT IN (SELECT id FROM nc_owner)""",
+        UNION ALL SELECT 2 FROM nc_subscriber
+        WHERE name IS NULL AND NOT ended AND owner NOT IN (SELECT id FROM nc_owner)""",
     "something that is yet to be collected": "SELECT * FROM nc_channel WHERE collect_to > 0",
     "a damaged message": "SELECT * FROM nc_quarantine",
 }
@@ -101,7 +102,7 @@ def _check_counts(connection: sqlite3.Connection) -> None:
     grouped = {
         channel
         for (channel,) in connection.execute(
-            "SELECT channel FROM nc_position p JOIN nc_party y ON y.id = p.party WHERE y.name IS NOT NULL"
+            "SELECT channel FROM nc_position p JOIN nc_subscriber y ON y.id = p.subscriber WHERE y.name IS NOT NULL"
         )
     }
     for position, channel, start, ended, counted in connection.execute(
@@ -145,7 +146,7 @@ _THEIRS = {
     EntryState.LEASED: _LEASED,
 }
 _Standing = dict[tuple[str, Any], list[tuple[Any, ...]]]
-"""By channel and party: its messages in order of urgency, each with its place in the log, its state, its attempts,
+"""By channel and subscriber: its messages in order of urgency, each with its place in the log, its state, its attempts,
 whether it is suspect and whether it holds its key.
 """
 
@@ -192,10 +193,10 @@ def _holds(entry: Entry) -> bool:
 
 def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
     labels: dict[int, Any] = {
-        party: (slot.number, interest)
+        subscriber: (slot.number, interest)
         for slot in twins.slots
         if None in slot.readers
-        for interest, party in slot.readers[None][1].parties.items()
+        for interest, subscriber in slot.readers[None][1].subscribers.items()
     }
     taken = _taken(connection)
     held = set(connection.execute("SELECT position, seq FROM nc_held"))
@@ -208,9 +209,9 @@ def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
     for channel, *rest in connection.execute("SELECT channel, seq, priority, state FROM nc_message ORDER BY seq"):
         messages[channel].append(rest)
     standing: _Standing = {}
-    for id, party, group, channel, name, start in connection.execute(
-        "SELECT p.id, y.id, y.name, c.id, c.name, p.start FROM nc_position p JOIN nc_party y ON y.id = p.party"
-        " JOIN nc_channel c ON c.id = p.channel WHERE NOT p.ended"
+    for id, subscriber, group, channel, name, start in connection.execute(
+        "SELECT p.id, y.id, y.name, c.id, c.name, p.start FROM nc_position p"
+        " JOIN nc_subscriber y ON y.id = p.subscriber JOIN nc_channel c ON c.id = p.channel WHERE NOT p.ended"
     ):
         order = {seq: at for at, (seq, _, _) in enumerate(messages[channel])}
         found = [
@@ -222,5 +223,5 @@ def _store(twins: Twins, connection: sqlite3.Connection) -> _Standing:
             for seq, priority, state in messages[channel]
             if state == MessageState.OPEN and seq >= taken.get((id, priority), start)
         ]
-        standing[name, group or labels.get(party, "nobody")] = [each[2:] for each in sorted(found)]
+        standing[name, group or labels.get(subscriber, "nobody")] = [each[2:] for each in sorted(found)]
     return standing

@@ -15,7 +15,10 @@ from neuralcore_transports.sqlite.care.rules import RULES
 from tests.transports.sqlite.stores import CHANNELS, ask, damage, drained, make
 
 NEW = "(SELECT id FROM nc_channel WHERE name = 'orders.new')"
-MAIL = f"(SELECT p.id FROM nc_position p JOIN nc_party g ON g.id = p.party WHERE g.name = 'mail' AND p.channel = {NEW})"
+MAIL = (
+    "(SELECT p.id FROM nc_position p JOIN nc_subscriber g ON g.id = p.subscriber"
+    f" WHERE g.name = 'mail' AND p.channel = {NEW})"
+)
 AUDIT = MAIL.replace("mail", "audit")
 FAR = f"(SELECT max(seq) FROM nc_message WHERE channel = {NEW})"
 LEASED = "(SELECT min(seq) FROM nc_entry WHERE state = 2)"
@@ -26,14 +29,14 @@ DAMAGE = {
     "its state 9 is unknown": [f"UPDATE nc_message SET state = 9 WHERE seq = {FAR}"],
     "it was published with a delay and is not marked so": ["UPDATE nc_message SET state = 0 WHERE state = 3"],
     "it is marked as delayed and was published without one": [f"UPDATE nc_message SET state = 3 WHERE seq = {FAR}"],
-    "its positions are there and it is not": ["DELETE FROM nc_party WHERE name = 'mail'"],
-    "it is a broadcast of nobody": ["INSERT INTO nc_party (owner) VALUES (12345)"],
+    "its positions are there and it is not": ["DELETE FROM nc_subscriber WHERE name = 'mail'"],
+    "it is a broadcast of nobody": ["INSERT INTO nc_subscriber (owner) VALUES (12345)"],
     "its group is missing": ["INSERT INTO nc_pattern VALUES (77, 'x')"],
     "its messages are there and it is not": ["DELETE FROM nc_channel WHERE name = 'orders.new'"],
     "was given out already": ["UPDATE nc_store SET next = 5"],
     "it is beyond every number": [f"UPDATE nc_cursor SET next = 1 << 61 WHERE position = {AUDIT}"],
     "its start is beyond every number": [f"UPDATE nc_position SET start = 1 << 61 WHERE id = {AUDIT}"],
-    "its channel is missing": ["INSERT INTO nc_position (party, channel, start) VALUES (1, 99, 0)"],
+    "its channel is missing": ["INSERT INTO nc_position (subscriber, channel, start) VALUES (1, 99, 0)"],
     "there is none on the channel orders.new": [f"DELETE FROM nc_position WHERE id = {AUDIT}"],
     "priority 50: its position is missing": ["INSERT INTO nc_cursor VALUES (99, 50, 7)"],
     "in position 99: its position is missing": [

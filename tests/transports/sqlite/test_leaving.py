@@ -37,7 +37,7 @@ def publish(store: Store) -> None:
 
 @pytest.mark.parametrize("fetched", [0, 5, COUNT])
 @pytest.mark.parametrize("leaver", ["other", None])
-def test_a_group_keeps_what_it_has_not_fetched_when_another_party_leaves(store, leaver, fetched) -> None:
+def test_a_group_keeps_what_it_has_not_fetched_when_another_subscriber_leaves(store, leaver, fetched) -> None:
     owner = store.connect("one", "boot", NOW)
     stays, leaves = reader(store, owner, "stays"), reader(store, owner, leaver)
     publish(store)
@@ -84,7 +84,7 @@ def test_a_broadcast_that_ended_with_a_delivery_under_way_goes_with_its_owner(st
     store.close_reader(leaves, NOW)
     store.remove(ChannelRef("c"), NOW)
     store.disconnect(owner, NOW)
-    assert store.connection.execute("SELECT count(*) FROM nc_party").fetchone() == (0,)
+    assert store.connection.execute("SELECT count(*) FROM nc_subscriber").fetchone() == (0,)
 
 
 def test_a_cursor_beyond_the_last_number_is_the_next_one(store) -> None:

@@ -42,7 +42,7 @@ from neuralcore.messaging.transport import (
 from neuralcore.testing.memory import MemoryStore, cursors, subscriptions
 from neuralcore.testing.memory import Reader as MemoryReader
 from neuralcore.testing.memory import store as memory_store
-from neuralcore_transports.sqlite.store import fetch, messages, parties, publish
+from neuralcore_transports.sqlite.store import fetch, messages, publish, subscribers
 from neuralcore_transports.sqlite.store import store as store_steps
 from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
@@ -148,7 +148,7 @@ class Twins:
         self.patches = ExitStack()
         for module in (memory_store, subscriptions):
             self.patches.enter_context(patch.object(module, "resolve", _resolve))
-        for user in (messages, publish, store_steps, parties):
+        for user in (messages, publish, store_steps, subscribers):
             self.patches.enter_context(patch.object(user, "BESIDE", beside))
         self.patches.enter_context(patch.object(fetch, "_MOST", looks))
         self.now = START

@@ -324,12 +324,14 @@ class SqliteTransport(Transport):
         self._committing -= 1
         if not self._committing:
             self.no_commit.set()
-        fetched = [] if done is None else done[1]
-        for (waiting, ask), each in zip_longest(asking.items(), fetched):
-            waiting.hand_over(ask, each)
-        if done is not None:
-            self.wake_all(asking, replies=replies)
-        answer(committing, None if done is None else done[0], error)
+        result, fetched = done if done is not None else (None, [])
+        try:
+            for (waiting, ask), each in zip_longest(asking.items(), fetched):
+                waiting.hand_over(ask, each)
+            if result is not None:
+                self.wake_all(asking, replies=replies)
+        finally:
+            answer(committing, result, error)
 
     def _exchange(
         self,

@@ -62,7 +62,7 @@ class _Groups:
             for position, priority, following in connection.execute("SELECT position, priority, next FROM nc_cursor")
         }
         for id, name, channel, start in connection.execute(
-            "SELECT p.id, g.name, p.channel, p.start FROM nc_position p JOIN nc_party g ON g.id = p.party"
+            "SELECT p.id, g.name, p.channel, p.start FROM nc_position p JOIN nc_subscriber g ON g.id = p.subscriber"
             " WHERE g.name IS NOT NULL ORDER BY g.name"
         ):
             self._positions[channel].append((id, name, start))

@@ -213,16 +213,17 @@ def _subscribe_again(connection: sqlite3.Connection, report: Repaired) -> None:
     """Positions were lost: every group gets one wherever its patterns lead."""
     channels = connection.execute("SELECT id, name FROM nc_channel").fetchall()
     patterns = connection.execute(
-        "SELECT party, pattern FROM nc_pattern t JOIN nc_party g ON g.id = t.party WHERE g.name IS NOT NULL"
+        "SELECT subscriber, pattern FROM nc_pattern t JOIN nc_subscriber g ON g.id = t.subscriber"
+        " WHERE g.name IS NOT NULL"
     ).fetchall()
     connection.execute(NEW_POSITIONS[0])
-    for party, channel in dict.fromkeys(
-        (party, id) for party, pattern in patterns for id, name in channels if matches(pattern, name)
+    for subscriber, channel in dict.fromkeys(
+        (subscriber, id) for subscriber, pattern in patterns for id, name in channels if matches(pattern, name)
     ):
         made = connection.execute(
-            "INSERT OR IGNORE INTO nc_position (party, channel, start) VALUES (?, ?, ifnull((SELECT min(seq)"
+            "INSERT OR IGNORE INTO nc_position (subscriber, channel, start) VALUES (?, ?, ifnull((SELECT min(seq)"
             " FROM nc_message WHERE channel = ? AND state IN (0, 3)), (SELECT next FROM nc_store)))",
-            (party, channel, channel),
+            (subscriber, channel, channel),
         )
         if made.rowcount:
             report.done.append(

@@ -34,7 +34,7 @@ _TAKEN: Final = f"(m.state = 3 OR (m.state = 2 AND {DELAYED}) OR {_PASSED})"
 _HAS_ENTRY: Final = "EXISTS (SELECT 1 FROM nc_entry e WHERE e.seq = m.seq AND e.position = p.id)"
 _UNSETTLED: Final = f"({_HAS_ENTRY} OR (m.seq >= p.start AND NOT {_TAKEN}))"
 _LIVE: Final = "p.channel = m.channel AND p.ended = 0"
-_GROUP: Final = f"{_LIVE} AND EXISTS (SELECT 1 FROM nc_party g WHERE g.id = p.party AND g.name IS NOT NULL)"
+_GROUP: Final = f"{_LIVE} AND EXISTS (SELECT 1 FROM nc_subscriber g WHERE g.id = p.subscriber AND g.name IS NOT NULL)"
 _NEXT: Final = (
     "(SELECT max(n) FROM (SELECT 1 AS n UNION ALL SELECT max(seq) + 1 FROM nc_message WHERE seq < 1 << 60"
     " UNION ALL SELECT max(seq) + 1 FROM nc_seen WHERE seq < 1 << 60"
@@ -50,8 +50,9 @@ _NOBODY: Final = (
 )
 _FOUND: Final = f"(SELECT count(*) FROM nc_message m WHERE m.channel = p.channel AND {_UNSETTLED})"
 _DEAF: Final = (
-    "FROM nc_pattern t JOIN nc_channel n ON n.name = t.pattern JOIN nc_party g ON g.id = t.party AND g.ended = 0"
-    " WHERE NOT EXISTS (SELECT 1 FROM nc_position p WHERE p.party = t.party AND p.channel = n.id)"
+    "FROM nc_pattern t JOIN nc_channel n ON n.name = t.pattern"
+    " JOIN nc_subscriber g ON g.id = t.subscriber AND g.ended = 0"
+    " WHERE NOT EXISTS (SELECT 1 FROM nc_position p WHERE p.subscriber = t.subscriber AND p.channel = n.id)"
 )
 _BACK: Final = (  # READY, in the order of their numbers
     "INSERT OR IGNORE INTO nc_entry (seq, position, state, priority, rank, key)"
@@ -126,32 +127,35 @@ RULES: Final[Sequence[Rule]] = (
         [f"UPDATE nc_message SET state = {_OPEN} WHERE state IN (0, 3)"],
     ),
     Rule(
-        "nc_party",
-        "SELECT DISTINCT p.party, 'its positions are there and it is not' FROM nc_position p"
-        " WHERE p.party NOT IN (SELECT id FROM nc_party)",
+        "nc_subscriber",
+        "SELECT DISTINCT p.subscriber, 'its positions are there and it is not' FROM nc_position p"
+        " WHERE p.subscriber NOT IN (SELECT id FROM nc_subscriber)",
         "it becomes the group recovered-NUMBER, whose messages wait until you consume or remove it",
         [
             (
-                "INSERT OR IGNORE INTO nc_party (id, name) SELECT DISTINCT party, 'recovered-' || party FROM"
-                " nc_position"
-                " WHERE party NOT IN (SELECT id FROM nc_party)"
+                "INSERT OR IGNORE INTO nc_subscriber (id, name)"
+                " SELECT DISTINCT subscriber, 'recovered-' || subscriber FROM nc_position"
+                " WHERE subscriber NOT IN (SELECT id FROM nc_subscriber)"
             )
         ],
     ),
     Rule(
-        "nc_party",
-        "SELECT id, 'it is a broadcast of nobody' FROM nc_party"
+        "nc_subscriber",
+        "SELECT id, 'it is a broadcast of nobody' FROM nc_subscriber"
         " WHERE name IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM nc_owner))",
         "it is removed",
         [
             (
-                "DELETE FROM nc_position WHERE party IN (SELECT id FROM nc_party WHERE name IS NULL"
+                "DELETE FROM nc_position WHERE subscriber IN (SELECT id FROM nc_subscriber WHERE name IS NULL"
                 " AND (owner IS NULL OR owner NOT IN (SELECT id FROM nc_owner)))"
             ),
-            "DELETE FROM nc_party WHERE name IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM nc_owner))",
+            (
+                "DELETE FROM nc_subscriber"
+                " WHERE name IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM nc_owner))"
+            ),
         ],
     ),
-    _without("nc_pattern", "party", "nc_party", "pattern", "its group is missing"),
+    _without("nc_pattern", "subscriber", "nc_subscriber", "pattern", "its group is missing"),
     Rule(
         "nc_channel",
         "SELECT DISTINCT channel, 'its messages are there and it is not' FROM nc_message"
@@ -166,7 +170,7 @@ RULES: Final[Sequence[Rule]] = (
                 " count(DISTINCT pattern) = 1 THEN max(pattern) END AS name"
                 " FROM (SELECT DISTINCT channel AS lost FROM nc_message WHERE channel NOT IN (SELECT id FROM"
                 " nc_channel))"
-                " LEFT JOIN nc_position p ON p.channel = lost LEFT JOIN nc_pattern t ON t.party = p.party"
+                " LEFT JOIN nc_position p ON p.channel = lost LEFT JOIN nc_pattern t ON t.subscriber = p.subscriber"
                 " AND t.pattern NOT IN (SELECT name FROM nc_channel) AND instr(t.pattern, '*') = 0"
                 " AND instr(t.pattern, '>') = 0 GROUP BY lost)"
             ),
@@ -208,7 +212,7 @@ RULES: Final[Sequence[Rule]] = (
         [
             NEW_POSITIONS[0],
             (
-                "INSERT OR IGNORE INTO nc_position (party, channel, start) SELECT g.id, n.id, ifnull((SELECT"
+                "INSERT OR IGNORE INTO nc_position (subscriber, channel, start) SELECT g.id, n.id, ifnull((SELECT"
                 " min(seq) FROM"
                 f" nc_message WHERE channel = n.id AND state IN (0, 3)), (SELECT next FROM nc_store)) {_DEAF}"
             ),

@@ -209,7 +209,7 @@ def _raise_sequences(source: sqlite3.Connection, target: sqlite3.Connection) -> 
     known: dict[str, int] = {}
     with suppress(sqlite3.DatabaseError):
         known = dict(source.execute("SELECT name, seq FROM sqlite_sequence"))
-    for table in ("nc_channel", "nc_party", "nc_position", "nc_owner"):
+    for table in ("nc_channel", "nc_subscriber", "nc_position", "nc_owner"):
         (used,) = target.execute(f"SELECT ifnull(max(id), 0) FROM {table}").fetchone()
         number = known.get(table)
         wanted = max(used, number) if isinstance(number, int) and number < 1 << 60 else used + 1_000

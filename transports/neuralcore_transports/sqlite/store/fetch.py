@@ -13,7 +13,7 @@ from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
 from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
-from neuralcore_transports.sqlite.store.registry import Party, Position, Registry
+from neuralcore_transports.sqlite.store.registry import Position, Registry, Subscriber
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.transaction import Book
@@ -57,25 +57,27 @@ class Reader:
         self.owner = owner
         self.group = group
         self.interests: dict[int, Interest] = {}
-        self.parties: dict[int, int] = {}
-        """The party of each interest."""
+        self.subscribers: dict[int, int] = {}
+        """The subscriber of each interest."""
         self._version = -1
         self._positions: list[tuple[int, Position]] = []
 
-    def set(self, interests: Sequence[Interest], parties: dict[int, int]) -> None:
+    def set(self, interests: Sequence[Interest], subscribers: dict[int, int]) -> None:
         self.interests = {interest.id: interest for interest in interests}
-        self.parties = parties
+        self.subscribers = subscribers
         self._version = -1
 
-    def party(self, interest: int, registry: Registry) -> Party | None:
+    def subscriber(self, interest: int, registry: Registry) -> Subscriber | None:
         """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
         if self.group is not None:
             return registry.group(self.group)
-        return registry.parties.get(self.parties[interest])
+        return registry.subscribers.get(self.subscribers[interest])
 
     def is_open(self, registry: Registry) -> bool:
         """False once its broadcasts were forgotten with its silent owner. A group outlives everybody."""
-        return self.group is not None or all(party in registry.parties for party in self.parties.values())
+        return self.group is not None or all(
+            subscriber in registry.subscribers for subscriber in self.subscribers.values()
+        )
 
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
@@ -86,12 +88,12 @@ class Reader:
 
     def _answered(self, registry: Registry) -> Iterator[tuple[int, Position]]:
         if self.group is None:
-            for id, party_id in self.parties.items():
-                party = registry.parties.get(party_id)
-                yield from ((id, position) for position in _living(party))
+            for id, subscriber_id in self.subscribers.items():
+                subscriber = registry.subscribers.get(subscriber_id)
+                yield from ((id, position) for position in _living(subscriber))
             return
-        party = registry.group(self.group) if self.parties else None
-        for position in _living(party):
+        subscriber = registry.group(self.group) if self.subscribers else None
+        for position in _living(subscriber):
             best = self._best(position.channel.name)
             if best is not None:
                 yield best, position
@@ -103,8 +105,8 @@ class Reader:
         return None if best is None else best.id
 
 
-def _living(party: Party | None) -> Sequence[Position]:
-    return () if party is None or party.ended else list(party.positions.values())
+def _living(subscriber: Subscriber | None) -> Sequence[Position]:
+    return () if subscriber is None or subscriber.ended else list(subscriber.positions.values())
 
 
 class Ask(NamedTuple):

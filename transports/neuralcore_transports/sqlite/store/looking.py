@@ -9,9 +9,9 @@ from typing import Any, Final
 from neuralcore.messaging.transport import Cursor, Page, StoreStats
 from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
-from neuralcore_transports.sqlite.store.parties import place_after, resolve
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
 from neuralcore_transports.sqlite.store.seen import Seen
+from neuralcore_transports.sqlite.store.subscribers import place_after, resolve
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["browse", "stats"]
@@ -65,7 +65,7 @@ def stats(book: Book) -> Mapping[str, StoreStats]:
             depth=opened,
             in_flight=sum(in_flight.get(p.id, 0) for p in registry.positions.values() if p.channel is channel),
             stored=stored,
-            lag={p.party.name: unsettled[p.id] for p in channel.positions if p.party.name is not None},
+            lag={p.subscriber.name: unsettled[p.id] for p in channel.positions if p.subscriber.name is not None},
             rejected_settlements=rejected,
         )
     return found

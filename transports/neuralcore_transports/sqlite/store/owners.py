@@ -13,7 +13,7 @@ from neuralcore_transports.sqlite.store.entries import Entries, Lease
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
-from neuralcore_transports.sqlite.store.parties import Parties
+from neuralcore_transports.sqlite.store.subscribers import Subscribers
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Owners"]
@@ -25,14 +25,14 @@ class Owners:
         book: Book,
         messages: Messages,
         entries: Entries,
-        parties: Parties,
+        subscribers: Subscribers,
         inboxes: Inboxes,
         limits: Limits,
     ) -> None:
         self._book = book
         self._messages = messages
         self._entries = entries
-        self._parties = parties
+        self._subscribers = subscribers
         self._inboxes = inboxes
         self._limits = limits
 
@@ -81,7 +81,7 @@ class Owners:
 
     def forget(self, owner: int, now: Moment) -> None:
         self._inboxes.close_all(owner)
-        self._parties.end_owner(owner, now)
+        self._subscribers.end_owner(owner, now)
         self._book.execute("DELETE FROM nc_lost WHERE owner = ?", (owner,))
         self._book.execute("DELETE FROM nc_owner WHERE id = ?", (owner,))
 
@@ -147,11 +147,11 @@ class Owners:
     def _ends(self, lease: Lease, key: str | None, now: Moment) -> bool:
         """Of a broadcast that is over, nothing comes back."""
         position = self._book.registry.positions.get(lease.position)
-        if position is not None and not position.party.ended:
+        if position is not None and not position.subscriber.ended:
             return False
         self._entries.drop(lease.seq, lease.position, key)
         if position is not None:
             self._messages.count_entries(position.id, -1)
-            self._parties.settled_by(position.channel.id, [lease.seq], now)
-            self._parties.bury(position.party.id)
+            self._subscribers.settled_by(position.channel.id, [lease.seq], now)
+            self._subscribers.bury(position.subscriber.id)
         return True

@@ -14,11 +14,11 @@ from neuralcore_transports.sqlite.store.entries import Entries
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, PRIORITIES, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
-from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Channel
 from neuralcore_transports.sqlite.store.rows import INSERT, attribute, row_of
 from neuralcore_transports.sqlite.store.schema import MessageState
 from neuralcore_transports.sqlite.store.seen import Coming, Seen, key_of
+from neuralcore_transports.sqlite.store.subscribers import Subscribers
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Publisher"]
@@ -32,12 +32,12 @@ class Publisher:
     """Of one transaction at a time."""
 
     def __init__(
-        self, book: Book, messages: Messages, entries: Entries, parties: Parties, seen: Seen, inboxes: Inboxes
+        self, book: Book, messages: Messages, entries: Entries, subscribers: Subscribers, seen: Seen, inboxes: Inboxes
     ) -> None:
         self._book = book
         self._messages = messages
         self._entries = entries
-        self._parties = parties
+        self._subscribers = subscribers
         self._seen = seen
         self._inboxes = inboxes
         self._coming: list[Coming] = []
@@ -69,7 +69,7 @@ class Publisher:
                 self._reasons[index] = str(error)
                 return PublishStatus.REFUSED
             self._flush(now)
-            channel = self._parties.create(ChannelConfig(name), now)
+            channel = self._subscribers.create(ChannelConfig(name), now)
         key = key_of(envelope)
         if channel.config.capacity is not None:
             refusal = self._find_room(envelope, key, channel, channel.config.capacity, now)

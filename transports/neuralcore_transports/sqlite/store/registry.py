@@ -1,4 +1,4 @@
-"""What the store knows of channels, parties, patterns and positions, in memory for as long as nobody changes it."""
+"""What the store knows of channels, subscribers, patterns and positions, in memory for as long as nobody changes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neuralcore.messaging.channel import ChannelConfig, RateLimit, Retention
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Cursor
 
-__all__ = ["Channel", "Party", "Position", "Registry", "decode_config", "default_start", "encode_config"]
+__all__ = ["Channel", "Position", "Registry", "Subscriber", "decode_config", "default_start", "encode_config"]
 
 
 @dataclass(eq=False, slots=True)
@@ -26,11 +26,11 @@ class Channel:
 
     @property
     def has_group(self) -> bool:
-        return any(position.party.name is not None for position in self.positions)
+        return any(position.subscriber.name is not None for position in self.positions)
 
 
 @dataclass(eq=False, slots=True)
-class Party:
+class Subscriber:
     """A group, or without a name one broadcast of its owner."""
 
     id: int
@@ -49,7 +49,7 @@ class Party:
 @dataclass(eq=False, slots=True)
 class Position:
     id: int
-    party: Party
+    subscriber: Subscriber
     channel: Channel
     start: int
     """It wants the messages from this number on."""
@@ -63,10 +63,10 @@ class Registry:
         self._version = -1
         self._changed = False
         self.channels: dict[str, Channel] = {}
-        self.parties: dict[int, Party] = {}
+        self.subscribers: dict[int, Subscriber] = {}
         self.positions: dict[int, Position] = {}
         self._by_id: dict[int, Channel] = {}
-        self._groups: dict[str, Party] = {}
+        self._groups: dict[str, Subscriber] = {}
 
     @property
     def version(self) -> int:
@@ -99,7 +99,7 @@ class Registry:
     def channel(self, id: int) -> Channel | None:
         return self._by_id.get(id)
 
-    def group(self, name: str) -> Party | None:
+    def group(self, name: str) -> Subscriber | None:
         return self._groups.get(name)
 
     def covered(self, pattern: str) -> Iterator[Channel]:
@@ -122,23 +122,27 @@ class Registry:
             id: Channel(id, name, _config(name, config))
             for id, name, config in execute("SELECT id, name, config FROM nc_channel ORDER BY id")
         }
-        parties = {
-            id: Party(id, name, owner, bool(ended))
-            for id, name, owner, ended in execute("SELECT id, name, owner, ended FROM nc_party ORDER BY id")
+        subscribers = {
+            id: Subscriber(id, name, owner, bool(ended))
+            for id, name, owner, ended in execute("SELECT id, name, owner, ended FROM nc_subscriber ORDER BY id")
         }
-        for id, pattern in execute("SELECT party, pattern FROM nc_pattern"):
-            if id in parties:
-                parties[id].patterns.add(pattern)
+        for id, pattern in execute("SELECT subscriber, pattern FROM nc_pattern"):
+            if id in subscribers:
+                subscribers[id].patterns.add(pattern)
         positions: dict[int, Position] = {}
-        for id, party_id, channel_id, start in execute("SELECT id, party, channel, start FROM nc_position ORDER BY id"):
-            party, channel = parties.get(party_id), by_id.get(channel_id)
-            if party is not None and channel is not None:
-                positions[id] = party.positions[channel_id] = Position(id, party, channel, start)
-                if not party.ended:
+        for id, subscriber_id, channel_id, start in execute(
+            "SELECT id, subscriber, channel, start FROM nc_position ORDER BY id"
+        ):
+            subscriber, channel = subscribers.get(subscriber_id), by_id.get(channel_id)
+            if subscriber is not None and channel is not None:
+                positions[id] = subscriber.positions[channel_id] = Position(id, subscriber, channel, start)
+                if not subscriber.ended:
                     channel.positions.append(positions[id])
-        self._by_id, self.parties, self.positions = by_id, parties, positions
+        self._by_id, self.subscribers, self.positions = by_id, subscribers, positions
         self.channels = {channel.name: channel for channel in by_id.values()}
-        self._groups = {party.name: party for party in parties.values() if party.name is not None}
+        self._groups = {
+            subscriber.name: subscriber for subscriber in subscribers.values() if subscriber.name is not None
+        }
 
 
 def encode_config(config: ChannelConfig) -> str:
@@ -163,6 +167,6 @@ def _config(name: str, text: str) -> ChannelConfig:
         raise sqlite3.DatabaseError(f"malformed: the configuration of channel {name} cannot be read") from error
 
 
-def default_start(party: Party, channel: Channel) -> Cursor:
+def default_start(subscriber: Subscriber, channel: Channel) -> Cursor:
     """A channel's first group starts at the beginning, later ones and broadcasts at new."""
-    return "new" if party.name is None or channel.has_group else "beginning"
+    return "new" if subscriber.name is None or channel.has_group else "beginning"

@@ -67,7 +67,7 @@ CREATE TABLE nc_channel (
     collect_all INTEGER NOT NULL DEFAULT 0      -- their group was removed: without a retention they go with it
 ) STRICT;
 
-CREATE TABLE nc_party (            -- a group, or without a name one broadcast of its owner
+CREATE TABLE nc_subscriber (       -- a group, or without a name one broadcast of its owner
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT UNIQUE,
     owner INTEGER,
@@ -75,19 +75,19 @@ CREATE TABLE nc_party (            -- a group, or without a name one broadcast o
 ) STRICT;
 
 CREATE TABLE nc_pattern (
-    party INTEGER NOT NULL,
+    subscriber INTEGER NOT NULL,
     pattern TEXT NOT NULL,
-    PRIMARY KEY (party, pattern)
+    PRIMARY KEY (subscriber, pattern)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE nc_position (      -- where one party stands on one channel
+CREATE TABLE nc_position (      -- where one subscriber stands on one channel
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    party INTEGER NOT NULL,
+    subscriber INTEGER NOT NULL,
     channel INTEGER NOT NULL,
     start INTEGER NOT NULL,     -- it wants the messages from this number on
     ended INTEGER NOT NULL DEFAULT 0,
     entries INTEGER NOT NULL DEFAULT 0,     -- messages that it has not settled
-    UNIQUE (channel, party)
+    UNIQUE (channel, subscriber)
 ) STRICT;
 
 CREATE TABLE nc_cursor (        -- what a position has taken of each priority: everything before ``next``

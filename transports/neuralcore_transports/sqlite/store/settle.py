@@ -10,8 +10,8 @@ from neuralcore.messaging.transport import Outcome, PublishStatus, Settlement, S
 from neuralcore_transports.sqlite.store.entries import Entries, Lease
 from neuralcore_transports.sqlite.store.messages import Messages
 from neuralcore_transports.sqlite.store.moment import Moment
-from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.registry import Position
+from neuralcore_transports.sqlite.store.subscribers import Subscribers
 from neuralcore_transports.sqlite.store.transaction import Book
 
 __all__ = ["Settler"]
@@ -21,11 +21,11 @@ _STORED: Final = (PublishStatus.STORED, PublishStatus.DUPLICATE)
 
 
 class Settler:
-    def __init__(self, book: Book, messages: Messages, entries: Entries, parties: Parties) -> None:
+    def __init__(self, book: Book, messages: Messages, entries: Entries, subscribers: Subscribers) -> None:
         self._book = book
         self._messages = messages
         self._entries = entries
-        self._parties = parties
+        self._subscribers = subscribers
         self._statuses: list[SettleStatus] = []
         self._plain: defaultdict[int, dict[int, Settlement]] = defaultdict(dict)
         """Acks of keyless messages, by position and index: nothing hangs on their order."""
@@ -77,7 +77,7 @@ class Settler:
         outcome = settlement.outcome
         if outcome is Outcome.ATTEMPT:
             return self._entries.charge(lease)
-        if outcome is Outcome.ACK or position.party.ended:
+        if outcome is Outcome.ACK or position.subscriber.ended:
             if not self._entries.ack(lease, key):
                 return False
             self._gone(position, [lease.seq])
@@ -90,16 +90,16 @@ class Settler:
         """The position has settled them."""
         self._messages.count_entries(position.id, -len(seqs))
         self._settled[position.channel.id] += seqs
-        if position.party.ended:
-            self._ended.add(position.party.id)
+        if position.subscriber.ended:
+            self._ended.add(position.subscriber.id)
 
     def _flush(self, now: Moment) -> None:
         for channel_id, seqs in self._settled.items():
             channel = self._book.registry.channel(channel_id)
             if channel is not None:
                 self._messages.unclaim(channel, seqs, now, alone=len(channel.positions) == 1 and not self._ended)
-        for party in self._ended:
-            self._parties.bury(party)
+        for subscriber in self._ended:
+            self._subscribers.bury(subscriber)
         self.forget()
 
     def forget(self) -> None:

@@ -34,11 +34,11 @@ from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.owners import Owners
-from neuralcore_transports.sqlite.store.parties import Parties
 from neuralcore_transports.sqlite.store.publish import Publisher
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
 from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.settle import Settler
+from neuralcore_transports.sqlite.store.subscribers import Subscribers
 from neuralcore_transports.sqlite.store.transaction import Book, is_busy
 from neuralcore_transports.sqlite.store.upkeep import Upkeep
 
@@ -55,11 +55,11 @@ class Store:
         self._messages = Messages(book)
         self._entries = Entries(book, self._messages)
         self._seen = Seen(book, limits)
-        self._parties = Parties(book, self._messages, self._entries, self._seen)
+        self._subscribers = Subscribers(book, self._messages, self._entries, self._seen)
         self._inboxes = Inboxes(book, limits.inbox_capacity)
-        self._publisher = Publisher(book, self._messages, self._entries, self._parties, self._seen, self._inboxes)
-        self._settler = Settler(book, self._messages, self._entries, self._parties)
-        self._owners = Owners(book, self._messages, self._entries, self._parties, self._inboxes, limits)
+        self._publisher = Publisher(book, self._messages, self._entries, self._subscribers, self._seen, self._inboxes)
+        self._settler = Settler(book, self._messages, self._entries, self._subscribers)
+        self._owners = Owners(book, self._messages, self._entries, self._subscribers, self._inboxes, limits)
         self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
         self._upkeep = Upkeep(book, self._messages, self._seen)
 
@@ -138,9 +138,9 @@ class Store:
     def declare(self, config: ChannelConfig, now: Moment) -> None:
         with self._step(durable=True):
             if config.name in self._book.registry.channels:
-                self._parties.configure(config, now)
+                self._subscribers.configure(config, now)
             else:
-                self._parties.create(config, now)
+                self._subscribers.create(config, now)
 
     def channels(self) -> list[str]:
         with self._book.read():
@@ -149,9 +149,9 @@ class Store:
     def remove(self, target: ChannelRef | GroupRef, now: Moment) -> None:
         with self._step(durable=True):
             if isinstance(target, ChannelRef):
-                self._parties.remove_channel(target.channel, now)
+                self._subscribers.remove_channel(target.channel, now)
             else:
-                self._parties.remove_group(target.group, target.channel, now)
+                self._subscribers.remove_group(target.group, target.channel, now)
 
     # Publishing and settling
 
@@ -206,11 +206,11 @@ class Store:
         with self._step(durable=reader.group is not None):
             if reader.group is None and interests:
                 self._owners.must_live(reader.owner)
-            parties = self._parties.update(reader.group, reader.owner, interests, reader.parties, now)
-            for party in set(reader.parties.values()) - set(parties.values()):
+            subscribers = self._subscribers.update(reader.group, reader.owner, interests, reader.subscribers, now)
+            for subscriber in set(reader.subscribers.values()) - set(subscribers.values()):
                 if reader.group is None:
-                    self._parties.end(party, now)
-        reader.set(interests, parties)
+                    self._subscribers.end(subscriber, now)
+        reader.set(interests, subscribers)
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
         """Nothing is written when there is nothing."""
@@ -232,8 +232,8 @@ class Store:
     def seek(self, reader: Reader, interest: int, position: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         with self._step(durable=True):
-            party = reader.party(interest, self._book.registry)
-            self._parties.seek(party, reader.interests[interest].pattern, position, now)
+            subscriber = reader.subscriber(interest, self._book.registry)
+            self._subscribers.seek(subscriber, reader.interests[interest].pattern, position, now)
 
     def close_reader(self, reader: Reader, now: Moment) -> None:
         if reader.interests:

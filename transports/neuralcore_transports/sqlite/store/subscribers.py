@@ -13,21 +13,21 @@ from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.registry import (
     Channel,
-    Party,
     Position,
+    Subscriber,
     default_start,
     encode_config,
 )
 from neuralcore_transports.sqlite.store.seen import Seen
 from neuralcore_transports.sqlite.store.transaction import Book
 
-__all__ = ["Parties", "place_after", "resolve"]
+__all__ = ["Subscribers", "place_after", "resolve"]
 
 _MARK = "@"
 """Begins a cursor that is a place in the order; unlike an id it outlives its message."""
 
 
-class Parties:
+class Subscribers:
     """Groups and their positions last until they are removed; broadcasts end with their reader."""
 
     def __init__(self, book: Book, messages: Messages, entries: Entries, seen: Seen) -> None:
@@ -44,8 +44,12 @@ class Parties:
         self._book.execute("INSERT INTO nc_channel (name, config) VALUES (?, ?)", (config.name, encode_config(config)))
         registry.changed()
         channel = registry.channels[config.name]
-        for party in [party for party in registry.parties.values() if not party.ended and party.wants(config.name)]:
-            self._place(party, channel, 0)
+        for subscriber in [
+            subscriber
+            for subscriber in registry.subscribers.values()
+            if not subscriber.ended and subscriber.wants(config.name)
+        ]:
+            self._place(subscriber, channel, 0)
         registry.changed()
         return registry.channels[config.name]
 
@@ -65,53 +69,53 @@ class Parties:
     def update(
         self, group: str | None, owner: int, interests: Sequence[Interest], known: dict[int, int], now: Moment
     ) -> dict[int, int]:
-        """The party of each interest: one for all of a group's, or a broadcast's own, ``known`` from before.
+        """The subscriber of each interest: one for all of a group's, or a broadcast's own, ``known`` from before.
 
         Raises ValueError for a start that cannot be found.
         """
         registry = self._book.registry
-        parties = {interest.id: self._party(group, owner, known.get(interest.id)) for interest in interests}
+        subscribers = {interest.id: self._subscriber(group, owner, known.get(interest.id)) for interest in interests}
         for interest in interests:
-            party = registry.parties[parties[interest.id]]
-            if interest.pattern not in party.patterns:
-                self._subscribe(party, interest, now)
-        return parties
+            subscriber = registry.subscribers[subscribers[interest.id]]
+            if interest.pattern not in subscriber.patterns:
+                self._subscribe(subscriber, interest, now)
+        return subscribers
 
-    def _party(self, group: str | None, owner: int, known: int | None) -> int:
+    def _subscriber(self, group: str | None, owner: int, known: int | None) -> int:
         registry = self._book.registry
-        party = registry.parties.get(known or 0) if group is None else registry.group(group)
-        if party is not None:
-            return party.id
+        subscriber = registry.subscribers.get(known or 0) if group is None else registry.group(group)
+        if subscriber is not None:
+            return subscriber.id
         made = self._book.execute(
-            "INSERT INTO nc_party (name, owner) VALUES (?, ?)", (group, owner if group is None else None)
+            "INSERT INTO nc_subscriber (name, owner) VALUES (?, ?)", (group, owner if group is None else None)
         ).lastrowid
         assert made is not None
         registry.changed()
         return made
 
-    def _subscribe(self, party: Party, interest: Interest, now: Moment) -> None:
+    def _subscribe(self, subscriber: Subscriber, interest: Interest, now: Moment) -> None:
         registry = self._book.registry
         covered = list(registry.covered(interest.pattern))
         starts = [
-            (channel.id, self._start(party, channel, interest, covered))
+            (channel.id, self._start(subscriber, channel, interest, covered))
             for channel in covered
-            if channel.id not in party.positions
+            if channel.id not in subscriber.positions
         ]
-        self._book.execute("INSERT INTO nc_pattern VALUES (?, ?)", (party.id, interest.pattern))
+        self._book.execute("INSERT INTO nc_pattern VALUES (?, ?)", (subscriber.id, interest.pattern))
         registry.changed()
         for channel_id, start in starts:
-            self._attach(party.id, channel_id, start, now)
+            self._attach(subscriber.id, channel_id, start, now)
 
-    def _start(self, party: Party, channel: Channel, interest: Interest, covered: Sequence[Channel]) -> int:
-        start = default_start(party, channel) if interest.start is None else interest.start
+    def _start(self, subscriber: Subscriber, channel: Channel, interest: Interest, covered: Sequence[Channel]) -> int:
+        start = default_start(subscriber, channel) if interest.start is None else interest.start
         return resolve(self._book, self._seen, start, covered)
 
-    def _attach(self, party: int, channel_id: int, start: int, now: Moment) -> None:
+    def _attach(self, subscriber: int, channel_id: int, start: int, now: Moment) -> None:
         registry = self._book.registry
         channel = registry.channel(channel_id)
         assert channel is not None
         had_group = channel.has_group
-        id = self._place(registry.parties[party], channel, start)
+        id = self._place(registry.subscribers[subscriber], channel, start)
         registry.changed()
         position = registry.positions[id]
         self._begin(position, now)
@@ -119,9 +123,9 @@ class Parties:
             self._messages.end_waiting(position.channel)
             self._messages.collect(position.channel, 0, start, now, grouped=True)
 
-    def _place(self, party: Party, channel: Channel, start: int) -> int:
+    def _place(self, subscriber: Subscriber, channel: Channel, start: int) -> int:
         made = self._book.execute(
-            "INSERT INTO nc_position (party, channel, start) VALUES (?, ?, ?)", (party.id, channel.id, start)
+            "INSERT INTO nc_position (subscriber, channel, start) VALUES (?, ?, ?)", (subscriber.id, channel.id, start)
         ).lastrowid
         assert made is not None
         return made
@@ -138,40 +142,40 @@ class Parties:
 
     # Ending
 
-    def end(self, party_id: int, now: Moment) -> None:
+    def end(self, subscriber_id: int, now: Moment) -> None:
         """A broadcast gets nothing more; what it has in flight may still be settled."""
         registry = self._book.registry
-        party = registry.parties.get(party_id)
-        if party is None:
+        subscriber = registry.subscribers.get(subscriber_id)
+        if subscriber is None:
             return
-        self._book.execute("UPDATE nc_party SET ended = 1 WHERE id = ?", (party_id,))
-        self._book.execute("UPDATE nc_position SET ended = 1 WHERE party = ?", (party_id,))
-        positions = list(party.positions.values())
+        self._book.execute("UPDATE nc_subscriber SET ended = 1 WHERE id = ?", (subscriber_id,))
+        self._book.execute("UPDATE nc_position SET ended = 1 WHERE subscriber = ?", (subscriber_id,))
+        positions = list(subscriber.positions.values())
         registry.changed()
         for position in positions:
             seqs = self._entries.clear(position, in_flight=False)
             left = len(self._entries.in_flight(position))
             self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (left, position.id))
             self._left(position, seqs, now)
-        self.bury(party_id)
+        self.bury(subscriber_id)
 
     def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
         """A position that is gone had these, and everything that it had not taken yet."""
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
-            grouped = position.party.name is not None
+            grouped = position.subscriber.name is not None
             self._messages.unclaim(channel, seqs, now, grouped=grouped)
             self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
-    def bury(self, party_id: int) -> None:
+    def bury(self, subscriber_id: int) -> None:
         """Forget an ended broadcast once it has nothing left in flight."""
         registry = self._book.registry
-        party = registry.parties.get(party_id)
-        if party is None or not party.ended:
+        subscriber = registry.subscribers.get(subscriber_id)
+        if subscriber is None or not subscriber.ended:
             return
         left = [
             position
-            for position in party.positions.values()
+            for position in subscriber.positions.values()
             if not self._book.execute(
                 "SELECT 1 FROM nc_entry INDEXED BY nc_entry_leased WHERE state = 2 AND position = ? LIMIT 1",
                 (position.id,),
@@ -179,15 +183,15 @@ class Parties:
         ]
         for position in left:
             self._remove_position(position)
-        if len(left) == len(party.positions):
-            self._remove_party(party)
-        if left or not party.positions:
+        if len(left) == len(subscriber.positions):
+            self._remove_subscriber(subscriber)
+        if left or not subscriber.positions:
             registry.changed()
 
     def end_owner(self, owner: int, now: Moment) -> None:
         """All broadcasts of one."""
-        parties = self._book.registry.parties.values()
-        for id, ended in [(party.id, party.ended) for party in parties if party.owner == owner]:
+        subscribers = self._book.registry.subscribers.values()
+        for id, ended in [(subscriber.id, subscriber.ended) for subscriber in subscribers if subscriber.owner == owner]:
             if ended:
                 self.bury(id)  # its last delivery went with its channel
             else:
@@ -203,9 +207,9 @@ class Parties:
         self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
         self._book.execute("DELETE FROM nc_position WHERE id = ?", (position.id,))
 
-    def _remove_party(self, party: Party) -> None:
-        self._book.execute("DELETE FROM nc_pattern WHERE party = ?", (party.id,))
-        self._book.execute("DELETE FROM nc_party WHERE id = ?", (party.id,))
+    def _remove_subscriber(self, subscriber: Subscriber) -> None:
+        self._book.execute("DELETE FROM nc_pattern WHERE subscriber = ?", (subscriber.id,))
+        self._book.execute("DELETE FROM nc_subscriber WHERE id = ?", (subscriber.id,))
 
     # Removing
 
@@ -224,18 +228,18 @@ class Parties:
 
     def remove_group(self, name: str, channel: str | None, now: Moment) -> None:
         registry = self._book.registry
-        party = registry.group(name)
-        if party is None:
+        subscriber = registry.group(name)
+        if subscriber is None:
             return
-        gone = [p for p in party.positions.values() if channel is None or p.channel.name == channel]
+        gone = [p for p in subscriber.positions.values() if channel is None or p.channel.name == channel]
         where = "" if channel is None else " AND pattern = ?"
         self._book.execute(
-            f"DELETE FROM nc_pattern WHERE party = ?{where}",
-            (party.id, *(() if channel is None else (channel,))),
+            f"DELETE FROM nc_pattern WHERE subscriber = ?{where}",
+            (subscriber.id, *(() if channel is None else (channel,))),
         )
         left = [(position, self._forget(position)) for position in gone]
         if channel is None:
-            self._remove_party(party)
+            self._remove_subscriber(subscriber)
         registry.changed()
         for position, seqs in left:
             self._left(position, seqs, now)
@@ -249,10 +253,10 @@ class Parties:
 
     # Seeking
 
-    def seek(self, party: Party | None, pattern: str, cursor: Cursor, now: Moment) -> None:
+    def seek(self, subscriber: Subscriber | None, pattern: str, cursor: Cursor, now: Moment) -> None:
         """Every message from there on again, as if new; those in flight are lost to their owners."""
         registry = self._book.registry
-        everywhere = () if party is None else party.positions.values()
+        everywhere = () if subscriber is None else subscriber.positions.values()
         positions = [position for position in everywhere if matches(pattern, position.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
         old: dict[int, tuple[int, list[int]]] = {}
@@ -266,7 +270,7 @@ class Parties:
             self._begin(position, now)
             before, seqs = old[position.id]
             self.settled_by(position.channel.id, [seq for seq in seqs if seq < start], now)
-            self._messages.collect(position.channel, before, start, now, grouped=position.party.name is not None)
+            self._messages.collect(position.channel, before, start, now, grouped=position.subscriber.name is not None)
 
 
 def place_after(seq: int) -> str:
