@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from neuralcore import MessageBus
 from neuralcore._core import Clock
 from neuralcore.messaging.transport import Demand, Envelope, Group, Interest, Outcome, Settlement
 from neuralcore.testing.conformance.runtime import BareRuntime
@@ -185,3 +186,33 @@ async def test_what_another_process_stores_comes_although_this_one_writes_too(tr
         Store(Book(connection), Limits()).commit([envelope("jobs", 1)], [], now)
     await transport.commit([], [Settlement(delivery, Outcome.ACK)])
     assert [each.envelope.id for each in await asyncio.wait_for(fetching, 5.0)] == ["jobs-1"]
+
+
+async def test_published_and_handled_one_by_one_each_message_takes_one_step(tmp_path, monkeypatch):
+    """The next publish brings along the last one's settlement, and to whoever waits what it stores."""
+    async with MessageBus(f"sqlite://{tmp_path}/bus.db") as bus:
+        seen = []
+
+        async def handler(message):
+            seen.append(message.payload)
+
+        await bus.subscribe("jobs", handler, group="g").ready()
+        steps = counted(bus._link.transport, monkeypatch)
+        for number in range(100):
+            await bus.publish("jobs", number)
+        while len(seen) < 100:
+            await asyncio.sleep(0.001)
+        assert len(steps) < 125, len(steps)
+
+
+async def test_what_a_client_writes_itself_is_no_news_to_it(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(SqliteTransport, "_from_elsewhere", lambda self: told.append(1))
+    made = SqliteTransport(SqliteOptions(tmp_path / "bus.db"))
+    await made.open(BareRuntime(Clock()))
+    try:
+        for number in range(200):
+            await made.commit([envelope("jobs", number)])
+        assert len(told) < 10, "but for what its keeper has written"
+    finally:
+        await made.close()

@@ -82,7 +82,7 @@ class StoreClient:
         return stepped
 
     @property
-    def written(self) -> int | None:
+    def written(self) -> int:
         """See ``Book.written``. From any thread."""
         return self._book.written
 

@@ -60,7 +60,7 @@ class Keeper:
         liveness: Liveness,
         name: str,
         owner: int,
-        written: Callable[[], int | None],
+        written: Callable[[], int],
         events: Events,
     ) -> None:
         """``written``: see ``Book.written``; the client's own transactions are no news."""
@@ -140,15 +140,12 @@ class Keeper:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
+        self._version = version
         self._watch.saw_a_change()
         self._grown = True
-        ours = self._written()
         following, registry, lost = self._connection.execute(_NEWS, (self._owner,)).fetchone()
-        if ours is not None and ours == self._written():
-            self._version = version
-            if following != ours:
-                self._events.changed()
-        # else the client is writing: that sees what is new, and if it was the last for now, the next look does
+        if following != self._written():
+            self._events.changed()
         if lost:
             self._events.lost(self._store.take_lost(self._owner))
         if registry != self._registry:

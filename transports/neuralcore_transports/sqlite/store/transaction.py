@@ -40,10 +40,8 @@ class Book:
         self._relaxed = "OFF" if level == "OFF" else "NORMAL"
         self._sleep = sleep
         self._next = self._stored_next = 0
-        self.written: int | None = -1
-        """``next`` as this connection's last transaction has left it: while nobody else writes, it stays so. None while
-        one is under way.
-        """
+        self.written = -1
+        """``next`` as this connection's last transaction has left it: while nobody else writes, it stays so."""
         self._seen = -1
         self._news = False
         self._changes = 0
@@ -73,19 +71,16 @@ class Book:
         """All of it or nothing. ``durable``: not done before it is on disk, if the connection is set up for that."""
         self._sync(durable)
         self.waiting("BEGIN IMMEDIATE")
-        written, self.written = self.written, None
         try:
             self._open()
             yield
             self._stamp()
             self.waiting("COMMIT")
-            self._seen = written = self._next
+            self._seen = self.written = self._next
             self.registry.keep_changes()
         except BaseException:
             self.undo()
             raise
-        finally:
-            self.written = written
 
     @contextmanager
     def read(self) -> Iterator[None]:
