@@ -93,12 +93,17 @@ class Batch(Awaited[Sequence[Done]]):
 
     # From its own
 
+    def withdraw(self) -> None:
+        """Nobody is going to await it."""
+        self._withdrawn = True
+        self._count(Counter((outlet, "refused") for outlet in self._outlets))
+
     async def arrive(self, results: list[str | None], errors: dict[int, BaseException]) -> None:
         """Put every item's id, or None when it was dropped, or what it failed with, into its place."""
         try:
             answers = await self.arrival()
         except BaseException:
-            self._count(Counter((outlet, "refused") for outlet in self._outlets))
+            self.withdraw()
             raise
         counts: Counter[tuple[Outlet, str]] = Counter()
         items = zip(self._places, self.publishes, answers, self._outlets, self._payloads, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from neuralcore.messaging.errors import PublishManyFailed
 from neuralcore.messaging.remote.batch import Batch
 from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.outlet import Outlet, Posted
+from neuralcore.messaging.remote.work import Done
 
 __all__ = ["PublishMany"]
 
@@ -32,7 +34,7 @@ class PublishMany:
         self._errors: dict[int, BaseException] = {}
         self._batch: Batch | None = None
         """What is not handed over yet."""
-        self._batches: list[Batch] = []
+        self._batches: deque[Batch] = deque()
         self._posted: dict[int, Posted] = {}
 
     async def __call__(self, items: Iterable[tuple[Any, ...]]) -> Sequence[str | None]:
@@ -61,9 +63,7 @@ class PublishMany:
             self._hand_over()
             await self._arrive()
         except BaseException:
-            works: list[Batch | Posted] = [*self._batches, *self._posted.values()]
-            for each in works:
-                each.withdraw()
+            self._withdraw()
             raise
         if broken is not None:
             raise broken
@@ -103,13 +103,24 @@ class PublishMany:
             batch, self._batch = self._batch, None
             if batch.items:
                 self._batches.append(batch)
-                self._committer.submit(batch)
+                try:
+                    self._committer.submit(batch)
+                except Exception as error:  # noqa: BLE001 - its items': the home loop has ended
+                    batch.done(Done(error=error))
 
     async def _arrive(self) -> None:
-        for batch in self._batches:
-            await batch.arrive(self._results, self._errors)
-        for place, posted in self._posted.items():
+        while self._batches:
+            await self._batches.popleft().arrive(self._results, self._errors)
+        for place in list(self._posted):
             try:
-                self._results[place] = await posted.arrive()
+                self._results[place] = await self._posted.pop(place).arrive()
             except Exception as error:  # noqa: BLE001, PERF203 - reported for its item
                 self._errors[place] = error
+
+    def _withdraw(self) -> None:
+        """What nobody has awaited."""
+        if self._batch is not None:
+            self._batch.withdraw()
+        left: list[Batch | Posted] = [*self._batches, *self._posted.values()]
+        for each in left:
+            each.withdraw()

@@ -190,6 +190,11 @@ class Posted(Awaited[Done]):
     def done(self, result: Done) -> None:
         self._tell(result)
 
+    def withdraw(self) -> None:
+        """Nobody is going to await it."""
+        self._withdrawn = True
+        self._outlet.count("refused", self._began)
+
     async def arrive(self) -> str | None:
         """The id, or None when it was dropped. Raises PublishError, Closed."""
         assert self.publish is not None

@@ -112,9 +112,6 @@ class Awaited(Work, Generic[T]):
         assert self._result is not None
         return self._result
 
-    def withdraw(self) -> None:
-        self._withdrawn = True
-
     def withdrawn(self) -> bool:
         return self._withdrawn
 

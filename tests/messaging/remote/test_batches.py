@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from neuralcore import ChannelFull, RateLimit
-from neuralcore.messaging.errors import NotStored, PublishManyFailed, PublishUnknown, TransportError
+from neuralcore import ChannelFull, MessageBus, RateLimit
+from neuralcore.messaging.errors import LoopClosed, NotStored, PublishManyFailed, PublishUnknown, TransportError
 from neuralcore.messaging.transport import CommitResult, PublishStatus
 from neuralcore.testing import virtual
 
@@ -185,3 +185,56 @@ async def test_items_of_a_channel_with_limits_keep_their_place_among_the_others(
     assert bodies(town, "slow") == [b"0", b"2", b"4"]
     assert bodies(town) == [b"1", b"3"]
     await town.close()
+
+
+@virtual
+async def test_all_that_is_withdrawn_counts_as_refused_once(town, relay_on):
+    relay = relay_on(town.store)
+    bus = await town.bus(relay)
+    bus.create_channel("limited", rate_limit=RateLimit(rate=1e6, burst=1e6))
+    relay.gate.clear()
+    items = [*numbered(0, 3000), ("limited", b"1"), ("limited", b"2"), *numbered(0, 3)]
+    publishing = asyncio.ensure_future(bus.publish_many(items))
+    await town.loop.idle()
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    relay.gate.set()
+    await town.loop.idle()
+    assert counted(bus) == (0, 0, 3003)
+    assert counted(bus, "limited") == (0, 0, 2)
+    assert len(bodies(town)) in (0, 1024), "what the transport had already may have happened"
+    await town.close()
+
+
+@virtual
+async def test_several_batches_keep_their_order_and_their_places(town):
+    bus = await town.bus()
+    ids = await bus.publish_many(numbered(0, 2500))
+    assert bodies(town) == [str(number).encode() for number in range(2500)]
+    assert [envelope.id for envelope in town.browse("jobs")] == ids
+    await town.close()
+
+
+@virtual
+async def test_what_cannot_even_be_handed_over_fails_by_item(town, monkeypatch):
+    bus = await town.bus()
+    monkeypatch.setattr(bus._link.committer, "submit", lambda work: (_ for _ in ()).throw(LoopClosed))
+    with pytest.raises(PublishManyFailed) as caught:
+        await bus.publish_many(numbered(0, 1024))
+    assert {type(error) for error in caught.value.errors.values()} == {LoopClosed}
+    assert len(caught.value.errors) == 1024
+    monkeypatch.undo()
+    await town.close()
+
+
+async def test_a_batch_of_another_loop_is_answered_there(tmp_path):
+    pytest.importorskip("neuralcore_transports")
+    async with MessageBus(f"sqlite://{tmp_path}/bus.db") as bus:
+
+        async def elsewhere():
+            return await bus.publish_many(numbered(0, 1500))
+
+        ids = await asyncio.to_thread(asyncio.run, elsewhere())
+        assert len(set(ids)) == 1500
+        assert None not in ids

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -12,6 +14,7 @@ from neuralcore._core import Clock
 from neuralcore.messaging.transport import Demand, Envelope, Group, Interest, Outcome, Settlement
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.sqlite import SqliteOptions, SqliteTransport
+from neuralcore_transports.sqlite.errors import StoreCorrupt
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.store.moment import Limits
 from neuralcore_transports.sqlite.store.store import Store
@@ -216,3 +219,28 @@ async def test_what_a_client_writes_itself_is_no_news_to_it(tmp_path, monkeypatc
         assert len(told) < 10, "but for what its keeper has written"
     finally:
         await made.close()
+
+
+async def test_what_a_commit_hands_out_right_after_a_seek_is_not_taken_for_lost(transport, waiting):
+    consumer, fetching = waiting
+    seeking = asyncio.ensure_future(consumer.seek(1, "beginning"))
+    await asyncio.sleep(0)
+    committing = asyncio.ensure_future(transport.commit([envelope("jobs", 0)]))
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251 - both are done by the time that the loop hears of either
+    await asyncio.gather(seeking, committing)
+    assert [delivery.envelope.id for delivery in await asyncio.wait_for(fetching, 5.0)] == ["jobs-0"]
+
+
+async def test_who_cannot_read_what_is_his_hears_of_it_also_under_a_flood_of_commits(transport, waiting, monkeypatch):
+    _, fetching = waiting
+
+    def broken(*arguments):
+        raise sqlite3.DatabaseError("malformed")
+
+    monkeypatch.setattr(transport._client._store._fetcher, "fetch", broken)
+    for number in range(100):
+        await transport.commit([envelope("jobs", number)])
+    assert fetching.done()
+    with pytest.raises(StoreCorrupt):
+        await fetching

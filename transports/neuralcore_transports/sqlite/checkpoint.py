@@ -31,6 +31,8 @@ _ROOMY: Final = 64 * 1024 * 1024
 class Checkpointer:
     def __init__(self, options: SqliteOptions) -> None:
         self._log = log_of(options.path)
+        self._folder = self._log.parent
+        self._file = LogFile(self._log)
         self._locker = connect(options.path)
         self._worker = connect(options.path)
         self._book = Book(self._locker, patience=options.busy, level=options.level)
@@ -38,15 +40,13 @@ class Checkpointer:
         self._syncs = options.level == "FULL"
         self._threshold = _DUE
         self._looked_at = 0
-        self._folder = self._log.parent
-        self._file = LogFile(self._log)
 
     def look(self) -> None:
         """Do what is to be done. Raises sqlite3.Error, OSError."""
         used = self._file.used()
         if self._is_due(used):
             self._looked_at = used
-            self.run()
+            self._run()
             used = self._file.used()
         if self._syncs and self._file.size() - used < _AHEAD // 2 and self._room() >= _ROOMY:
             self._make_room()
@@ -58,8 +58,7 @@ class Checkpointer:
     def _room(self) -> int:
         return shutil.disk_usage(self._folder).free
 
-    def run(self) -> None:
-        """Raises sqlite3.Error."""
+    def _run(self) -> None:
         if safe_beside_writers(sqlite3.sqlite_version_info):
             self._move()
         try:

@@ -51,7 +51,7 @@ class Waiting:
         self._stale = True
         """There may be something that the last look has not seen."""
         self._surely = False
-        """There is."""
+        """He has to look himself, whatever commits may bring."""
         self.due: Moment | None = None
         """When there may be something although nobody tells."""
         client.attend(self)
@@ -94,7 +94,7 @@ class Waiting:
 
     async def _leave_it_to_commits(self) -> None:
         """One that is under way takes the store's thread anyway, and the next one brings along what there is."""
-        for _ in range(_TURNS):
+        for _ in range(_TURNS if self._ask is not None else 0):
             if self._stale and not self._surely and self._taking is None:
                 await self._client.no_commit.wait()
                 await asyncio.sleep(0)
@@ -150,7 +150,7 @@ class Waiting:
         if taking is not None:
             taking.set_result(None)
         if fetched is None:
-            self.wake()
+            self.wake(surely=True)
         else:
             self._accept(ask, fetched)
             self._event.set()
@@ -193,7 +193,7 @@ class SqliteConsumer(Consumer):
             await self._waiting.until(
                 lambda: bool(self._within(demand)[0]), self._take, timeout, lambda: self._covers(self._ask().demand)
             )
-        except asyncio.CancelledError:
+        except BaseException:
             self._demand = {}  # nobody is known to want anything
             raise
         wanted, self._fetched = self._within(demand)
@@ -266,8 +266,9 @@ class SqliteConsumer(Consumer):
         if interest not in self._reader.interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
         await self._waiting.quiet()
+        lost = {delivery for delivery in self._fetched if delivery.interest == interest}
         await self._run(lambda store, now: store.seek(self._reader, interest, position, now))
-        self._fetched = [delivery for delivery in self._fetched if delivery.interest != interest]  # they are lost
+        self._fetched = [delivery for delivery in self._fetched if delivery not in lost]
         self._waiting.wake()
 
     async def close(self) -> None:

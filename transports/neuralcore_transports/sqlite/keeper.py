@@ -10,12 +10,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
 from neuralcore_transports.sqlite.clock import StoreClock
+from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.liveness import Liveness
 from neuralcore_transports.sqlite.log import log_of
 from neuralcore_transports.sqlite.opening import open_book
@@ -77,6 +80,8 @@ class Keeper:
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._watch: Watch
+        self._made: ExitStack
+        """Closes what the thread uses."""
         self._version = self._tidied = -1
         self._grown = True
         """The log, since it was last looked at."""
@@ -88,15 +93,25 @@ class Keeper:
 
     def start(self) -> None:
         """Raises TransportError."""
-        with self._no_fork:
+        path = self._options.path
+        with self._no_fork, ExitStack() as made:
             book = open_book(self._options)
+            made.callback(book.connection.close)
             self._connection = book.connection
             self._store = Store(book, self._options.limits())
-            self._checkpointer = Checkpointer(self._options)
-            self._channels = self._registered()
-            (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        self._watch = Watch(log_of(self._options.path), self._options.poll)
-        self._thread.start()
+            try:
+                self._checkpointer = Checkpointer(self._options)
+                made.callback(self._checkpointer.close)
+                self._channels = self._registered()
+                (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            except SQL_ERRORS as error:
+                raise translated(error, str(path), self._options.busy) from error
+            except OSError as error:
+                raise Unavailable("sqlite", f"its log cannot be read: {error}") from error
+            self._watch = Watch(log_of(path), self._options.poll)
+            made.callback(self._watch.close)
+            self._thread.start()
+            self._made = made.pop_all()
 
     def stop(self) -> None:
         """Blocks until its thread has ended."""
@@ -124,10 +139,8 @@ class Keeper:
                         self._due[task] = now + seconds
                         self._attempt(task)
         finally:
-            self._watch.close()
             with self._no_fork:
-                self._checkpointer.close()
-                self._connection.close()
+                self._made.close()
 
     def _attempt(self, task: Callable[[], None]) -> None:
         try:
@@ -149,8 +162,8 @@ class Keeper:
         if lost:
             self._events.lost(self._store.take_lost(self._owner))
         if registry != self._registry:
-            self._registry = registry
             self._look_at_channels()
+            self._registry = registry
 
     def _look_at_channels(self) -> None:
         found = self._registered()
