@@ -140,7 +140,7 @@ class Committer:
             refusal = self._refusal(work)
             if refusal is not None:
                 work.done(Done(error=refusal))
-            elif type(work) is Batch and (self._lanes or self._declarations.refuses_some):
+            elif type(work) is Batch and (self._lanes or self._declarations.refuses_any(work.publishes)):
                 queue.extendleft(reversed(work.parts()))
             elif not (self._lanes and self._lanes.join(work)):
                 batch.append(work)

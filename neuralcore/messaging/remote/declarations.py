@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.context import BusContext, log
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.refusal import refuses
-from neuralcore.messaging.transport import Transport
+from neuralcore.messaging.transport import Envelope, Transport
 
 __all__ = ["Declarations"]
 
@@ -36,9 +37,8 @@ class Declarations:
         """What the transport said against its configuration."""
         return self._refused.get(channel)
 
-    @property
-    def refuses_some(self) -> bool:
-        return bool(self._refused)
+    def refuses_any(self, publishes: Iterable[Envelope]) -> bool:
+        return bool(self._refused) and any(envelope.channel in self._refused for envelope in publishes)
 
     async def flush(self) -> None:
         """Tell the transport what is new, however long that takes. Conflicts are for the channel's users."""

@@ -48,6 +48,8 @@ class Waiting:
         self._accept = accept
         self._event = asyncio.Event()
         self._taking: asyncio.Future[Any] | None = None
+        self._quieting = 0
+        """Callers who wait until nobody takes anything."""
         self._stale = True
         """There may be something that the last look has not seen."""
         self._surely = False
@@ -82,7 +84,12 @@ class Waiting:
             await self._leave_it_to_commits()
             until_due = None if self.due is None else self._client.seconds_until(self.due)
             if self._stale or until_due == 0 or not covered():
-                await self._shared(take)
+                if self._taking is not None:
+                    await asyncio.wait({self._taking})
+                    if not ready() and loop.time() < deadline:
+                        continue
+                else:
+                    await self._look(take)
                 until_due = None if self.due is None else self._client.seconds_until(self.due)
             left = deadline - loop.time()
             if ready():
@@ -106,16 +113,19 @@ class Waiting:
         finally:
             timer.cancel()
 
-    async def _shared(self, take: Callable[[], Awaitable[None]]) -> None:
-        """One at a time; a caller that is cancelled leaves it running."""
-        await self.quiet()
+    async def _look(self, take: Callable[[], Awaitable[None]]) -> None:
+        """A caller that is cancelled leaves it running."""
         self._stale = self._surely = False
         await asyncio.shield(self._taken(asyncio.ensure_future(take())))
 
     async def quiet(self) -> None:
         """Nobody takes anything now."""
-        while self._taking is not None:
-            await asyncio.wait({self._taking})
+        self._quieting += 1
+        try:
+            while self._taking is not None:
+                await asyncio.wait({self._taking})
+        finally:
+            self._quieting -= 1
 
     def _taken(self, taking: asyncio.Future[T]) -> asyncio.Future[T]:
         def done(taking: asyncio.Future[T]) -> None:
@@ -134,7 +144,7 @@ class Waiting:
 
     def ask(self) -> Ask | None:
         """None: nothing is wanted, or it is being fetched."""
-        if self._ask is None or self._taking is not None:
+        if self._ask is None or self._taking is not None or self._quieting:
             return None
         ask = self._ask()
         return ask if any(wanted.limit > 0 for wanted in ask.demand.values()) else None
