@@ -96,7 +96,7 @@ class Batch(Awaited[Sequence[Done]]):
     def withdraw(self) -> None:
         """Nobody is going to await it."""
         self._withdrawn = True
-        self._count(Counter((outlet, "refused") for outlet in self._outlets))
+        self._count(self._all("refused"))
 
     async def arrive(self, results: list[str | None], errors: dict[int, BaseException]) -> None:
         """Put every item's id, or None when it was dropped, or what it failed with, into its place."""
@@ -105,22 +105,24 @@ class Batch(Awaited[Sequence[Done]]):
         except BaseException:
             self.withdraw()
             raise
-        counts: Counter[tuple[Outlet, str]] = Counter()
+        counts = self._all("published")
         items = zip(self._places, self.publishes, answers, self._outlets, self._payloads, strict=True)
         for place, envelope, done, outlet, payload in items:
             if done is _STORED:
                 results[place] = envelope.id
                 continue
+            what = "refused"
             try:
                 results[place] = outlet.result(envelope, payload, done)
-                counts[outlet, "dropped" if results[place] is None else "published"] += 1
+                what = "dropped" if results[place] is None else "published"
             except Exception as error:  # noqa: BLE001 - reported for its item, whatever it was
                 errors[place] = error
-                counts[outlet, "refused"] += 1
-        for outlet, amount in Counter(self._outlets).items():
-            stored = amount - counts[outlet, "refused"] - counts[outlet, "dropped"] - counts[outlet, "published"]
-            counts[outlet, "published"] += stored
+            counts[outlet, "published"] -= 1
+            counts[outlet, what] += 1
         self._count(counts)
+
+    def _all(self, what: str) -> Counter[tuple[Outlet, str]]:
+        return Counter({(outlet, what): amount for outlet, amount in Counter(self._outlets).items()})
 
     def _count(self, counts: Counter[tuple[Outlet, str]]) -> None:
         for (outlet, what), amount in counts.items():

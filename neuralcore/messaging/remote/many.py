@@ -81,13 +81,14 @@ class PublishMany:
         if not outlet.idle:
             self._hand_over()
             return self._admitted(place, outlet.post_admitted(payload, **options))
-        if self._batch is None:
-            self._batch = Batch(self._context, self._context.clock.monotonic_ns())
+        began = self._context.clock.monotonic_ns()
         try:
             envelope = outlet.envelope(payload, **options)
         except BaseException:
-            outlet.count("refused", self._context.clock.monotonic_ns())
+            outlet.count("refused", began)
             raise
+        if self._batch is None:
+            self._batch = Batch(self._context, began)
         if self._batch.add(place, outlet, payload, envelope):
             self._hand_over()
         return None
@@ -101,12 +102,11 @@ class PublishMany:
     def _hand_over(self) -> None:
         if self._batch is not None:
             batch, self._batch = self._batch, None
-            if batch.items:
-                self._batches.append(batch)
-                try:
-                    self._committer.submit(batch)
-                except Exception as error:  # noqa: BLE001 - its items': the home loop has ended
-                    batch.done(Done(error=error))
+            self._batches.append(batch)
+            try:
+                self._committer.submit(batch)
+            except Exception as error:  # noqa: BLE001 - its items': the home loop has ended
+                batch.done(Done(error=error))
 
     async def _arrive(self) -> None:
         while self._batches:

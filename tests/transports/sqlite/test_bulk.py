@@ -13,7 +13,6 @@ from neuralcore.messaging.channel import ChannelConfig, Retention
 from neuralcore.messaging.transport import Demand, Envelope, Interest, Outcome, PublishStatus, Settlement, SettleStatus
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
 from neuralcore_transports.sqlite.clock import StoreClock
-from neuralcore_transports.sqlite.log import LogFile
 from neuralcore_transports.sqlite.opening import connect, prepare
 from neuralcore_transports.sqlite.options import SqliteOptions
 from neuralcore_transports.sqlite.store import bulk
@@ -21,17 +20,10 @@ from neuralcore_transports.sqlite.store.fetch import Ask, Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
+from tests.transports.sqlite.logs import used_of
 
 NOW = Moment(10**12, 10**18)
 BODY = bytes(range(256))
-
-
-def used_of(log):
-    file = LogFile(log)
-    try:
-        return file.used()
-    finally:
-        file.close()
 
 
 @pytest.fixture

@@ -12,16 +12,9 @@ from neuralcore_transports.sqlite.log import LogFile, commits_behind, log_of
 from neuralcore_transports.sqlite.opening import connect
 from tests.faults.disks import flip
 from tests.faults.sqlite_format import WAL_REGIONS
+from tests.transports.sqlite.logs import used_of
 
 COMMITS = 30
-
-
-def used_of(log):
-    file = LogFile(log)
-    try:
-        return file.used()
-    finally:
-        file.close()
 
 
 @pytest.fixture(scope="module")

@@ -29,22 +29,23 @@ class LogFile:
 
     def __init__(self, log: Path) -> None:
         """Raises OSError."""
-        self._file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = log.open("rb", buffering=0)
         self._frames = 0
 
     def size(self) -> int:
         """Bytes of the file, which keeps the size that it once had."""
-        return os.fstat(self._file).st_size
+        return os.fstat(self._file.fileno()).st_size
 
     def used(self) -> int:
         """Bytes of it that are in use."""
-        header = os.pread(self._file, _HEADER, 0)
+        file = self._file.fileno()
+        header = os.pread(file, _HEADER, 0)
         if len(header) < _HEADER:
             return 0
         frame = _frame(header)
 
         def is_used(number: int) -> bool:
-            return os.pread(self._file, 8, _HEADER + number * frame + 8) == header[16:24]
+            return os.pread(file, 8, _HEADER + number * frame + 8) == header[16:24]
 
         low = self._frames if self._frames > 0 and is_used(self._frames - 1) else 0
         high, step = low, 1
@@ -60,7 +61,7 @@ class LogFile:
         return low * frame
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def commits_behind(log: Path, valid: int, page: int) -> int:
