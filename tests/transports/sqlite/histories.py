@@ -47,12 +47,15 @@ _TASTES = (
     *("nack", "late", "inbox"),
 )
 _OFTEN = ("key", "nack", "priority")
+_CALM = {"commit": 60, "join": 4, "fetch": 4, "wait": 2, "declare": 1, "seek": 1, "kill": 0.5}
+_CALM_TASTES = {"key": 0.05, "nack": 0.02, "delay": 0.02, "dedup": 0.1, "priority": 0.3, "capacity": 0.2, "inbox": 0.02}
 
 
 class _Writer:
     """Each script has a taste of its own: what it does never, and what it does often."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, calm: bool) -> None:
+        """``calm``: hardly anything happens but publishing and acknowledging."""
         self.rng = random.Random(seed)
         self.published = 0
         self.next: list[Op] = []
@@ -70,6 +73,9 @@ class _Writer:
             taste_for: taste.choice((0.0, 0.2, 0.7, 0.9) if taste_for in _OFTEN else (0.0, 0.0, 0.2, 0.7))
             for taste_for in _TASTES
         }
+        if calm:
+            self.weights = _CALM
+            self.likes = {taste_for: _CALM_TASTES.get(taste_for, 0.0) for taste_for in _TASTES}
 
     def likely(self, what: str) -> bool:
         return self.rng.random() < self.likes[what]
@@ -237,8 +243,8 @@ class _Writer:
         return "browse", self.rng.choice(self.channels), self.cursor(), self.rng.choice((1, 2, 100))
 
 
-def history(seed: int, length: int = 40) -> list[Op]:
-    writer = _Writer(seed)
+def history(seed: int, length: int = 40, *, calm: bool = False) -> list[Op]:
+    writer = _Writer(seed, calm=calm)
     opening = [writer.declare(), writer.declare(), writer.join(), writer.join(), writer.commit()]
     writer.rng.shuffle(opening)
     return [*opening, *(writer.op() for _ in range(length - len(opening)))]

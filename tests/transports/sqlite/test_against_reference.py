@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from neuralcore_transports.sqlite.store.fetch import Fetcher
 from tests.transports.sqlite.histories import history
 from tests.transports.sqlite.shrinking import script, shrink
 from tests.transports.sqlite.twins import Twins, run
@@ -19,8 +20,8 @@ FIRST = int(os.environ.get("NEURALCORE_SEED", "0"))
 BATCH = 100
 
 
-def check(seed, make=Twins, length=40):
-    ops = history(seed, length)
+def check(seed, make=Twins, length=40, *, calm=False):
+    ops = history(seed, length, calm=calm)
     if run(ops, make) is not None:
         ops = shrink(ops, lambda candidate: run(candidate, make))
         pytest.fail(f"seed {seed}: {run(ops, make)}\nThe script is\n{script(ops)}", pytrace=False)
@@ -88,11 +89,14 @@ def test_commits_inside_transactions_of_an_application(first):
 class HandingOut(Twins):
     """Every commit fetches for a consumer of the same process."""
 
+    limits = (1, 2, 3)
+
     def commit(self, number, publishes, settlements):
         readers = list(self.slots[number].readers)
         if readers:
             group = readers[self.turn % len(readers)]
-            self.exchange(number, group, [1 + self.turn % 3], None, publishes, settlements)
+            limit = self.limits[self.turn % len(self.limits)]
+            self.exchange(number, group, [limit], None, publishes, settlements)
         else:
             super().commit(number, publishes, settlements)
 
@@ -103,3 +107,29 @@ class HandingOut(Twins):
 def test_commits_that_hand_out(first):
     for seed in range(first, first + BATCH):
         check(seed, HandingOut)
+
+
+class HandingAllOut(HandingOut):
+    limits = (100, 100, 100, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@batches(HISTORIES // 5)
+def test_commits_that_hand_out_what_they_store(first, monkeypatch, tmp_path):
+    """Whoever has nothing else to take gets what was stored without its being read."""
+    handed_over = 0
+    hand_over = Fetcher._hand_over
+
+    def counted(self, *args):
+        nonlocal handed_over
+        deliveries = hand_over(self, *args)
+        handed_over += len(deliveries)
+        return deliveries
+
+    monkeypatch.setattr(Fetcher, "_hand_over", counted)
+    for seed in range(first, first + BATCH):
+        check(seed, HandingAllOut, calm=True)
+        numbered = tmp_path / f"{seed}.db"
+        check(seed, lambda: HandingAllOut(path=str(numbered), processes=2), calm=True)  # noqa: B023
+    assert handed_over > BATCH

@@ -86,6 +86,11 @@ class StoreClient:
         """See ``Book.written``. From any thread."""
         return self._book.written
 
+    @property
+    def begun(self) -> int:
+        """See ``Book.begun``. From any thread."""
+        return self._book.begun
+
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self.here:

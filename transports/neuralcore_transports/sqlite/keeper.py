@@ -17,6 +17,7 @@ from typing import Final
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.sqlite.checkpoint import Checkpointer
+from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, translated
 from neuralcore_transports.sqlite.liveness import Liveness
@@ -30,6 +31,8 @@ __all__ = ["Events", "Keeper"]
 
 _LOOK_FOR_DEAD: Final = 0.25
 _CHECKPOINT: Final = 0.01
+_LOOK: Final = 0.05
+"""At least so often, however busy the client is: it does not see everything that the keeper looks for."""
 _TIDY: Final = 1.0
 _TIDY_IDLE: Final = 5.0
 """What only grows old is looked through so often."""
@@ -63,16 +66,16 @@ class Keeper:
         liveness: Liveness,
         name: str,
         owner: int,
-        written: Callable[[], int],
+        client: StoreClient,
         events: Events,
     ) -> None:
-        """``written``: see ``Book.written``; the client's own transactions are no news."""
+        """``client``: what it has written is no news, and what its transactions have seen need not be looked for."""
         self._options = options
         self._clock = clock
         self._liveness = liveness
         self._name = name
         self._owner = owner
-        self._written = written
+        self._client = client
         self._events = events
         self._no_fork = NoFork()
         self._stop = threading.Event()
@@ -86,6 +89,8 @@ class Keeper:
         self._grown = True
         """The log, since it was last looked at."""
         self._tidy_again = 0.0
+        self._begun = -1
+        self._look_again = 0.0
         self._registry = -1
         self._channels: object = None
         self._due: dict[Callable[[], None], float] = {}
@@ -150,6 +155,11 @@ class Keeper:
             self._events.failed(error)
 
     def _look(self) -> None:
+        now, begun = time.monotonic(), self._client.begun
+        if begun != self._begun and now < self._look_again:
+            self._begun, self._grown = begun, True
+            return
+        self._begun, self._look_again = begun, now + _LOOK
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
@@ -157,7 +167,7 @@ class Keeper:
         self._watch.saw_a_change()
         self._grown = True
         following, registry, lost = self._connection.execute(_NEWS, (self._owner,)).fetchone()
-        if following != self._written():
+        if following != self._client.written:
             self._events.changed()
         if lost:
             self._events.lost(self._store.take_lost(self._owner))

@@ -142,7 +142,7 @@ class SqliteTransport(Transport):
                 self._liveness,
                 name,
                 self.owner,
-                lambda: self._client.written,
+                self._client,
                 Events(
                     changed=self._from_elsewhere,
                     channels_changed=runtime.channels_changed,

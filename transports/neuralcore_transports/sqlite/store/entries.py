@@ -45,6 +45,8 @@ class Entries:
         self._book = book
         self._messages = messages
         self._execute = book.execute
+        self._due: Moment | None = None
+        self._due_epoch = -1
 
     # Coming in
 
@@ -74,15 +76,20 @@ class Entries:
             " (SELECT seq, position FROM nc_entry WHERE state = 5 AND not_before <= ? ORDER BY not_before LIMIT ?)",
             (now.wall, most),
         ).rowcount
+        if due or dated:
+            self._book.doubt()
         return int(due + dated)
 
     def next_due(self) -> Moment | None:
         """When ``make_due`` may find something: once either of the times is reached."""
-        mono, wall = self._execute(
-            "SELECT (SELECT min(due) FROM nc_entry WHERE state = 3),"
-            " (SELECT min(not_before) FROM nc_entry WHERE state = 5)"
-        ).fetchone()
-        return None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
+        if self._due_epoch != self._book.epoch:
+            mono, wall = self._execute(
+                "SELECT (SELECT min(due) FROM nc_entry WHERE state = 3),"
+                " (SELECT min(not_before) FROM nc_entry WHERE state = 5)"
+            ).fetchone()
+            self._due = None if mono is None and wall is None else Moment(mono or _NEVER, wall or _NEVER)
+            self._due_epoch = self._book.epoch
+        return self._due
 
     # Being taken
 
@@ -215,6 +222,7 @@ class Entries:
             self._wake(position, key)
 
     def _wake(self, position: int, key: str) -> None:
+        self._book.doubt()
         self._execute(
             "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
             " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",

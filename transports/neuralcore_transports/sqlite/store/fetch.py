@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest
 from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
+from neuralcore_transports.sqlite.store.fresh import Fresh
 from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
@@ -41,6 +42,8 @@ _NEW_ROWS: Final = (
 )
 _Row = tuple[int, int, int, Sequence[Any]]
 """Failed attempts, whether it is suspect, its number, and its COLUMNS."""
+_Found = tuple[int, int, int, Envelope]
+"""The same of one that is as it was stored."""
 
 _MOST: Final = 5_000
 """Messages that one fetch looks at."""
@@ -141,10 +144,13 @@ class _Head(NamedTuple):
 
 
 class Fetcher:
-    def __init__(self, book: Book, entries: Entries, quarantine: Quarantine) -> None:
+    def __init__(self, book: Book, entries: Entries, quarantine: Quarantine, fresh: Fresh) -> None:
         self._book = book
         self._entries = entries
         self._quarantine = quarantine
+        self._fresh = fresh
+        self._living = (0, -1)
+        """An owner, and the epoch in which it is known that it was not given up."""
 
     def anything(self, reader: Reader, demand: Mapping[int, Demand]) -> bool:
         """Whether there may be something to fetch."""
@@ -152,34 +158,93 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
-        if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (reader.owner,)).fetchone():
+        if not self._lives(reader.owner):
             return [], False  # it stood still and was given up; what it got now would be nobody's for ever
+        wanted = {
+            position: interest
+            for interest, position in reader.positions(self._book.registry)
+            if interest in demand and demand[interest].limit > 0
+        }
+        having = self._fresh.only(wanted)
+        if having is not None and len(having) <= 1:
+            return [
+                delivery
+                for position in having
+                for delivery in self._hand_over(reader.owner, position, wanted[position], demand, now)
+            ], False
+        for position in wanted:
+            self._fresh.unsure(position)
+        deliveries, cut, again = self._search(reader, demand, now)
+        if not again:
+            for position, interest in wanted.items():
+                if position not in cut and demand[interest].more_urgent_than is None:
+                    self._fresh.drained(position)
+        return deliveries, again
+
+    def _lives(self, owner: int) -> bool:
+        known = owner, self._book.epoch
+        if self._living != known:
+            if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (owner,)).fetchone():
+                return False
+            self._living = known
+        return True
+
+    def _hand_over(
+        self, owner: int, position: Position, interest: int, demand: Mapping[int, Demand], now: Moment
+    ) -> list[Delivery]:
+        """Of what is fresh; there is nothing else that it could take."""
+        limit, bound = demand[interest].limit, demand[interest].more_urgent_than
+        deliveries: list[Delivery] = []
+        left = self._fresh.left(position)
+        while left and len(deliveries) < limit:
+            part = left[: limit - len(deliveries)]
+            if bound is not None:
+                part = [each for each in part if each[0] < bound]
+                if not part:
+                    break
+            left = left[len(part) :]
+            for priority, last in {priority: seq for priority, seq, _ in part}.items():
+                self._entries.move_cursor(position.id, priority, last + 1)
+            found = [(0, 0, seq, envelope) for _, seq, envelope in part]
+            deliveries += self._lease(owner, position, interest, found, now, new=True)
+        self._fresh.leave(position, left)
+        return deliveries
+
+    def _search(
+        self, reader: Reader, demand: Mapping[int, Demand], now: Moment
+    ) -> tuple[list[Delivery], set[Position], bool]:
+        """Also the positions that may have more than was wanted, and whether to look again."""
         left = {id: wanted.limit for id, wanted in demand.items()}
         heads = list(self._heads(reader, demand))
         heapify(heads)
         deliveries: list[Delivery] = []
+        cut: set[Position] = set()
         looked = 0
         while heads:
             head = heappop(heads)
             wanted = left[head.interest]
             if wanted <= 0:
+                cut.add(head.position)
                 continue
             if looked > _MOST:
-                return deliveries, True
+                return deliveries, cut, True
             until = heads[0].rank if heads else _LAST
             seen, taken = self._take(reader.owner, head, until, wanted, now)
             looked += seen
             left[head.interest] -= len(taken)
             deliveries += taken
+            if left[head.interest] <= 0:
+                cut.add(head.position)
+                continue  # nobody wants what follows
             whole = until is _LAST or (head.new and until[0] > head.rank[0])
-            if left[head.interest] <= 0 or (whole and 0 < seen < wanted):
-                continue  # nobody wants what follows, or nothing does
+            if whole and 0 < seen < wanted:
+                continue  # nothing does
             following = self._following(head)
             if following is not None:
                 if not seen and following.rank == head.rank:  # for ever, with everybody waiting for the lock
                     raise sqlite3.DatabaseError("malformed: an index names a message that is not in its table")
                 heappush(heads, following)
-        return deliveries, False
+        return deliveries, cut, False
 
     def _heads(self, reader: Reader, demand: Mapping[int, Demand]) -> Iterator[_Head]:
         for interest, position in reader.positions(self._book.registry):
@@ -211,26 +276,34 @@ class Fetcher:
     ) -> tuple[int, list[Delivery]]:
         """Those of one head that come before all others; how many were looked at."""
         seen, rows = self._new_rows(head, until, wanted) if head.new else self._rows_back(head, until, wanted)
-        position, deliveries, taken = head.position, [], []
-        for failed, suspect, seq, row in rows:
-            envelope = self._envelope(position, seq, row, now)
-            if envelope is None:
-                continue
+        found = [
+            (failed, suspect, seq, envelope)
+            for failed, suspect, seq, row in rows
+            if (envelope := self._envelope(head.position, seq, row, now)) is not None
+        ]
+        return seen, self._lease(owner, head.position, head.interest, found, now, new=head.new)
+
+    def _lease(
+        self, owner: int, position: Position, interest: int, found: Sequence[_Found], now: Moment, *, new: bool
+    ) -> list[Delivery]:
+        """Those that their keys admit."""
+        deliveries, taken = [], []
+        for failed, suspect, seq, envelope in found:
             key = envelope.key
             number = self._book.number() if self._entries.admits(position.id, key, seq) else None
-            taken.append(Taken(seq, envelope.priority, key, number, head.new))
+            taken.append(Taken(seq, envelope.priority, key, number, new))
             if number is not None:
                 deliveries.append(
                     Delivery(
                         envelope=envelope,
-                        interest=head.interest,
+                        interest=interest,
                         attempt=failed + 1,
                         suspect=bool(suspect),
                         lease=Lease(seq, position.id, number),
                     )
                 )
         self._entries.take(owner, position.id, taken, now)
-        return seen, deliveries
+        return deliveries
 
     def _rows_back(self, head: _Head, until: tuple[int, int], wanted: int) -> tuple[int, list[_Row]]:
         found = self._book.rows(_BACK_ROWS, (head.position.id, head.bound, *until, wanted))

@@ -11,6 +11,7 @@ from neuralcore.messaging.names import INBOX_PREFIX, validate_channel
 from neuralcore.messaging.transport import Envelope, PublishStatus
 from neuralcore_transports.sqlite.store import bulk
 from neuralcore_transports.sqlite.store.entries import Entries
+from neuralcore_transports.sqlite.store.fresh import Fresh
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, PRIORITIES, Messages
 from neuralcore_transports.sqlite.store.moment import Moment
@@ -32,7 +33,14 @@ class Publisher:
     """Of one transaction at a time."""
 
     def __init__(
-        self, book: Book, messages: Messages, entries: Entries, subscribers: Subscribers, seen: Seen, inboxes: Inboxes
+        self,
+        book: Book,
+        messages: Messages,
+        entries: Entries,
+        subscribers: Subscribers,
+        seen: Seen,
+        inboxes: Inboxes,
+        fresh: Fresh,
     ) -> None:
         self._book = book
         self._messages = messages
@@ -40,6 +48,7 @@ class Publisher:
         self._subscribers = subscribers
         self._seen = seen
         self._inboxes = inboxes
+        self._fresh = fresh
         self._coming: list[Coming] = []
         self._keys: set[tuple[int, str]] = set()
         """Theirs."""
@@ -101,10 +110,13 @@ class Publisher:
             elif envelope.delay_ns or envelope.not_before_ns is not None:
                 state = _PLACED
                 placed.setdefault(channel, seq)
+            else:
+                self._fresh.add(channel, seq, envelope)
             sizes[channel].append(len(envelope.body))
             rows.append(row_of(envelope, seq, channel.id, now, state))
         bulk.insert(self._book.execute, INSERT, rows)
         for channel, first in placed.items():
+            self._book.doubt()
             self._entries.place(channel, first, now, channel.positions)
         for channel, each in sizes.items():
             self._count(channel, each, waits=waits[channel])
@@ -139,6 +151,7 @@ class Publisher:
 
     def _make_room(self, channel: Channel, capacity: int, priority: int, now: Moment) -> PublishStatus | None:
         """In a channel that is full; None when there is room now."""
+        self._book.doubt()
         if self._trimmed(channel, capacity, now):
             return None
         overflow = channel.config.overflow or "block"

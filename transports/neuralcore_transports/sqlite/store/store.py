@@ -30,6 +30,7 @@ from neuralcore_transports.sqlite.errors import SQL_ERRORS
 from neuralcore_transports.sqlite.store import looking
 from neuralcore_transports.sqlite.store.entries import Entries
 from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Fetcher, Reader
+from neuralcore_transports.sqlite.store.fresh import Fresh
 from neuralcore_transports.sqlite.store.inboxes import Inboxes
 from neuralcore_transports.sqlite.store.messages import BESIDE, Messages
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
@@ -57,10 +58,14 @@ class Store:
         self._seen = Seen(book, limits)
         self._subscribers = Subscribers(book, self._messages, self._entries, self._seen)
         self._inboxes = Inboxes(book, limits.inbox_capacity)
-        self._publisher = Publisher(book, self._messages, self._entries, self._subscribers, self._seen, self._inboxes)
+        self._fresh = Fresh(book)
+        self._publisher = Publisher(
+            book, self._messages, self._entries, self._subscribers, self._seen, self._inboxes, self._fresh
+        )
         self._settler = Settler(book, self._messages, self._entries, self._subscribers)
         self._owners = Owners(book, self._messages, self._entries, self._subscribers, self._inboxes, limits)
-        self._fetcher = Fetcher(book, self._entries, Quarantine(book, self._messages, self._entries, tell))
+        quarantine = Quarantine(book, self._messages, self._entries, tell)
+        self._fetcher = Fetcher(book, self._entries, quarantine, self._fresh)
         self._upkeep = Upkeep(book, self._messages, self._seen)
 
     @property
@@ -68,7 +73,12 @@ class Store:
         return self._book.connection
 
     @contextmanager
-    def _step(self, *, durable: bool = False) -> Iterator[None]:
+    def _step(self, *, durable: bool = False, doubted: bool = True) -> Iterator[None]:
+        """``doubted``: it may bring positions something to take, beside what it publishes, or end an owner; whatever a
+        fetch has found out is looked up again after it. See ``Book.epoch``.
+        """
+        if doubted:
+            self._book.doubt()
         try:
             with self._book.write(durable=durable):
                 yield
@@ -77,9 +87,10 @@ class Store:
             self._forget()
 
     def _forget(self) -> None:
-        """What an undone transaction has left in memory; after another there is nothing."""
+        """What a transaction has left in memory: one that was undone above all."""
         self._messages.forget_counts()
         self._publisher.forget()
+        self._fresh.end()
         self._settler.forget()
 
     # Owners
@@ -95,7 +106,7 @@ class Store:
         self, owner: int, now: Moment, also: Callable[[sqlite3.Connection], object] = lambda connection: None
     ) -> bool:
         """Extend the leases of an owner; False when it was given up, and has to connect again."""
-        with self._step():
+        with self._step(doubted=False):
             also(self._book.connection)
             return self._owners.beat(owner, now)
 
@@ -124,13 +135,16 @@ class Store:
 
         Whether there was anything.
         """
-        with self._step():
-            due = self._entries.make_due(now, _DUE)
-            return self._owners.expire(now) or due > 0
+        with self._step(doubted=False):
+            found = self._entries.make_due(now, _DUE) > 0
+            if self._owners.expire(now):
+                self._book.doubt()
+                found = True
+            return found
 
     def take_lost(self, owner: int) -> list[int]:
         """The numbers of leases that ended against their owner's will, once."""
-        with self._step():
+        with self._step(doubted=False):
             return self._owners.take_lost(owner)
 
     # Channels
@@ -171,7 +185,7 @@ class Store:
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
         )
         try:
-            with self._step(durable=durable):
+            with self._step(durable=durable, doubted=False):
                 result = self._add(publishes, settlements, now)
                 return result, [self._hand_out(*ask, now) for ask in asks]
         except SQL_ERRORS as error:
@@ -281,7 +295,7 @@ class Store:
 
     def tidy(self, now: Moment, most: int) -> int:
         """Forget up to so many things that nobody needs any more; how many there were."""
-        with self._step():
+        with self._step(doubted=False):
             return self._upkeep.tidy(now, most)
 
 

@@ -42,8 +42,13 @@ class Book:
         self._next = self._stored_next = 0
         self.written = -1
         """``next`` as this connection's last transaction has left it: while nobody else writes, it stays so."""
+        self.begun = 0
+        """Transactions; each of them has seen what others wrote before."""
         self._seen = -1
         self._news = False
+        self.epoch = 0
+        """What was found out about the tables in an epoch still holds in it, beside what was done by who found it out.
+        """
         self._changes = 0
         self._synced: bool | None = None
 
@@ -79,6 +84,7 @@ class Book:
             self._seen = self.written = self._next
             self.registry.keep_changes()
         except BaseException:
+            self.doubt()
             self.undo()
             raise
 
@@ -102,12 +108,17 @@ class Book:
         finally:
             self.registry.forget_changes()  # nobody tells whether it will be committed
 
+    def doubt(self) -> None:
+        """Begin another epoch."""
+        self.epoch += 1
+
     def undo(self) -> None:
         self.registry.forget_changes()
         if self.connection.in_transaction:
             self.connection.rollback()
 
     def _open(self) -> None:
+        self.begun += 1
         row = self.waiting("SELECT next, registry FROM nc_store").fetchone()
         if row is None or None in row:
             raise sqlite3.DatabaseError("malformed: nc_store has no counters")
@@ -117,6 +128,7 @@ class Book:
         if self._next != self._seen:
             self._seen = self._next
             self._news = True
+            self.doubt()
         self.registry.refresh(version)
 
     def _stamp(self) -> None:
