@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import time
 from contextlib import closing
@@ -11,9 +12,10 @@ import pytest
 
 from neuralcore import MessageBus
 from neuralcore._core import Clock
-from neuralcore.messaging.transport import Demand, Envelope, Group, Interest, Outcome, Settlement
+from neuralcore.messaging.transport import Demand, Envelope, Group, GroupRef, Interest, Outcome, Settlement
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.sqlite import SqliteOptions, SqliteTransport
+from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.errors import StoreCorrupt
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.store.moment import Limits
@@ -244,3 +246,22 @@ async def test_who_cannot_read_what_is_his_hears_of_it_also_under_a_flood_of_com
     assert fetching.done()
     with pytest.raises(StoreCorrupt):
         await fetching
+
+
+async def test_a_client_that_is_never_idle_hears_of_channels_and_lost_leases(transport, tmp_path, monkeypatch):
+    """Its own transactions see what others store, and not these."""
+    consumer = await transport.consume(Group("g"))
+    await consumer.update([Interest(id=1, pattern="slow")])
+    await transport.commit([envelope("slow", 0)])
+    assert await consumer.fetch({1: Demand(1)}, 5.0)
+    numbers = itertools.count()
+    monkeypatch.setattr(StoreClient, "begun", property(lambda self: next(numbers)))
+    events, now = transport._runtime.events, transport._clock.now()
+    with closing(connect(tmp_path / "bus.db")) as connection:
+        store = Store(Book(connection), Limits())
+        store.commit([envelope("new", 0)], (), now)
+        store.remove(GroupRef("g", "slow"), now)
+    deadline = time.monotonic() + 20.0
+    while not {"channels changed", "lost 1"} <= set(events) and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert {"channels changed", "lost 1"} <= set(events)

@@ -213,3 +213,45 @@ def test_who_was_given_up_gets_nothing(client, make):
     other.store.give_up(client.readers[0].owner, NOW)
     assert client.exchange("2") == [[]]
     assert other.exchange() == [["1", "2"]]
+
+
+def publish(client, *ids, channel="jobs.a"):
+    client.store.commit([Envelope(id=id, channel=channel, body=b"") for id in ids], [], NOW)
+
+
+def test_after_a_commit_of_known_ones_another_process_is_still_heard(client, make):
+    """The commit gives out a number, and stores nothing: the other one gives out the same."""
+    other = make()
+    client.exchange()
+    known = Envelope(id="first", channel="jobs.a", body=b"")
+    result, _ = client.store.exchange([known], (), [Ask(client.readers[0], {1: Demand(9)})], NOW)
+    assert result.published == [PublishStatus.DUPLICATE]
+    publish(other, "1")
+    assert client.exchange("2") == [["1", "2"]]
+
+
+def test_after_a_commit_of_known_ones_an_end_by_others_is_still_heard(client, make):
+    other = make()
+    client.exchange()
+    publish(client, "first")
+    other.store.give_up(client.readers[0].owner, NOW)
+    assert client.exchange("1") == [[]]
+
+
+def test_a_channel_that_was_never_made_is_not_taken_for_the_next_one(client, full, make):
+    full(lambda: client.exchange("1", channel="jobs.x"))
+    publish(make(), "2", channel="jobs.y")
+    client.exchange()
+    assert [(each.envelope.channel, each.envelope.id) for each in client.deliveries] == [("jobs.y", "2")]
+
+
+def test_who_waits_for_the_key_of_what_is_set_aside_comes_at_the_next_look(client):
+    assert client.exchange("1", "2", key="k") == [["1"]]
+    client.store.commit((), [Settlement(client.deliveries[0], Outcome.NACK)], NOW)
+    with closing(connect(client.path)) as connection:
+        connection.execute("UPDATE nc_message SET body = x'00' WHERE attributes LIKE '%\"1\"%'")
+    reader, demand = client.readers[0], {1: Demand(9)}
+    found = client.store.fetch(reader, demand, NOW)
+    assert found.deliveries == []
+    assert found.again
+    assert [each.envelope.id for each in client.store.fetch(reader, demand, NOW).deliveries] == ["2"]

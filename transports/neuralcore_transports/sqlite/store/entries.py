@@ -1,7 +1,8 @@
 """What becomes of the messages that a position has taken: leased, come back, settled; and the keys that they hold.
 
 An entry's message is in flight while it is LEASED. A key is held by one entry of a position from the moment it is taken
-until it is settled or released, also while it waits for its next attempt.
+until it is settled or released, also while it waits for its next attempt. Whatever brings a position something to take,
+or takes a message from it, begins another epoch (``Book.doubt``).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Entries:
 
     def place(self, channel: Channel, first: int, now: Moment, positions: Sequence[Position]) -> None:
         """Give what was published with a delay, from number ``first`` on, an entry in each of these positions."""
+        self._book.doubt()
         for position in positions:
             self._execute(
                 "INSERT INTO nc_entry (seq, position, state, priority, rank, key, due, not_before)"
@@ -168,6 +170,7 @@ class Entries:
 
     def nack(self, lease: Lease, key: str | None, delay: int, pass_key: bool, now: Moment) -> bool:
         """Behind its equals; with a key that is held, in its old place."""
+        self._book.doubt()
         due = now.mono + delay
         passes = key is None or pass_key
         came_back = self._execute(
@@ -187,6 +190,7 @@ class Entries:
 
     def release(self, lease: Lease, key: str | None, now: Moment) -> bool:
         """Untouched: an attempt that was stored for a suspect has not happened."""
+        self._book.doubt()
         came_back = self._execute(
             "UPDATE nc_entry SET failed = failed - charged, charged = 0, owner = NULL, lease = NULL,"
             " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END"
@@ -199,6 +203,7 @@ class Entries:
 
     def suspect(self, lease: Lease, key: str | None, now: Moment) -> None:
         """Its owner is gone: it may be what ended it."""
+        self._book.doubt()
         self._execute(
             "UPDATE nc_entry SET suspect = 1, charged = 0, owner = NULL, lease = NULL,"
             " state = CASE WHEN not_before > ? THEN 5 ELSE 1 END WHERE seq = ? AND position = ?",
@@ -222,12 +227,12 @@ class Entries:
             self._wake(position, key)
 
     def _wake(self, position: int, key: str) -> None:
-        self._book.doubt()
-        self._execute(
+        if self._execute(
             "UPDATE nc_entry SET state = 1 WHERE position = ? AND seq = (SELECT seq FROM nc_entry WHERE position = ?"
             " AND key = ? AND state = 4 ORDER BY priority, rank LIMIT 1)",
             (position, position, key),
-        )
+        ).rowcount:
+            self._book.doubt()
 
     def _give_up_key(self, position: int, key: str, seq: int) -> None:
         """Of one that goes unhandled: it may have been its turn, though it did not hold the key yet."""
@@ -277,6 +282,7 @@ class Entries:
         """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to
         have it, and has moved its cursor.
         """
+        self._book.doubt()  # it may be fresh, and is not to be handed out
         (placed,) = self._execute("SELECT ifnull(max(state), 0) = 3 FROM nc_message WHERE seq = ?", (seq,)).fetchone()
         for position in channel.positions:
             row = self._execute(

@@ -43,7 +43,7 @@ _NEW_ROWS: Final = (
 _Row = tuple[int, int, int, Sequence[Any]]
 """Failed attempts, whether it is suspect, its number, and its COLUMNS."""
 _Found = tuple[int, int, int, Envelope]
-"""The same of one that is as it was stored."""
+"""The same, with the envelope that its COLUMNS make."""
 
 _MOST: Final = 5_000
 """Messages that one fetch looks at."""
@@ -62,13 +62,13 @@ class Reader:
         self.interests: dict[int, Interest] = {}
         self.subscribers: dict[int, int] = {}
         """The subscriber of each interest."""
-        self._version = -1
+        self._loaded = -1
         self._positions: list[tuple[int, Position]] = []
 
     def set(self, interests: Sequence[Interest], subscribers: dict[int, int]) -> None:
         self.interests = {interest.id: interest for interest in interests}
         self.subscribers = subscribers
-        self._version = -1
+        self._loaded = -1
 
     def subscriber(self, interest: int, registry: Registry) -> Subscriber | None:
         """None when it was removed, or forgotten. A group that was made anew is the same one to its readers."""
@@ -84,9 +84,9 @@ class Reader:
 
     def positions(self, registry: Registry) -> Sequence[tuple[int, Position]]:
         """With the interest that each answers."""
-        if self._version != registry.version:
+        if self._loaded != registry.loads:
             self._positions = list(self._answered(registry))
-            self._version = registry.version
+            self._loaded = registry.loads
         return self._positions
 
     def _answered(self, registry: Registry) -> Iterator[tuple[int, Position]]:
@@ -149,7 +149,7 @@ class Fetcher:
         self._entries = entries
         self._quarantine = quarantine
         self._fresh = fresh
-        self._living = (0, -1)
+        self._known_alive = (0, -1)
         """An owner, and the epoch in which it is known that it was not given up."""
 
     def anything(self, reader: Reader, demand: Mapping[int, Demand]) -> bool:
@@ -158,35 +158,37 @@ class Fetcher:
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> tuple[list[Delivery], bool]:
         """Also whether to look again at once: this call has looked at as much as one transaction should."""
-        if not self._lives(reader.owner):
+        if not self._is_alive(reader.owner):
             return [], False  # it stood still and was given up; what it got now would be nobody's for ever
         wanted = {
             position: interest
             for interest, position in reader.positions(self._book.registry)
             if interest in demand and demand[interest].limit > 0
         }
-        having = self._fresh.only(wanted)
-        if having is not None and len(having) <= 1:
+        with_some = self._fresh.only(wanted)
+        if with_some is not None and len(with_some) <= 1:
             return [
                 delivery
-                for position in having
+                for position in with_some
                 for delivery in self._hand_over(reader.owner, position, wanted[position], demand, now)
             ], False
         for position in wanted:
-            self._fresh.unsure(position)
+            self._fresh.search(position)
+        epoch = self._book.epoch
         deliveries, cut, again = self._search(reader, demand, now)
+        again |= epoch != self._book.epoch  # what it set aside held a key
         if not again:
             for position, interest in wanted.items():
                 if position not in cut and demand[interest].more_urgent_than is None:
                     self._fresh.drained(position)
         return deliveries, again
 
-    def _lives(self, owner: int) -> bool:
+    def _is_alive(self, owner: int) -> bool:
         known = owner, self._book.epoch
-        if self._living != known:
+        if self._known_alive != known:
             if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (owner,)).fetchone():
                 return False
-            self._living = known
+            self._known_alive = known
         return True
 
     def _hand_over(
@@ -195,7 +197,7 @@ class Fetcher:
         """Of what is fresh; there is nothing else that it could take."""
         limit, bound = demand[interest].limit, demand[interest].more_urgent_than
         deliveries: list[Delivery] = []
-        left = self._fresh.left(position)
+        left = self._fresh.pending(position)
         while left and len(deliveries) < limit:
             part = left[: limit - len(deliveries)]
             if bound is not None:
@@ -207,7 +209,7 @@ class Fetcher:
                 self._entries.move_cursor(position.id, priority, last + 1)
             found = [(0, 0, seq, envelope) for _, seq, envelope in part]
             deliveries += self._lease(owner, position, interest, found, now, new=True)
-        self._fresh.leave(position, left)
+        self._fresh.keep(position, left)
         return deliveries
 
     def _search(

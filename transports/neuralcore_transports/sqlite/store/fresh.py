@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite.store.registry import Channel, Position
@@ -16,11 +16,14 @@ Stored = tuple[int, int, Envelope]
 
 
 class Fresh:
-    """Of one transaction at a time; which positions are drained is known from one to the next, for an epoch."""
+    """Of one transaction at a time; which positions are drained is known from one to the next, for an epoch.
+
+    Consumers get the publisher's own envelopes, and share them: nobody changes their headers.
+    """
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._left: defaultdict[int, list[Stored]] = defaultdict(list)
+        self._pending: defaultdict[int, list[Stored]] = defaultdict(list)
         """By position, what it has not taken."""
         self._drained: set[int] = set()
         """Positions that had nothing more to take when they were last looked at."""
@@ -29,28 +32,28 @@ class Fresh:
     def add(self, channel: Channel, seq: int, envelope: Envelope) -> None:
         """For all its positions."""
         for position in channel.positions:
-            self._left[position.id].append((envelope.priority, seq, envelope))
+            self._pending[position.id].append((envelope.priority, seq, envelope))
 
-    def left(self, position: Position) -> list[Stored]:
+    def pending(self, position: Position) -> list[Stored]:
         """In the order in which it is to be handed out."""
-        return sorted(self._left[position.id])
+        return sorted(self._pending[position.id])
 
-    def leave(self, position: Position, left: list[Stored]) -> None:
+    def keep(self, position: Position, pending: list[Stored]) -> None:
         """It has taken the others."""
-        self._left[position.id] = left
+        self._pending[position.id] = pending
 
-    def only(self, positions: Iterable[Position]) -> list[Position] | None:
+    def only(self, positions: Collection[Position]) -> list[Position] | None:
         """Those of them that have something to take; None when it may be more than what is fresh."""
         if self._epoch != self._book.epoch:
             self._epoch = self._book.epoch
             self._drained.clear()
         if not all(position.id in self._drained for position in positions):
             return None
-        return [position for position in positions if self._left.get(position.id)]
+        return [position for position in positions if self._pending.get(position.id)]
 
-    def unsure(self, position: Position) -> None:
-        """It is being looked through, what is fresh with the rest."""
-        self._left.pop(position.id, None)
+    def search(self, position: Position) -> None:
+        """It is about to be looked through, with what is fresh."""
+        self._pending.pop(position.id, None)
         self._drained.discard(position.id)
 
     def drained(self, position: Position) -> None:
@@ -59,7 +62,7 @@ class Fresh:
 
     def end(self) -> None:
         """Of the transaction."""
-        for position, left in self._left.items():
-            if left:
+        for position, pending in self._pending.items():
+            if pending:
                 self._drained.discard(position)
-        self._left.clear()
+        self._pending.clear()

@@ -116,7 +116,6 @@ class Publisher:
             rows.append(row_of(envelope, seq, channel.id, now, state))
         bulk.insert(self._book.execute, INSERT, rows)
         for channel, first in placed.items():
-            self._book.doubt()
             self._entries.place(channel, first, now, channel.positions)
         for channel, each in sizes.items():
             self._count(channel, each, waits=waits[channel])
@@ -151,7 +150,6 @@ class Publisher:
 
     def _make_room(self, channel: Channel, capacity: int, priority: int, now: Moment) -> PublishStatus | None:
         """In a channel that is full; None when there is room now."""
-        self._book.doubt()
         if self._trimmed(channel, capacity, now):
             return None
         overflow = channel.config.overflow or "block"

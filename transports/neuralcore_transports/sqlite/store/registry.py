@@ -62,15 +62,13 @@ class Registry:
         self._connection = connection
         self._version = -1
         self._changed = False
+        self.loads = 0
+        """How often it was read. An undone transaction's version is the next one's too; this is not."""
         self.channels: dict[str, Channel] = {}
         self.subscribers: dict[int, Subscriber] = {}
         self.positions: dict[int, Position] = {}
         self._by_id: dict[int, Channel] = {}
         self._groups: dict[str, Subscriber] = {}
-
-    @property
-    def version(self) -> int:
-        return self._version
 
     def refresh(self, version: int) -> None:
         if version != self._version:
@@ -109,6 +107,7 @@ class Registry:
         return (channel for name, channel in self.channels.items() if matches(pattern, name))
 
     def _load(self) -> None:
+        self.loads += 1
         try:
             self._read()
         except (TypeError, ValueError, msgspec.MsgspecError) as error:

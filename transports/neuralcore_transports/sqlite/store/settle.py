@@ -63,7 +63,6 @@ class Settler:
         self._plain.clear()
 
     def _settle(self, settlement: Settlement, published: Sequence[PublishStatus], now: Moment) -> SettleStatus:
-        self._book.doubt()
         if settlement.after is not None and published[settlement.after] not in _STORED:
             return SettleStatus.SKIPPED
         lease, envelope = settlement.delivery.lease, settlement.delivery.envelope

@@ -87,7 +87,7 @@ class Store:
             self._forget()
 
     def _forget(self) -> None:
-        """What a transaction has left in memory: one that was undone above all."""
+        """What the transaction has left in memory, done or undone."""
         self._messages.forget_counts()
         self._publisher.forget()
         self._fresh.end()

@@ -43,12 +43,11 @@ class Book:
         self.written = -1
         """``next`` as this connection's last transaction has left it: while nobody else writes, it stays so."""
         self.begun = 0
-        """Transactions; each of them has seen what others wrote before."""
+        """Transactions, reading ones too; each has seen what others wrote before, unless it failed."""
         self._seen = -1
         self._news = False
         self.epoch = 0
-        """What was found out about the tables in an epoch still holds in it, beside what was done by who found it out.
-        """
+        """What was found out about the tables holds for the epoch, but for what the finder itself has done since."""
         self._changes = 0
         self._synced: bool | None = None
 
@@ -136,6 +135,8 @@ class Book:
         if self.connection.total_changes != self._changes:
             self._next += self._next == self._stored_next
             self.execute("UPDATE nc_store SET next = ?", (self._next,))
+        else:
+            self._next = self._stored_next  # what was given out is nowhere, and others will give it out
 
     def take_news(self) -> bool:
         """Whether somebody else has written, as far as the transactions since the last call could see."""
