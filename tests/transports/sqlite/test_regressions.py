@@ -204,3 +204,14 @@ def test_what_is_dropped_for_a_newer_one_costs_no_other_message_its_retention():
         ("seek", 1, "g", 0, ("id", 1)),
         ("commit", 2, [{"channel": "b", "n": 3}, {"channel": "b", "n": 4}], []),
     )
+
+
+def test_what_a_broadcast_leaves_goes_by_age_whether_it_had_taken_it_or_not():
+    agree(
+        ("join", 1, None, ["*"], None),
+        publish(n=0),
+        ("declare", "b", {"retention": {"bytes": 6}}),
+        publish(n=1, size=4, not_before=1.0),
+        publish(n=2, size=4, not_before=1.0),
+        ("kill", 1),
+    )

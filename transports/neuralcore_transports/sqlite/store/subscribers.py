@@ -164,7 +164,8 @@ class Subscribers:
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
             grouped = position.subscriber.name is not None
-            self._messages.unclaim(channel, seqs, now, grouped=grouped)
+            before = [seq for seq in seqs if seq < position.start]
+            self._messages.unclaim(channel, before, now, grouped=grouped)
             self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
     def bury(self, subscriber_id: int) -> None:
