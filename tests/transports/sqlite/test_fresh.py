@@ -215,6 +215,19 @@ def test_who_was_given_up_gets_nothing(client, make):
     assert other.exchange() == [["1", "2"]]
 
 
+def test_who_has_left_gets_nothing(client):
+    client.exchange()
+    client.store.disconnect(client.readers[0].owner, NOW)
+    assert client.exchange("2") == [[]]
+
+
+def test_after_a_seek_everything_comes_again(client):
+    client.exchange("1")
+    client.exchange("2")
+    client.store.seek(client.readers[0], 1, "beginning", NOW)
+    assert client.exchange("3") == [["1", "2", "3"]]
+
+
 def publish(client, *ids, channel="jobs.a"):
     client.store.commit([Envelope(id=id, channel=channel, body=b"") for id in ids], [], NOW)
 

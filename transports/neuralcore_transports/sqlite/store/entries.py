@@ -259,24 +259,16 @@ class Entries:
             "INSERT OR IGNORE INTO nc_lost VALUES (?, ?)", [(owner, lease.number) for owner, lease in leases]
         )
 
-    def clear(self, position: Position, *, in_flight: bool) -> list[int]:
-        """Drop a position's entries, those in flight too if told so; the messages that had one."""
-        seqs: list[int] = []
+    def clear(self, position: Position, *, in_flight: bool) -> None:
+        """Drop a position's entries, those in flight too if told so."""
         for state in EntryState:  # one by one, because the index over each state is what finds them
             if in_flight or state is not EntryState.LEASED:
-                seqs += (
-                    seq
-                    for (seq,) in self._execute(
-                        f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d} RETURNING seq",
-                        (position.id,),
-                    )
-                )
+                self._execute(f"DELETE FROM nc_entry WHERE position = ? AND state = {state:d}", (position.id,))
         self._execute(
             "DELETE FROM nc_held WHERE position = ? AND NOT EXISTS"
             " (SELECT 1 FROM nc_entry e WHERE e.seq = nc_held.seq AND e.position = nc_held.position)",
             (position.id,),
         )
-        return seqs
 
     def withdraw(self, channel: Channel, seq: int, priority: int, taking: int | None = None) -> None:
         """Take one message, which is nowhere in flight, from every position; ``taking``: the one that is about to

@@ -13,6 +13,7 @@ from neuralcore_transports.sqlite.store.entries import Entries, Lease, Taken
 from neuralcore_transports.sqlite.store.fresh import Fresh
 from neuralcore_transports.sqlite.store.messages import PRIORITIES
 from neuralcore_transports.sqlite.store.moment import Moment
+from neuralcore_transports.sqlite.store.owners import Owners
 from neuralcore_transports.sqlite.store.quarantine import Quarantine
 from neuralcore_transports.sqlite.store.registry import Position, Registry, Subscriber
 from neuralcore_transports.sqlite.store.rows import COLUMNS, Corrupt, envelope_of
@@ -144,9 +145,10 @@ class _Head(NamedTuple):
 
 
 class Fetcher:
-    def __init__(self, book: Book, entries: Entries, quarantine: Quarantine, fresh: Fresh) -> None:
+    def __init__(self, book: Book, entries: Entries, owners: Owners, quarantine: Quarantine, fresh: Fresh) -> None:
         self._book = book
         self._entries = entries
+        self._owners = owners
         self._quarantine = quarantine
         self._fresh = fresh
         self._known_alive = (0, -1)
@@ -186,7 +188,7 @@ class Fetcher:
     def _is_alive(self, owner: int) -> bool:
         known = owner, self._book.epoch
         if self._known_alive != known:
-            if not self._book.execute("SELECT 1 FROM nc_owner WHERE id = ?", (owner,)).fetchone():
+            if not self._owners.lives(owner):
                 return False
             self._known_alive = known
         return True

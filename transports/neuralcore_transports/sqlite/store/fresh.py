@@ -27,7 +27,7 @@ class Fresh:
         """By position, what it has not taken."""
         self._drained: set[int] = set()
         """Positions that had nothing more to take when they were last looked at."""
-        self._epoch = -1
+        self._epoch = book.epoch
 
     def add(self, channel: Channel, seq: int, envelope: Envelope) -> None:
         """For all its positions."""

@@ -80,6 +80,7 @@ class Owners:
         self.forget(owner, now)
 
     def forget(self, owner: int, now: Moment) -> None:
+        self._book.doubt()
         self._inboxes.close_all(owner)
         self._subscribers.end_owner(owner, now)
         self._book.execute("DELETE FROM nc_lost WHERE owner = ?", (owner,))

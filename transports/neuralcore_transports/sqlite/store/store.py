@@ -65,7 +65,7 @@ class Store:
         self._settler = Settler(book, self._messages, self._entries, self._subscribers)
         self._owners = Owners(book, self._messages, self._entries, self._subscribers, self._inboxes, limits)
         quarantine = Quarantine(book, self._messages, self._entries, tell)
-        self._fetcher = Fetcher(book, self._entries, quarantine, self._fresh)
+        self._fetcher = Fetcher(book, self._entries, self._owners, quarantine, self._fresh)
         self._upkeep = Upkeep(book, self._messages, self._seen)
 
     @property
@@ -73,12 +73,7 @@ class Store:
         return self._book.connection
 
     @contextmanager
-    def _step(self, *, durable: bool = False, doubted: bool = True) -> Iterator[None]:
-        """``doubted``: it may bring positions something to take, beside what it publishes, or end an owner; whatever a
-        fetch has found out is looked up again after it. See ``Book.epoch``.
-        """
-        if doubted:
-            self._book.doubt()
+    def _step(self, *, durable: bool = False) -> Iterator[None]:
         try:
             with self._book.write(durable=durable):
                 yield
@@ -106,7 +101,7 @@ class Store:
         self, owner: int, now: Moment, also: Callable[[sqlite3.Connection], object] = lambda connection: None
     ) -> bool:
         """Extend the leases of an owner; False when it was given up, and has to connect again."""
-        with self._step(doubted=False):
+        with self._step():
             also(self._book.connection)
             return self._owners.beat(owner, now)
 
@@ -135,16 +130,13 @@ class Store:
 
         Whether there was anything.
         """
-        with self._step(doubted=False):
-            found = self._entries.make_due(now, _DUE) > 0
-            if self._owners.expire(now):
-                self._book.doubt()
-                found = True
-            return found
+        with self._step():
+            due = self._entries.make_due(now, _DUE)
+            return self._owners.expire(now) or due > 0
 
     def take_lost(self, owner: int) -> list[int]:
         """The numbers of leases that ended against their owner's will, once."""
-        with self._step(doubted=False):
+        with self._step():
             return self._owners.take_lost(owner)
 
     # Channels
@@ -185,7 +177,7 @@ class Store:
             settlement.outcome is Outcome.ATTEMPT for settlement in settlements
         )
         try:
-            with self._step(durable=durable, doubted=False):
+            with self._step(durable=durable):
                 result = self._add(publishes, settlements, now)
                 return result, [self._hand_out(*ask, now) for ask in asks]
         except SQL_ERRORS as error:
@@ -227,7 +219,8 @@ class Store:
         reader.set(interests, subscribers)
 
     def fetch(self, reader: Reader, demand: Mapping[int, Demand], now: Moment) -> Fetched:
-        """Nothing is written when there is nothing."""
+        """Nothing is written when there is nothing. It relies on nothing that was found out before."""
+        self._book.doubt()
         with self._book.read():
             due = self._entries.next_due()
             if not _reached(due, now) and not self._fetcher.anything(reader, demand):
@@ -295,7 +288,7 @@ class Store:
 
     def tidy(self, now: Moment, most: int) -> int:
         """Forget up to so many things that nobody needs any more; how many there were."""
-        with self._step(doubted=False):
+        with self._step():
             return self._upkeep.tidy(now, most)
 
 

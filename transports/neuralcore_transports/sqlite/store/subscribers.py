@@ -153,19 +153,17 @@ class Subscribers:
         positions = list(subscriber.positions.values())
         registry.changed()
         for position in positions:
-            seqs = self._entries.clear(position, in_flight=False)
+            self._entries.clear(position, in_flight=False)
             left = len(self._entries.in_flight(position))
             self._book.execute("UPDATE nc_position SET entries = ? WHERE id = ?", (left, position.id))
-            self._left(position, seqs, now)
+            self._left(position, now)
         self.bury(subscriber_id)
 
-    def _left(self, position: Position, seqs: Sequence[int], now: Moment) -> None:
-        """A position that is gone had these, and everything that it had not taken yet."""
+    def _left(self, position: Position, now: Moment) -> None:
+        """A position that is gone wanted everything from its start on."""
         channel = self._book.registry.channel(position.channel.id)
         if channel is not None:
             grouped = position.subscriber.name is not None
-            before = [seq for seq in seqs if seq < position.start]
-            self._messages.unclaim(channel, before, now, grouped=grouped)
             self._messages.collect(channel, position.start, self._book.number(), now, grouped=grouped)
 
     def bury(self, subscriber_id: int) -> None:
@@ -238,19 +236,18 @@ class Subscribers:
             f"DELETE FROM nc_pattern WHERE subscriber = ?{where}",
             (subscriber.id, *(() if channel is None else (channel,))),
         )
-        left = [(position, self._forget(position)) for position in gone]
+        for position in gone:
+            self._forget(position)
         if channel is None:
             self._remove_subscriber(subscriber)
         registry.changed()
-        for position, seqs in left:
-            self._left(position, seqs, now)
+        for position in gone:
+            self._left(position, now)
 
-    def _forget(self, position: Position) -> list[int]:
-        """The messages that it had."""
+    def _forget(self, position: Position) -> None:
         self._entries.lose(self._entries.in_flight(position))
-        seqs = self._entries.clear(position, in_flight=True)
+        self._entries.clear(position, in_flight=True)
         self._remove_position(position)
-        return seqs
 
     # Seeking
 
@@ -260,18 +257,17 @@ class Subscribers:
         everywhere = () if subscriber is None else subscriber.positions.values()
         positions = [position for position in everywhere if matches(pattern, position.channel.name)]
         start = resolve(self._book, self._seen, cursor, [position.channel for position in positions])
-        old: dict[int, tuple[int, list[int]]] = {}
         for position in positions:
             self._entries.lose(self._entries.in_flight(position))
-            old[position.id] = position.start, self._entries.clear(position, in_flight=True)
+            self._entries.clear(position, in_flight=True)
             self._book.execute("DELETE FROM nc_cursor WHERE position = ?", (position.id,))
             self._book.execute("UPDATE nc_position SET start = ? WHERE id = ?", (start, position.id))
         registry.changed()
-        for position in [registry.positions[position.id] for position in positions]:
+        for before in positions:
+            position = registry.positions[before.id]
             self._begin(position, now)
-            before, seqs = old[position.id]
-            self.settled_by(position.channel.id, [seq for seq in seqs if seq < start], now)
-            self._messages.collect(position.channel, before, start, now, grouped=position.subscriber.name is not None)
+            grouped = position.subscriber.name is not None
+            self._messages.collect(position.channel, before.start, start, now, grouped=grouped)
 
 
 def place_after(seq: int) -> str:
