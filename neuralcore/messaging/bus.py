@@ -524,16 +524,16 @@ class MessageBus:
             self.publish = self._link.publish
             self.publish_nowait = self._link.publish_nowait
             self.publish_many = self._link.publish_many
-        elif self._life.stage == "closing":
-            self.publish = partial(self._from_handlers, "publish")
-            self.publish_nowait = partial(self._from_handlers, "publish_nowait")
-            self.publish_many = partial(self._from_handlers, "publish_many")
         else:
-            self.publish = self.publish_nowait = self.publish_many = self._life.refuse
+            self.publish = partial(self._publish_if_allowed, "publish")
+            self.publish_nowait = partial(self._publish_if_allowed, "publish_nowait")
+            self.publish_many = partial(self._publish_if_allowed, "publish_many")
 
-    def _from_handlers(self, method: str, *args: Any, **options: Any) -> Any:
-        if handling.get() is not self._context:
-            raise Closed
+    def _publish_if_allowed(self, method: str, *args: Any, **options: Any) -> Any:
+        """What ``publish`` is while the bus does not run. Whoever took it before the start may go on using it."""
+        stage = self._life.stage
+        if stage != "running" and not (stage == "closing" and handling.get() is self._context):
+            self._life.refuse()
         return getattr(self._link, method)(*args, **options)
 
     def _refuse_inside_handler(self) -> None:

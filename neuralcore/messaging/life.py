@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import Closed, Forked, NotStarted
@@ -35,8 +35,8 @@ class Life:
             self.refuse()
         self._context.check_loop()
 
-    def refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Stands where a verb does that is not to be had yet, or not any more."""
+    def refuse(self) -> NoReturn:
+        """Raises Forked, Closed, or NotStarted: also when another thread has started the bus since the caller asked."""
         if self.stage == "forked":
             raise Forked
-        raise NotStarted if self.stage == "new" else Closed
+        raise Closed if self.stage in ("closing", "closed") else NotStarted

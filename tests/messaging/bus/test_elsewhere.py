@@ -8,7 +8,7 @@ import pytest
 
 from neuralcore._core import Message
 from neuralcore.messaging.bus import MessageBus
-from neuralcore.messaging.errors import ChannelFull, NotStarted
+from neuralcore.messaging.errors import ChannelFull, Closed, NotStarted
 
 
 async def test_a_plain_thread_publishes_without_waiting() -> None:
@@ -114,6 +114,34 @@ async def test_closing_from_another_loop_closes() -> None:
     report = await asyncio.to_thread(asyncio.run, bus.close())
     assert report.drained
     assert got == [1]
+
+
+@pytest.mark.parametrize("verb", ["publish", "publish_nowait", "publish_many"])
+async def test_a_verb_that_was_taken_before_the_start_works_once_the_bus_runs(verb: str) -> None:
+    """What a thread is in the middle of when the bus starts; and what users hand to others while they set up."""
+    bus, got = MessageBus(), list[int]()
+
+    async def collect(number: int) -> None:
+        got.append(number)
+
+    bus.subscribe("n", collect)
+    taken = getattr(bus, verb)
+    with pytest.raises(NotStarted):
+        taken("n", [1])
+    async with bus:
+        published = taken([("n", 2)]) if verb == "publish_many" else taken("n", 2)
+        if verb != "publish_nowait":
+            await published
+    with pytest.raises(Closed):
+        taken("n", [3])
+    assert got == [2]
+
+
+def test_a_bus_that_was_started_while_it_refused_says_not_started() -> None:
+    bus = MessageBus()
+    bus._life.stage = "running"  # by another thread, after this one was found to be too early
+    with pytest.raises(NotStarted):
+        bus._life.refuse()
 
 
 async def test_a_thread_that_publishes_as_soon_as_it_may_is_heard() -> None:
