@@ -25,6 +25,7 @@ _SHARE: Final = 8
 class Room:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._folder = str(path.parent)  # asked with every commit
 
     def check(
         self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], extent: Callable[[], tuple[int, int]]
@@ -37,7 +38,7 @@ class Room:
         """
         if len(publishes) <= sum(settlement.after is not None for settlement in settlements):
             return
-        disk = shutil.disk_usage(self._path.parent)
+        disk = shutil.disk_usage(self._folder)
         kept = min(_KEPT, disk.total // _SHARE)
         size = sum(len(envelope.body) for envelope in publishes)
         left = disk.free - 2 * size
