@@ -93,7 +93,7 @@ class RemoteLink(Link):
 
     def channels_changed(self) -> None:
         """The transport's registry has grown."""
-        if self._refreshing is None or self._refreshing.done():
+        if not self.closing and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = self.context.loop.create_task(self._refresh())
 
     async def _refresh(self) -> None:

@@ -238,3 +238,24 @@ async def test_what_a_broadcast_drains_outlives_the_lost_leases_of_others(town, 
     await ending
     assert len(seen) - before == waiting
     await town.close()
+
+
+@virtual
+async def test_news_of_channels_while_the_transport_closes_are_for_nobody(town, caplog):
+    class Late(MemoryTransport):
+        gone = False
+
+        async def close(self):
+            self.gone = True
+            self._runtime.channels_changed()
+            await asyncio.sleep(1)
+            await super().close()
+
+        async def channels(self):
+            if self.gone:
+                raise Closed("this transport")
+            return await super().channels()
+
+    bus = await town.bus(Late(town.store))
+    await bus.close()
+    assert not caplog.records
