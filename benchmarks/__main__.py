@@ -52,6 +52,7 @@ RUNS = (
         )
     ),
     Run("fallback", "throughput", environment={"NEURALCORE_NATIVE": "0"}),
+    Run("slow-disk", "durable_flow", options=("--slow-sync", "1000"), judged=False),
     Run("uvloop", "throughput", options=("--loop", "uvloop"), judged=False),
 )
 

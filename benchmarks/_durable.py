@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks._bus import CHANNEL
 from benchmarks._sink import CheckFailed, Recorder, Sink
+from benchmarks._slow_disk import syncing_slower
 from neuralcore.messaging.bus import MessageBus
 from neuralcore.messaging.subscription import Subscription
 
@@ -61,9 +62,11 @@ class Place:
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--directory", type=Path, help="where files are made (default: the system's for temporary)")
         parser.add_argument("--url", default=self.url, help="our store; {path}: an absolute path, {name}: a fresh name")
+        parser.add_argument("--slow-sync", type=int, default=0, metavar="US", help="let every sync take so much longer")
         parser.add_argument("--stored", type=int, default=self.stored, help="how many messages a full store has")
 
     def read(self, options: argparse.Namespace) -> None:
+        syncing_slower(options.slow_sync)
         self.directory, self.url, self.stored = options.directory, options.url, options.stored
         if (kind := file_system(Path(self.directory or tempfile.gettempdir()))) in NO_DISK:
             raise SystemExit(f"{self.directory or tempfile.gettempdir()} is a {kind}, which syncs nothing: --directory")

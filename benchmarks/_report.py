@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._harness import Benchmark, Measurement, Settings, Spread, Target
+from benchmarks._slow_disk import sync_more
 
 __all__ = ["environment", "headline", "record", "render", "render_targets"]
 
@@ -46,6 +47,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "versions": {name: version for name in PEERS if (version := _version(name))},
         "commit": _commit(),
         "collector": "on" if settings.collector else "off while timed",
+        "sync_more_us": sync_more(),
     }
 
 
@@ -54,6 +56,8 @@ def headline(where: dict[str, Any]) -> str:
         f"{where['python']} on {where['cpu']} ({where['cpus']} CPUs), {where['system']}",
         f"core {where['core']}, {where['loop']}, garbage collector {where['collector']}, commit {where['commit']}",
     ]
+    if where["sync_more_us"]:
+        lines.append(f"every sync takes {where['sync_more_us']:,} µs more than this disk needs")
     if where["debug_build"]:
         lines.append("WARNING: the core is a debug build; nothing below says anything about a release")
     return "\n".join(lines)
