@@ -531,9 +531,9 @@ class MessageBus:
 
     def _publish_if_allowed(self, method: str, *args: Any, **options: Any) -> Any:
         """What ``publish`` is while the bus does not run. Whoever took it before the start may go on using it."""
-        stage = self._life.stage
-        if stage != "running" and not (stage == "closing" and handling.get() is self._context):
-            self._life.refuse()
+        if self._life.stage == "closing" and handling.get() is not self._context:
+            raise Closed
+        self._life.check_publishing()
         return getattr(self._link, method)(*args, **options)
 
     def _refuse_inside_handler(self) -> None:
