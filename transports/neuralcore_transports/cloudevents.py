@@ -1,0 +1,70 @@
+"""CloudEvents 1.0, binary mode, as Kafka's headers and Redis's fields have it. docs/wire-format.md is the reference.
+
+Attributes are called ``ce_<name>``; the W3C trace headers and the users' own keep their names, but for those that
+would be taken for something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, Final
+
+__all__ = ["ATTRIBUTES", "header_name", "plain_name", "read_time", "written_time"]
+
+ATTRIBUTES: Final = {
+    b"ce_id": "id",
+    b"ce_time": "time",
+    b"content-type": "content_type",
+    b"ce_partitionkey": "key",
+    b"ce_nccorrelationid": "correlation_id",
+    b"ce_ncreplyto": "reply_to",
+    b"ce_expirytime": "expires",
+}
+"""What becomes an attribute of an envelope, and which."""
+
+_ESCAPE: Final = "nc_header_"
+_SECOND: Final = 1_000_000_000
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def header_name(name: str, own: Collection[str] = ()) -> str:
+    """``own``: names that the transport uses itself."""
+    if name.startswith(("ce_", _ESCAPE)) or name == "content-type" or name in own:
+        return _ESCAPE + name
+    return name
+
+
+def plain_name(name: Any) -> Any:
+    """The header's own name. What is no text stays what it is."""
+    return name.removeprefix(_ESCAPE) if isinstance(name, str) else name
+
+
+def written_time(ns: int) -> str:
+    """RFC 3339, to the nanosecond."""
+    seconds, rest = divmod(ns, _SECOND)
+    return f"{_written_second(seconds)}.{rest:09}Z"
+
+
+@lru_cache(maxsize=64)
+def _written_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def read_time(text: Any) -> Any:
+    """Nanoseconds since the epoch; what is no time stays what it is."""
+    found = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return text
+    second, fraction, zone = found.groups()
+    try:
+        return _read_second(second.upper(), zone.upper()) * _SECOND + int((fraction or "0").ljust(9, "0"))
+    except ValueError:
+        return text
+
+
+@lru_cache(maxsize=64)
+def _read_second(text: str, zone: str) -> int:
+    return int(datetime.fromisoformat(text + ("+00:00" if zone == "Z" else zone)).timestamp())

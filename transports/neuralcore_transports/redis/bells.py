@@ -1,0 +1,95 @@
+"""Listens for what the server tells this client, on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
+from neuralcore_transports.redis.servers import Servers
+
+__all__ = ["Bells"]
+
+log = logging.getLogger("neuralcore.redis")
+
+_LONGEST_WAIT: Final = 1.0
+
+
+class Bells:
+    """What rings while the connection is down is not heard: ``back`` is called when it is up again."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        topics: tuple[str, ...],
+        heard: Callable[[list[bytes]], None],
+        back: Callable[[], None],
+    ) -> None:
+        """``heard`` gets the lines of a message."""
+        self._servers = servers
+        self._topics = topics
+        self._heard = heard
+        self._back = back
+        self._pipe: Pipe | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._subscribed = 0
+        self._ready = asyncio.Event()
+
+    async def open(self) -> None:
+        """Raises RedisError, OSError."""
+        await self._listen()
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name="redis bells")
+
+    async def _listen(self) -> None:
+        self._subscribed = 0
+        self._ready.clear()
+        pipe = await self._servers.listen(self._push)
+        try:
+            pipe.tell("SUBSCRIBE", *self._topics)
+            await asyncio.wait_for(self._ready.wait(), self._servers.options.timeout)
+        except BaseException:
+            await pipe.close()
+            raise
+        self._pipe = pipe
+
+    def _push(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind == b"message":
+            self._heard(message[2].split(b"\n"))
+        elif kind == b"subscribe":
+            self._subscribed += 1
+            if self._subscribed == len(self._topics):
+                self._ready.set()
+
+    async def _keep(self) -> None:
+        """Find out when the connection is dead, though nothing is said on it, and make another."""
+        wait = 0.05
+        while True:
+            try:
+                assert self._pipe is not None
+                while True:
+                    await self._pipe.call("PING")
+                    await asyncio.sleep(self._servers.options.timeout / 2)
+            except (Broken, NotSent, RedisError) as error:
+                log.debug("the connection for news is gone: %s", error)
+            while True:
+                try:
+                    await self._listen()
+                    break
+                except (RedisError, OSError, asyncio.TimeoutError, NotSent, Broken) as error:
+                    log.debug("no connection for news: %r", error)
+                    await asyncio.sleep(wait)
+                    wait = min(2 * wait, _LONGEST_WAIT)
+            wait = 0.05
+            self._back()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if self._pipe is not None:
+            await self._pipe.close()

@@ -1,0 +1,311 @@
+"""What a client asks the servers for, in the words of the transport contract."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import NotStored, Unavailable
+from neuralcore.messaging.names import INBOX_PREFIX, matches, validate_channel
+from neuralcore.messaging.transport import CommitResult, Envelope, PublishStatus, Settlement, SettleStatus
+from neuralcore_transports.redis.committing import MOST_FIELDS, PUBLISHED, SETTLED, Parts, publish_parts, settle_parts
+from neuralcore_transports.redis.errors import ServerBusy
+from neuralcore_transports.redis.known import Known
+from neuralcore_transports.redis.layout import Layout
+from neuralcore_transports.redis.options import RedisOptions
+from neuralcore_transports.redis.pipe import Broken, NotSent
+from neuralcore_transports.redis.scripts import CHANNEL, COMMIT, FETCH, PEEK, REGISTRY, Script
+from neuralcore_transports.redis.servers import Servers
+
+__all__ = ["Client", "Fetched", "Found"]
+
+_FIRST_WAIT: Final = 0.02
+_LONGEST_WAIT: Final = 0.5
+_UNCHANGED: Final = ("", "", "", "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One entry that was handed out."""
+
+    priority: int
+    entry: str
+    failed: int
+    suspect: bool
+    fields: Sequence[bytes]
+    tried: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    found: Sequence[Found] = ()
+    due: float | None = None
+    """Seconds until something becomes due."""
+    more: bool = False
+    state: str = "ok"
+
+
+@dataclass(slots=True)
+class _Commit:
+    """One on its way."""
+
+    published: list[PublishStatus]
+    settled: list[SettleStatus]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+class Client:
+    """On one loop."""
+
+    def __init__(self, options: RedisOptions, servers: Servers, layout: Layout, session: str, known: Known) -> None:
+        self.options = options
+        self.servers = servers
+        self.layout = layout
+        self.session = session
+        self.known = known
+        self.adjust = 0
+        """Milliseconds by which the servers' clocks are taken to be ahead: tests let time pass by it."""
+        self._source = f"urn:neuralcore:bus:{session}"
+        self._random = random.Random()
+        self._making: dict[str, asyncio.Future[None]] = {}
+
+    # Asking
+
+    async def channel(self, what: str, base: str, *parts: str | bytes | int) -> Any:
+        """Raises TransportError; Unavailable when nobody knows whether it was done, which may be repeated."""
+        return await self.ask(CHANNEL, f"{base}:meta", self.adjust, self.layout.prefix, what, base, *parts)
+
+    async def registry(self, what: str, *parts: str | bytes | int) -> Any:
+        return await self.ask(
+            REGISTRY, f"{self.layout.registry}:channels", self.adjust, self.layout.prefix, what, *parts
+        )
+
+    async def ask(self, script: Script, key: str, *parts: str | bytes | int) -> Any:
+        try:
+            return (await self.servers.script("work", script, (key,), parts))[0]
+        except (NotSent, Broken) as error:
+            raise Unavailable("redis", f"{self.options.shown}: {error}") from error
+
+    async def call(self, key: str, *command: str | bytes | int) -> Any:
+        """One command on the server that has the key. Raises TransportError."""
+        try:
+            return await self.servers.call("work", key, *command)
+        except (NotSent, Broken) as error:
+            raise Unavailable("redis", f"{self.options.shown}: {error}") from error
+
+    # Channels
+
+    async def ensure(self, channel: str, config: ChannelConfig | None = None) -> None:
+        """Have the channel there; with a ``config``, have it be so. Raises TransportError."""
+        if config is not None:
+            await self._make(channel, config)
+            return
+        making = self._making.get(channel)
+        if making is None:
+            making = self._making[channel] = asyncio.ensure_future(self._make(channel, None))
+            making.add_done_callback(lambda _: self._making.pop(channel, None))
+        await asyncio.shield(making)
+
+    async def _make(self, channel: str, config: ChannelConfig | None) -> None:
+        patterns = _pairs(await self.registry("add", channel))
+        wanted: list[str] = []
+        for its, state in patterns:
+            pattern, group = its.split("\n", 1)
+            if matches(pattern, channel):
+                wanted += (group, state[1:].partition("\n")[0])
+        reply = await self.channel(
+            "create",
+            self.layout.base(channel),
+            os.urandom(8).hex(),
+            *(_UNCHANGED if config is None else _configured(config)),
+            round(self.options.dedup_window * 1000),
+            int(config is not None),
+            *wanted,
+        )
+        self.known.see(channel, reply[1], reply[2])
+
+    async def channels(self) -> list[str]:
+        return [name.decode() for name in await self.registry("channels")]
+
+    # Committing
+
+    async def commit(
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], holds: Callable[[Settlement], bool]
+    ) -> CommitResult:
+        """Raises NotStored, or Unavailable when nothing is known of any item."""
+        commit = _Commit(
+            [PublishStatus.REFUSED] * len(publishes),
+            [SettleStatus.LEASE_LOST] * len(settlements),
+        )
+        good = [(index, each) for index, each in enumerate(publishes) if self._sendable(index, each, commit)]
+        await self._deliver(good, list(enumerate(settlements)), holds, commit)
+        return CommitResult(commit.published, commit.settled, commit.reasons)
+
+    def _sendable(self, index: int, envelope: Envelope, commit: _Commit) -> bool:
+        try:
+            if not envelope.channel.startswith(INBOX_PREFIX):
+                validate_channel(envelope.channel, internal=True)
+        except ValueError as error:
+            commit.reasons[index] = str(error)
+            return False
+        if 2 * len(envelope.headers) + 30 > MOST_FIELDS:
+            commit.reasons[index] = f"it has {len(envelope.headers)} headers; Redis takes {MOST_FIELDS // 2 - 15}"
+            return False
+        return True
+
+    async def _deliver(
+        self,
+        publishes: Sequence[tuple[int, Envelope]],
+        settlements: Sequence[tuple[int, Settlement]],
+        holds: Callable[[Settlement], bool],
+        commit: _Commit,
+    ) -> None:
+        """In one step; tried again until it is known what has become of it, or patience is over."""
+        publishing, order, channels = publish_parts(self.layout, self._source, publishes)
+        order_of = {index: place for place, index in enumerate(order, 1)}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.patience
+        sent, wait = False, _FIRST_WAIT
+        while True:
+            settling, settle_order = settle_parts(settlements, holds, order_of, again=sent)
+            head: Parts = [self.adjust, self.layout.prefix, round(self.options.dedup_window * 1000)]
+            keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
+            try:
+                reply, waited = await self.servers.script(
+                    "commit", COMMIT, keys or (self._key(settlements),), head + publishing + settling, self._wait(order)
+                )
+            except NotSent as error:
+                failure: Exception = error
+            except Broken as error:
+                failure, sent = error, True
+            except ServerBusy as error:
+                if sent or "memory" in error.reason or "disk" in error.reason:
+                    raise (Unavailable if sent else NotStored)("redis", error.reason) from error
+                failure = error
+            else:
+                if reply[0] == b"ok":
+                    self._note(commit, order, reply[1], settle_order, reply[2], repeated=sent)
+                    for channel, (incarnation, last) in zip(channels, reply[3], strict=True):
+                        self.known.see(channel, incarnation, last)
+                    self._check_waited(waited)
+                    return
+                await self._make_missing(reply[1:])
+                continue
+            if loop.time() + wait > deadline:
+                reason = f"{self.options.shown}: {failure}"
+                raise (Unavailable if sent else NotStored)("redis", reason) from failure
+            await asyncio.sleep(wait * self._random.uniform(0.5, 1))
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _key(self, settlements: Sequence[tuple[int, Settlement]]) -> str:
+        """What decides the server where nothing is published."""
+        for _, settlement in settlements:
+            return f"{self.layout.base(settlement.delivery.envelope.channel)}:meta"
+        return f"{self.layout.registry}:channels"
+
+    def _wait(self, order: Sequence[int]) -> tuple[str | int, ...]:
+        options = self.options
+        milliseconds = round(options.timeout * 500)
+        if not order or (options.durability == "server" and not options.replicas):
+            return ()
+        if options.durability == "disk" and self.servers.version() >= (7, 2):
+            return "WAITAOF", 1, options.replicas, milliseconds
+        return ("WAIT", options.replicas, milliseconds) if options.replicas else ()
+
+    def _check_waited(self, waited: Any) -> None:
+        """Raises Unavailable: it is stored, but not as durably as was asked for."""
+        if waited is None:
+            return
+        disk, replicas = waited if isinstance(waited, list) else (1, waited)
+        if disk < 1 or replicas < self.options.replicas:
+            raise Unavailable(
+                "redis",
+                f"{self.options.shown}: the message is stored, but in time "
+                + (f"only {replicas} of {self.options.replicas} replicas have it" if disk else "not on disk"),
+            )
+
+    async def _make_missing(self, bases: Iterable[bytes]) -> None:
+        for base in bases:
+            channel = self.layout.channel(base.decode())
+            self.known.gone(channel)
+            await self.ensure(channel)
+
+    def _note(
+        self,
+        commit: _Commit,
+        order: Sequence[int],
+        published: Sequence[int],
+        settle_order: Sequence[int],
+        settled: Sequence[int],
+        *,
+        repeated: bool,
+    ) -> None:
+        for index, status in zip(order, published, strict=True):
+            found = PUBLISHED[status]
+            if repeated and found is PublishStatus.DUPLICATE:
+                found = PublishStatus.STORED  # by the first try, whose answer was lost
+            commit.published[index] = found
+        for index, verdict in zip(settle_order, settled, strict=True):
+            commit.settled[index] = SETTLED[verdict]
+
+    # Fetching
+
+    async def fetch(
+        self, channel: str, base: str, group: str, consumer: str, limit: int, below: int, *, wait: bool
+    ) -> Fetched:
+        """Raises NotSent, Broken (something may have been handed out), TransportError."""
+        reply, _ = await self.servers.script(
+            "fetch",
+            FETCH,
+            (f"{base}:meta",),
+            (self.adjust, self.layout.prefix, base, group, consumer, self.session, limit, below, int(wait)),
+        )
+        state = reply[0].decode()
+        if state == "no channel":
+            self.known.gone(channel)
+            return Fetched(state=state)
+        due, more, incarnation, last, recreated = reply[1:6]
+        self.known.see(channel, incarnation, last)
+        if state != "ok":
+            return Fetched(state=state)
+        return Fetched(
+            [
+                Found(priority, entry.decode(), failed, bool(suspect), fields, bool(tried))
+                for priority, entry, failed, suspect, fields, tried in reply[6]
+            ],
+            None if due < 0 else due / 1000,
+            bool(more),
+            "recreated" if recreated else "ok",
+        )
+
+    async def peek(self, base: str, group: str) -> tuple[int | None, float | None]:
+        """The priority of what a fetch would begin with, and the seconds until something becomes due."""
+        parts = (self.adjust, self.layout.prefix, base, group, self.session)
+        (head, due), _ = await self.servers.script("fetch", PEEK, (f"{base}:meta",), parts)
+        return (None if head < 0 else head), (None if due < 0 else due / 1000)
+
+
+def _configured(config: ChannelConfig) -> tuple[str | int, ...]:
+    retention = config.retention
+    return (
+        _or_nothing(config.capacity),
+        _or_nothing(config.overflow),
+        _or_nothing(config.dedup_window and round(config.dedup_window * 1000)),
+        _or_nothing(retention and retention.age and round(retention.age * 1000)),
+        _or_nothing(retention and retention.count),
+        _or_nothing(retention and retention.bytes),
+    )
+
+
+def _or_nothing(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _pairs(reply: Sequence[bytes]) -> list[tuple[str, str]]:
+    flat = [part.decode() for part in reply]
+    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,426 @@
+"""The readers of groups and broadcasts."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from neuralcore.messaging.names import matches, specificity
+from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
+from neuralcore_transports.redis.client import Fetched, Found
+from neuralcore_transports.redis.entries import envelope_of
+from neuralcore_transports.redis.leases import Lease, lease_of
+from neuralcore_transports.redis.pipe import Broken, NotSent
+
+if TYPE_CHECKING:
+    from neuralcore_transports.redis.transport import RedisTransport
+
+__all__ = ["Place", "RedisConsumer"]
+
+_ANY: Final = 256
+"""Less urgent than every priority."""
+_MOST: Final = 500
+"""Entries that one fetch hands out."""
+_PEEKS: Final = 64
+_FRESH: Final = 0.2
+"""Seconds for which it is believed what a peek has seen."""
+_A_POLL: Final = 0.005
+"""Seconds of every poll interval that one channel may take: a thousand are polled less often."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """One group on one channel, as one consumer sees it."""
+
+    channel: str
+    base: str
+    group: str
+    interest: int
+    consumer: str
+    """The name under which entries are pending: a new one whenever old leases may be lost."""
+    ready: bool = True
+    """There may be something."""
+    head: int | None = None
+    """The priority of what is next, as far as it is known."""
+    seen: float = 0.0
+    """When that was known."""
+    looked: float = 0.0
+    due: float | None = None
+    """When something becomes due: loop time."""
+    broken: str | None = None
+    """A fetch by a consumer of this name was not answered: what it handed out is to be given back."""
+
+
+class RedisConsumer(Consumer):
+    def __init__(self, transport: RedisTransport, group: str | None) -> None:
+        self._transport = transport
+        self._client = transport.client
+        self._name = group
+        self._loop = asyncio.get_running_loop()
+        self._interests: dict[int, Interest] = {}
+        self._groups: dict[int, str] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._got: list[Delivery] = []
+        """Handed out, and not yet asked for."""
+        self._event = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._fetching = 0
+        self._stale = False
+        """The channels have changed."""
+        transport.consumers.add(self)
+
+    # What it is interested in
+
+    async def update(self, interests: Sequence[Interest]) -> None:
+        """Raises ValueError for a start that cannot be found."""
+        wanted = {interest.id: interest for interest in interests}
+        new = [interest for id, interest in wanted.items() if id not in self._interests]
+        groups = {id: self._groups.get(id) or self._group() for id in wanted}
+        await self._join(new, groups)
+        ended = [id for id in self._interests if id not in wanted]
+        old, self._interests, self._groups = self._groups, wanted, groups
+        await self._find_places()
+        await self._leave({id: old[id] for id in ended})
+
+    def _group(self) -> str:
+        return self._name if self._name is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
+
+    @property
+    def _session(self) -> str:
+        """What groups without a name end with."""
+        return "" if self._name is not None else self._client.session
+
+    async def _join(self, interests: Sequence[Interest], groups: Mapping[int, str]) -> None:
+        if not interests:
+            return
+        client = self._client
+        channels = await client.channels()
+        starts = [
+            await self._transport.places.start(i.start, [c for c in channels if matches(i.pattern, c)])
+            for i in interests
+        ]
+        asked: list[str] = []
+        for interest, start in zip(interests, starts, strict=True):
+            asked += (interest.pattern, groups[interest.id], start)
+        states, names = await client.registry("subscribe", self._session, *asked)
+        joined: list[str] = []
+        for interest, state in zip(interests, states, strict=True):
+            text = state.decode()
+            if not text.startswith("+"):
+                continue
+            start = text[1:].partition("\n")[2]
+            for name in names:
+                if matches(interest.pattern, name.decode()):
+                    await self._attach(name.decode(), groups[interest.id], start)
+            joined += (interest.pattern, groups[interest.id])
+        if joined:
+            await client.registry("joined", self._session, *joined)
+
+    async def _attach(self, channel: str, group: str, start: str) -> None:
+        base = self._client.layout.base(channel)
+        reply = await self._client.channel("attach", base, group, self._session, start)
+        if reply[0] == b"no channel":
+            await self._client.ensure(channel)
+            await self._client.channel("attach", base, group, self._session, start)
+
+    async def _find_places(self) -> None:
+        """The channels that its patterns cover, each with the interest that it answers."""
+        self._stale = False
+        wanted: dict[tuple[str, str], tuple[str, int]] = {}
+        for channel in await self._client.channels():
+            base = self._client.layout.base(channel)
+            found = [interest for interest in self._interests.values() if matches(interest.pattern, channel)]
+            if self._name is not None and found:
+                found = [min(found, key=lambda interest: specificity(interest.pattern))]
+            for interest in found:
+                wanted[base, self._groups[interest.id]] = (channel, interest.id)
+        for key in [key for key in self._places if key not in wanted]:
+            del self._places[key]
+        for (base, group), (channel, interest_id) in wanted.items():
+            place = self._places.get((base, group))
+            if place is None:
+                place = Place(channel, base, group, interest_id, self._transport.consumer_name())
+                self._places[base, group] = place
+            place.interest = interest_id
+        self._event.set()
+
+    async def _leave(self, ended: Mapping[int, str]) -> None:
+        """A broadcast is over with its interest. What it has in flight may still be settled."""
+        gone = [delivery for delivery in self._got if delivery.interest in ended]
+        self._got = [delivery for delivery in self._got if delivery.interest not in ended]
+        if gone:
+            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
+        if self._name is not None:
+            return
+        for group in ended.values():
+            self._transport.ended.add(group)
+            patterns = await self._client.registry("left", group)
+            names = [name.decode() for name in patterns]
+            for channel in names:
+                await self._client.channel("leave", self._client.layout.base(channel), group)
+
+    # Fetching
+
+    def heard(self, base: str, group: str) -> bool:
+        """Whether that is one of its own."""
+        place = self._places.get((base, group))
+        if place is None:
+            return False
+        place.ready = True
+        place.head = None
+        self._event.set()
+        if not self._fetching:
+            self._loop.call_later(_A_POLL, self._pass_on, place)
+        return True
+
+    def _pass_on(self, place: Place) -> None:
+        """It was told of something, and does not want it now: another member may."""
+        if place.ready and not self._fetching and self._name is not None:
+            self._transport.spawn(self._client.channel("ring", place.base, place.group))
+
+    def look_again(self, *, channels: bool = False) -> None:
+        """There may be something anywhere."""
+        self._stale |= channels
+        for place in self._places.values():
+            place.ready = True
+        self._event.set()
+
+    def places(self) -> Iterable[Place]:
+        return list(self._places.values())
+
+    async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
+        deadline = self._loop.time() + timeout
+        self._fetching += 1
+        try:
+            while True:
+                self._event.clear()
+                found = self._take(demand)
+                if found:
+                    return found
+                if self._looking is None and (self._stale or any(self._wanted(demand))):
+                    self._looking = self._loop.create_task(self._look(dict(demand)))
+                if self._looking is not None:
+                    await self._looked(self._looking)
+                    found = self._take(demand)
+                    if found:
+                        return found
+                    if any(self._wanted(demand)) and self._loop.time() < deadline:
+                        continue
+                left = deadline - self._loop.time()
+                if left <= 0:
+                    return []
+                await self._told(min(left, self._until_due()))
+        finally:
+            self._fetching -= 1
+
+    async def _looked(self, looking: asyncio.Task[None]) -> None:
+        """A caller that is cancelled leaves it running: what it brings is the next one's. Raises what it raised."""
+        await asyncio.wait({looking})
+        if self._looking is looking:
+            self._looking = None
+        looking.result()
+
+    async def _told(self, timeout: float) -> None:
+        timer = self._loop.call_later(timeout, self._event.set)
+        try:
+            await self._event.wait()
+        finally:
+            timer.cancel()
+
+    def _take(self, demand: Mapping[int, Demand]) -> list[Delivery]:
+        """Of what is here what is asked for."""
+        if not self._got:
+            return []
+        left = {id: wanted.limit for id, wanted in demand.items()}
+        taken, kept = [], []
+        for delivery in sorted(self._got, key=lambda each: each.envelope.priority):
+            id = delivery.interest
+            bound = demand[id].more_urgent_than if id in demand else None
+            if left.get(id, 0) > 0 and (bound is None or delivery.envelope.priority < bound):
+                left[id] -= 1
+                taken.append(delivery)
+            else:
+                kept.append(delivery)
+        self._got = kept
+        return taken
+
+    def _wanted(self, demand: Mapping[int, Demand]) -> Iterable[Place]:
+        """Where something may be that is asked for."""
+        now = self._loop.time()
+        interval = max(self._client.options.poll, _A_POLL * len(self._places))
+        for place in self._places.values():
+            wanted = demand.get(place.interest)
+            if wanted is None or wanted.limit <= 0:
+                continue
+            if place.ready or now - place.looked >= interval or (place.due is not None and place.due <= now):
+                yield place
+
+    def _until_due(self) -> float:
+        """Seconds until one of its channels is to be looked at although nobody rings."""
+        now = self._loop.time()
+        interval = max(self._client.options.poll, _A_POLL * len(self._places))
+        times = [place.looked + interval for place in self._places.values()]
+        times += [place.due for place in self._places.values() if place.due is not None]
+        return max(0.0, min(times, default=now + interval) - now)
+
+    async def _look(self, demand: dict[int, Demand]) -> None:
+        if self._stale:
+            await self._find_places()
+        places = list(self._wanted(demand))
+        if len(places) > 1:
+            places = await self._by_urgency(places)
+        left = {id: wanted.limit for id, wanted in demand.items()}
+        for delivery in self._got:
+            if delivery.interest in left:
+                left[delivery.interest] -= 1
+        for together in _equals(places):
+            share = {id: max(1, each // len(together)) for id, each in left.items()}
+            tasks = []
+            for place in together:
+                limit = min(share[place.interest], left[place.interest], _MOST)
+                if limit > 0:
+                    left[place.interest] -= limit
+                    tasks.append(self._fetch(place, limit, demand[place.interest].more_urgent_than))
+            for place, asked, given in await _all(tasks):
+                left[place.interest] += asked - given
+
+    async def _by_urgency(self, places: list[Place]) -> list[Place]:
+        """Most urgent first; those that turn out to have nothing are left out."""
+        now = self._loop.time()
+        unknown = [place for place in places if place.head is None or now - place.seen > _FRESH]
+        await asyncio.gather(*(self._peek(place) for place in unknown[:_PEEKS]))
+        left = set(map(id, unknown[:_PEEKS]))
+        found = [place for place in places if place.head is not None or id(place) not in left]
+        return sorted(found, key=lambda place: (_ANY if place.head is None else place.head, place.looked))
+
+    async def _peek(self, place: Place) -> None:
+        place.ready = False
+        try:
+            place.head, due = await self._client.peek(place.base, place.group)
+        except BaseException:
+            place.ready = True
+            raise
+        now = self._loop.time()
+        place.looked = place.seen = now
+        place.due = None if due is None else now + due
+        place.ready |= place.head is not None
+
+    async def _fetch(self, place: Place, limit: int, below: int | None) -> tuple[Place, int, int]:
+        if place.broken is not None:
+            await self._recover(place)
+        place.ready = False
+        place.looked = self._loop.time()
+        consumer = place.consumer
+        try:
+            fetched = await self._client.fetch(
+                place.channel, place.base, place.group, consumer, limit, _ANY if below is None else below, wait=True
+            )
+        except (NotSent, Broken) as error:
+            place.ready = True
+            place.broken = consumer if isinstance(error, Broken) else place.broken
+            raise self._transport.unavailable(error) from error
+        except BaseException:
+            place.ready = True
+            place.broken = consumer
+            raise
+        place.due = None if fetched.due is None else self._loop.time() + fetched.due
+        place.ready |= fetched.more
+        place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
+        place.seen = self._loop.time()
+        for found in fetched.found:
+            self._hand_out(place, found, consumer)
+        if fetched.state != "ok":
+            await self._missing(place, fetched)
+        return place, limit, len(fetched.found)
+
+    def _hand_out(self, place: Place, found: Found, consumer: str) -> None:
+        delivery = Delivery(
+            envelope=envelope_of(place.channel, found.priority, found.entry, found.fields),
+            interest=place.interest,
+            attempt=found.failed + 1,
+            suspect=found.suspect,
+            lease=Lease(place.base, place.group, consumer, found.priority, found.entry, found.tried, time.monotonic()),
+        )
+        self._transport.leases.begin(delivery)
+        self._got.append(delivery)
+
+    async def _recover(self, place: Place) -> None:
+        """Give back what a lost answer brought."""
+        old = place.broken
+        assert old is not None
+        known = [
+            lease.entry
+            for delivery in self._transport.leases.of(place.base, place.group)
+            if (lease := lease_of(delivery)) is not None and lease.consumer == old
+        ]
+        await self._client.channel("recover", place.base, place.group, old, *known)
+        place.broken = None
+        place.consumer = self._transport.consumer_name()
+
+    async def _missing(self, place: Place, fetched: Fetched) -> None:
+        """The server has lost the group, or the channel; or somebody has removed it."""
+        if fetched.state == "recreated":
+            self._transport.data_lost(
+                place.channel, f"the group {place.group!r} was missing on a stream, and begins with what is there"
+            )
+            return
+        if await self._client.registry("removed", place.group, place.channel):
+            self._places.pop((place.base, place.group), None)
+            return
+        if fetched.state == "no group":
+            self._transport.data_lost(
+                place.channel, f"the server had forgotten the group {place.group!r}; it begins with what is there"
+            )
+        await self._client.ensure(place.channel)
+        asked: list[str] = []
+        for interest in self._interests.values():
+            asked += (interest.pattern, self._groups[interest.id], "")
+        await self._client.registry("subscribe", self._session, *asked)
+        await self._attach(place.channel, place.group, "beginning" if self._name is not None else "")
+        place.ready = True
+
+    async def seek(self, interest: int, position: Cursor) -> None:
+        """Raises ValueError for a position that cannot be found."""
+        if interest not in self._interests:
+            raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        places = [place for place in self._places.values() if place.interest == interest]
+        start = await self._transport.places.start(position, [place.channel for place in places])
+        for place in places:
+            await self._client.channel("seek", place.base, place.group, start)
+            held = self._transport.leases.of(place.base, place.group)
+            self._got = [delivery for delivery in self._got if delivery not in held]
+            self._transport.leases.lose(held)
+            place.consumer = self._transport.consumer_name()
+            place.ready = True
+        self._event.set()
+
+    async def close(self) -> None:
+        self._transport.consumers.discard(self)
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
+        if not self._transport.running:
+            return
+        await self.update(())
+        if self._got:
+            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in self._got])
+            self._got = []
+
+
+def _equals(places: Sequence[Place]) -> Iterable[list[Place]]:
+    for _, together in itertools.groupby(places, key=lambda place: place.head):
+        yield list(together)
+
+
+async def _all(tasks: Sequence[object]) -> list[tuple[Place, int, int]]:
+    """Like gather, but what has come is kept, and the first error raised when all are through."""
+    results = await asyncio.gather(*tasks, return_exceptions=True)  # type: ignore[call-overload]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return list(results)

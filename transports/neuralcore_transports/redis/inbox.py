@@ -1,0 +1,94 @@
+"""Where this client's replies arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from neuralcore.messaging.transport import Envelope, Inbox
+from neuralcore_transports.redis.entries import envelope_of
+from neuralcore_transports.redis.scripts import INBOX
+
+if TYPE_CHECKING:
+    from neuralcore_transports.redis.transport import RedisTransport
+
+__all__ = ["RedisInbox"]
+
+
+class RedisInbox(Inbox):
+    def __init__(self, transport: RedisTransport, address: str) -> None:
+        self._transport = transport
+        self._client = transport.client
+        self._address = address
+        self.base = self._client.layout.base(address)
+        self._event = asyncio.Event()
+        self._ready = True
+
+    async def open(self) -> None:
+        await self._ask("open")
+
+    async def _ask(self, what: str) -> Any:
+        ttl = round(max(self._client.options.session_ttl, self._client.options.lease) * 1000)
+        return await self._client.ask(INBOX, f"{self.base}:open", what, self.base, self._client.session, ttl)
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def wake(self) -> None:
+        self._ready = True
+        self._event.set()
+
+    async def fetch(self, timeout: float) -> Sequence[Envelope]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            self._event.clear()
+            if self._ready:
+                found = await self._take()
+                if found:
+                    return found
+            left = deadline - loop.time()
+            if left <= 0:
+                self._ready = True  # whatever was told: the next call sees for itself
+                return ()
+            timer = loop.call_later(left, self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                timer.cancel()
+
+    async def _take(self) -> list[Envelope]:
+        self._ready = False
+        try:
+            alive, replies = await self._ask("take")
+        except BaseException:
+            self._ready = True  # also when cancelled: what was taken is lost, as a reply may be
+            raise
+        if not alive:
+            await self.open()
+            self._transport.data_lost(self._address, "the inbox ended while this process was not heard of")
+        return [self._read(reply) for reply in replies]
+
+    def _read(self, reply: bytes) -> Envelope:
+        fields = list(_unpacked(reply))
+        return envelope_of(self._address, int(fields[0]), "0-0", fields[1:])
+
+    async def forget(self) -> None:
+        await self._ask("close")
+
+    async def close(self) -> None:
+        self._transport.inboxes.pop(self.base, None)
+        if self._transport.running:
+            await self.forget()
+
+
+def _unpacked(reply: bytes) -> Iterator[bytes]:
+    """Texts, each behind its length and a colon."""
+    at = 0
+    while at < len(reply):
+        colon = reply.index(b":", at)
+        length = int(reply[at:colon])
+        yield reply[colon + 1 : colon + 1 + length]
+        at = colon + 1 + length

@@ -1,0 +1,160 @@
+"""The thread that keeps a client alive: it needs no event loop, so that nothing which blocks one can cost a lease."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.backoff import NoBackoff
+from redis.client import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from neuralcore.messaging.forking import NoFork
+from neuralcore_transports.redis.layout import Layout
+from neuralcore_transports.redis.leases import Leases, lease_of
+from neuralcore_transports.redis.options import RedisOptions
+from neuralcore_transports.redis.scripts import CHANNEL, INBOX, REGISTRY, Script
+from neuralcore_transports.redis.servers import connection_options
+
+__all__ = ["Beat", "Events", "Keeper"]
+
+_BEATS: Final = 4
+"""In a lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a beat has found."""
+
+    known: bool
+    """The server had not forgotten this client."""
+    version: int
+    """Of the registry of channels."""
+    overdue: Mapping[str, float]
+    """Other clients that have fallen silent, and for how many seconds they have been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Called on the keeper's thread."""
+
+    beat: Callable[[Beat], None]
+    held_too_long: Callable[[Sequence[Any]], None]
+    """Deliveries whose leases it has given up."""
+    failed: Callable[[Exception], None]
+
+
+class Keeper:
+    def __init__(
+        self,
+        options: RedisOptions,
+        layout: Layout,
+        session: str,
+        version: tuple[int, ...],
+        leases: Leases,
+        events: Events,
+    ) -> None:
+        self._options = options
+        self._layout = layout
+        self._session = session
+        self._version = version
+        self._leases = leases
+        self._events = events
+        self._stop = threading.Event()
+        self._no_fork = NoFork()
+        self.inboxes: tuple[str, ...] = ()
+        """Bases of those that are to be kept."""
+        self.adjust = 0
+        self._redis: Any = None
+        self._thread = threading.Thread(target=self._run, name=f"{session} keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Blocks until its thread has ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _connect(self) -> Any:
+        options = self._options
+        made = {
+            **connection_options(options),
+            "socket_timeout": min(options.timeout, options.lease / _BEATS),
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if options.socket is not None:
+            return Redis(unix_socket_path=options.socket, **made)
+        host, port = options.hosts[0]
+        if options.tls:
+            made["ssl"] = True
+        if options.cluster:
+            return RedisCluster(host=host, port=port, **made)
+        return Redis(host=host, port=port, **made)
+
+    def _run(self) -> None:
+        pause = 0.0
+        try:
+            while not self._stop.wait(pause):
+                began = time.monotonic()
+                try:
+                    with self._no_fork:
+                        self._beat()
+                    pause = max(0.0, self._options.lease / _BEATS - (time.monotonic() - began))
+                except Exception as error:  # noqa: BLE001 - the keeper outlives whatever happens to the server
+                    self._events.failed(error)
+                    self._drop()
+                    pause = min(0.25, self._options.lease / _BEATS)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            with self._no_fork:
+                redis.close()
+
+    def _script(self, script: Script, key: str, *parts: Any) -> Any:
+        if self._redis is None:
+            self._redis = self._connect()
+        try:
+            return self._redis.evalsha(script.sha(self._version), 1, key, *parts)
+        except NoScriptError:
+            return self._redis.eval(script.source(self._version), 1, key, *parts)
+
+    def _beat(self) -> None:
+        layout, options = self._layout, self._options
+        known, version, overdue = self._script(
+            REGISTRY,
+            f"{layout.registry}:channels",
+            self.adjust, layout.prefix, "beat", self._session, round(options.lease * 1000), 0,
+        )  # fmt: skip
+        found = {name.decode(): late / 1000 for name, late in zip(overdue[::2], overdue[1::2], strict=True)}
+        self._events.beat(Beat(bool(known), version, found))
+        for base in self.inboxes:
+            self._script(INBOX, f"{base}:open", "keep", base, self._session, self._ttl())
+        self._give_up()
+
+    def _ttl(self) -> int:
+        return round(max(self._options.session_ttl, self._options.lease) * 1000)
+
+    def _give_up(self) -> None:
+        """Of what was held for too long, the leases are no longer extended: they end."""
+        now = time.monotonic()
+        for delivery in self._leases.all():
+            lease = lease_of(delivery)
+            if lease is None or now - lease.since < self._options.max_hold:
+                continue
+            self._script(
+                CHANNEL,
+                f"{lease.base}:meta",
+                self.adjust, self._layout.prefix, "expire", lease.base, lease.group, lease.consumer,
+                lease.priority, lease.entry,
+            )  # fmt: skip
+            self._events.held_too_long([delivery])

@@ -1,0 +1,154 @@
+-- Hand out what is most urgent.
+-- ARGV: adjust, prefix, base, group, consumer, session, limit, below (a priority), wait (1: be told when there is something)
+-- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated,
+--   {priority, id, attempts failed, 1 if suspect, fields}…}
+
+local MOST = 2000 -- entries that one call looks at
+
+local function fetch(c, g, consumer, now, limit, below)
+  local out, looked, recreated = {}, 0, 0
+
+  local function left()
+    return limit - #out
+  end
+
+  -- Under a lease unless it has to wait. `place`: of one that came back.
+  local function offer(prio, id, fields, place, waiting)
+    local key = key_of(fields)
+    local item = nil
+    if key then
+      item = item_of(prio, id)
+      local holder = redis.call('HGET', g.keys, key)
+      if holder and holder ~= item then
+        park(g, key, prio, place or rank_of(id), rank_of(id))
+        waiting[#waiting + 1] = id
+        return
+      end
+      redis.call('HSET', g.keys, key, item)
+    end
+    local tries = place and redis.call('HGET', g.tries, item or item_of(prio, id)) or ''
+    if not tries then
+      tries = ''
+    end
+    out[#out + 1] = {
+      prio, id, tonumber(string.match(tries, '^%d+') or '0'), string.sub(tries, -1) == 's' and 1 or 0, fields, place and 1 or 0,
+    }
+  end
+
+  -- Of those that came back, in order: `members` of g.back.
+  local function take_back(prio, members)
+    local key = stream(c.base, prio)
+    local args = {key, g.name, consumer, 0}
+    for _, member in ipairs(members) do
+      args[#args + 1] = id_of(string.sub(member, 41, 80))
+    end
+    local found = {}
+    for _, entry in ipairs(redis.call('XCLAIM', unpack(args))) do
+      if entry and entry[1] and entry[2] then
+        found[entry[1]] = entry[2]
+      end
+    end
+    local waiting, gone = {}, {}
+    for _, member in ipairs(members) do
+      local id = id_of(string.sub(member, 41, 80))
+      redis.call('ZREM', g.back, member)
+      if found[id] then
+        offer(prio, id, found[id], string.sub(member, 1, 40), waiting)
+      else -- somebody has deleted it
+        redis.call('XACK', key, g.name, id)
+        redis.call('HDEL', g.tries, item_of(prio, id))
+        redis.call('HINCRBY', c.base .. ':meta', 'trimmed', 1)
+      end
+    end
+    if #waiting > 0 then
+      set_waiting(c.base, g.name, prio, waiting)
+    end
+  end
+
+  -- Up to `count` that the group was not given yet; how many there were.
+  local function take_fresh(prio, count)
+    local key = stream(c.base, prio)
+    local read = redis.pcall('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
+    if read and read.err then
+      if not string.find(read.err, 'NOGROUP', 1, true) then
+        error(read.err)
+      end
+      redis.call('XGROUP', 'CREATE', key, g.name, '0', 'MKSTREAM')
+      recreated = recreated + 1
+      read = redis.call('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
+    end
+    if not read or not read[1] then
+      return 0
+    end
+    local entries, waiting = read[1][2], {}
+    for _, entry in ipairs(entries) do
+      local id, fields = entry[1], entry[2]
+      local due = nil
+      for i = 1, #fields, 2 do
+        if fields[i] == 'ncdue' then
+          due = tonumber(fields[i + 1])
+        end
+      end
+      if due and due > now then
+        redis.call('ZADD', g.due, due, string.format('%03d', prio) .. rank_of(id) .. rank_of(id))
+        waiting[#waiting + 1] = id
+      else
+        offer(prio, id, fields, nil, waiting)
+      end
+    end
+    if #waiting > 0 then
+      set_waiting(c.base, g.name, prio, waiting)
+    end
+    return #entries
+  end
+
+  wake_due(g, now, 1000)
+  local more = false
+  for _, band in ipairs(bands_of(c.base)) do
+    local prio = tonumber(band)
+    if prio >= below then
+      break
+    end
+    local position = nil
+    while left() > 0 and looked < MOST do
+      local members = redis.call('ZRANGEBYSCORE', g.back, prio, prio, 'LIMIT', 0, left())
+      local before, following = {}, nil
+      if #members > 0 then
+        -- What was nacked comes behind its equals of that time, which may not have been handed out yet.
+        position = delivered(stream(c.base, prio), g.name) or ''
+        for _, member in ipairs(members) do
+          if string.sub(member, 1, 40) <= position then
+            before[#before + 1] = member
+          elseif not following then
+            following = member
+          end
+        end
+      end
+      if #before > 0 then
+        looked = looked + #before
+        take_back(prio, before)
+      elseif following then
+        local ahead = redis.call(
+          'XRANGE', stream(c.base, prio), '(' .. id_of(position), id_of(string.sub(following, 1, 40)), 'COUNT', left())
+        looked = looked + #ahead + 1
+        if #ahead > 0 then
+          take_fresh(prio, #ahead)
+        else
+          take_back(prio, {following})
+        end
+      else
+        local wanted = left()
+        local count = take_fresh(prio, wanted)
+        looked = looked + count
+        if count < wanted then
+          break
+        end
+      end
+    end
+    if left() == 0 or looked >= MOST then
+      more = true
+      break
+    end
+  end
+  return out, more, recreated
+end

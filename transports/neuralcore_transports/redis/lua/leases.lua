@@ -1,0 +1,73 @@
+-- Leases that end against their owner's will, and what is counted.
+
+-- Ready again, in their old places, and suspect: one of them may be what killed their owner.
+local function suspect(c, g, prio, ids)
+  set_waiting(c.base, g.name, prio, ids)
+  for _, id in ipairs(ids) do
+    local item = item_of(prio, id)
+    local failed = tries_of(g, item)
+    redis.call('HSET', g.tries, item, string.format('%d', failed) .. 's')
+    local found = redis.call('XRANGE', stream(c.base, prio), id, id)
+    if found[1] then
+      give_back(g, prio, id, key_of(found[1][2]))
+    else
+      redis.call('XACK', stream(c.base, prio), g.name, id)
+      redis.call('HDEL', g.tries, item)
+    end
+  end
+end
+
+-- Take what a session's consumers have, at most `limit`; how many that were.
+local function reclaim(prefix, c, g, session, limit)
+  local taken = 0
+  for _, prio in ipairs(bands_of(c.base)) do
+    local key = stream(c.base, prio)
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', key, g.name)
+    if not consumers.err then
+      for _, info in ipairs(consumers) do
+        local name, pending = info[2], info[4]
+        if string.sub(name, 1, #session + 1) == session .. '.' then
+          if pending > 0 and taken < limit then
+            local ids = {}
+            for _, each in ipairs(redis.call('XPENDING', key, g.name, '-', '+', limit - taken, name)) do
+              ids[#ids + 1] = each[1]
+            end
+            suspect(c, g, prio, ids)
+            taken = taken + #ids
+            pending = pending - #ids
+            take_from(prefix, c.base, g.name, name, 'expired')
+          end
+          if pending == 0 then
+            redis.call('XGROUP', 'DELCONSUMER', key, g.name, name)
+          end
+        end
+      end
+    end
+  end
+  return taken
+end
+
+-- Entries behind a group's position. Where nobody else keeps any, what is stored is pending or undelivered.
+local function undelivered(c, key, group, position, pending)
+  if #c.groups == 1 and redis.call('ZCARD', c.base .. ':idle') == 0 then
+    return redis.call('XLEN', key) - pending
+  end
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local found = {}
+    for i = 1, #info, 2 do
+      found[info[i]] = info[i + 1]
+    end
+    if found.name == group and found.lag then
+      return found.lag
+    end
+  end
+  local count, from = 0, '(' .. id_of(position)
+  while true do
+    local entries = redis.call('XRANGE', key, from, '+', 'COUNT', 1000)
+    count = count + #entries
+    if #entries < 1000 then
+      return count
+    end
+    from = '(' .. entries[#entries][1]
+  end
+end

@@ -1,0 +1,77 @@
+-- What owners say of what they hold. A lease is a pending entry of its consumer: whoever took it is another consumer.
+
+local SETTLED, LOST, SKIPPED = 1, 2, 3
+
+local function owned(key, group, id, consumer)
+  local pending = redis.call('XPENDING', key, group, id, id, 1)[1]
+  return pending and pending[2] == consumer
+end
+
+local function tries_of(g, item)
+  local text = redis.call('HGET', g.tries, item) or ''
+  return tonumber(string.match(text, '^%d+') or '0'), text
+end
+
+-- Acknowledge these of one band. `taken`: the consumer may have lost some of its leases.
+local function ack(c, g, consumer, prio, ids, taken)
+  local key, mine, verdicts = stream(c.base, prio), ids, {}
+  if taken then
+    mine = {}
+    for i, id in ipairs(ids) do
+      if owned(key, g.name, id, consumer) then
+        mine[#mine + 1] = id
+        verdicts[i] = SETTLED
+      else
+        verdicts[i] = LOST
+      end
+    end
+  end
+  if #mine > 0 then
+    sliced(mine, function(part)
+      redis.call('XACK', key, g.name, unpack(part))
+    end)
+    finish(c, prio, mine, g.name)
+  end
+  return verdicts
+end
+
+-- Any other outcome, of one entry. `state`: what the fetch said of it ("1": it has tries).
+local function settle(c, g, consumer, prio, id, outcome, key, delay, pass, now)
+  local item = item_of(prio, id)
+  if not owned(stream(c.base, prio), g.name, id, consumer) then
+    return LOST
+  end
+  local failed, text = tries_of(g, item)
+  local charged = string.find(text, 'c', 1, true) ~= nil
+  if outcome == 'T' then -- an attempt more, before a suspect's handler is called
+    if not charged then
+      redis.call('HSET', g.tries, item, string.format('%d', failed + 1) .. 'cs')
+    end
+    return SETTLED
+  end
+  set_waiting(c.base, g.name, prio, {id})
+  if outcome == 'R' then
+    local suspect = string.sub(text, -1) == 's'
+    if charged then
+      redis.call('HSET', g.tries, item, string.format('%d', failed - 1) .. 's')
+    elseif not suspect and failed == 0 then
+      redis.call('HDEL', g.tries, item)
+    end
+    give_back(g, prio, id, key)
+    return SETTLED
+  end
+  redis.call('HSET', g.tries, item, string.format('%d', charged and failed or failed + 1))
+  local place = rank_of(id)
+  if not key or pass then
+    place = rank_of(next_id(c, now))
+    if key then
+      free_key(g, key, item)
+    end
+  end
+  if delay > 0 then
+    redis.call('ZADD', g.due, now + delay, string.format('%03d', prio) .. place .. rank_of(id))
+  else
+    to_back(g, prio, place, rank_of(id))
+  end
+  return SETTLED
+end
