@@ -127,7 +127,7 @@ class Client:
             int(config is not None),
             *wanted,
         )
-        self.known.see(channel, reply[1], reply[2])
+        self.known.see(channel, reply[1], reply[2], None)
 
     async def channels(self) -> list[str]:
         return [name.decode() for name in await self.registry("channels")]
@@ -173,6 +173,7 @@ class Client:
         sent, wait = False, _FIRST_WAIT
         while True:
             settling, settle_order = settle_parts(settlements, holds, order_of, again=sent)
+            marks = [self.known.mark(channel) for channel in channels]
             head: Parts = [self.adjust, self.layout.prefix, round(self.options.dedup_window * 1000)]
             keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
             try:
@@ -190,8 +191,8 @@ class Client:
             else:
                 if reply[0] == b"ok":
                     self._note(commit, order, reply[1], settle_order, reply[2], repeated=sent)
-                    for channel, (incarnation, last) in zip(channels, reply[3], strict=True):
-                        self.known.see(channel, incarnation, last)
+                    for channel, mark, (incarnation, last) in zip(channels, marks, reply[3], strict=True):
+                        self.known.see(channel, incarnation, last, mark)
                     self._check_waited(waited)
                     return
                 await self._make_missing(reply[1:])
@@ -259,6 +260,7 @@ class Client:
         self, channel: str, base: str, group: str, consumer: str, limit: int, below: int, *, wait: bool
     ) -> Fetched:
         """Raises NotSent, Broken (something may have been handed out), TransportError."""
+        mark = self.known.mark(channel)
         reply, _ = await self.servers.script(
             "fetch",
             FETCH,
@@ -270,7 +272,7 @@ class Client:
             self.known.gone(channel)
             return Fetched(state=state)
         due, more, incarnation, last, recreated = reply[1:6]
-        self.known.see(channel, incarnation, last)
+        self.known.see(channel, incarnation, last, mark)
         if state != "ok":
             return Fetched(state=state)
         return Fetched(

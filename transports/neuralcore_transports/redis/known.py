@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Known"]
+__all__ = ["Known", "Mark"]
 
-_Mark = tuple[int, int]
+Mark = tuple[int, int]
+"""The id of a channel's last entry."""
 
 
 class Known:
@@ -15,25 +16,34 @@ class Known:
     def __init__(self, lost: Callable[[str, str], None]) -> None:
         """``lost`` hears of a channel and what has become of it."""
         self._lost = lost
-        self._seen: dict[str, tuple[bytes, _Mark]] = {}
+        self._seen: dict[str, tuple[bytes, Mark]] = {}
 
     def __contains__(self, channel: str) -> bool:
         return channel in self._seen
 
-    def see(self, channel: str, incarnation: bytes, last: bytes) -> None:
-        mark = _mark(last)
+    def mark(self, channel: str) -> Mark | None:
+        """What is known before a command is sent: answers of several connections come in any order."""
+        seen = self._seen.get(channel)
+        return None if seen is None else seen[1]
+
+    def see(self, channel: str, incarnation: bytes, last: bytes, mark: Mark | None) -> None:
+        """What a command was answered that was sent when ``mark`` was known."""
+        now = _mark(last)
         before = self._seen.get(channel)
-        self._seen[channel] = (incarnation, mark)
-        if before is None:
-            return
-        if before[0] != incarnation:
+        if before is None or before[0] == incarnation:
+            if mark is not None and now < mark:
+                self._went_back(channel, mark, now)
+            elif before is not None:
+                now = max(now, before[1])
+        else:
             self._lost(channel, "the server had forgotten the channel with all its messages; it was made anew")
-        elif mark < before[1]:
-            self._lost(
-                channel,
-                f"the server went back from entry {before[1][0]}-{before[1][1]} to {mark[0]}-{mark[1]}: "
-                "what was published in between is lost",
-            )
+        self._seen[channel] = (incarnation, now)
+
+    def _went_back(self, channel: str, mark: Mark, now: Mark) -> None:
+        self._lost(
+            channel,
+            "the server went back from entry {}-{} to {}-{}: what was published in between is lost".format(*mark, *now),
+        )
 
     def gone(self, channel: str) -> None:
         """The server does not know it any more."""
@@ -45,6 +55,6 @@ class Known:
         self._seen.pop(channel, None)
 
 
-def _mark(entry: bytes) -> _Mark:
+def _mark(entry: bytes) -> Mark:
     ms, _, number = entry.partition(b"-")
     return int(ms), int(number)

@@ -23,14 +23,23 @@ end
 
 -- The next id: the server's milliseconds, and a number that keeps the channel's order when its clock does not move on.
 local function next_id(c, now)
-  local ms, n = string.match(c.last, '^(%d+)%-(%d+)$')
-  if now > tonumber(ms) then
-    c.last = string.format('%d-0', now)
-  else
-    c.last = ms .. '-' .. string.format('%d', tonumber(n) + 1)
+  if not c.ms then
+    local ms, n = string.match(c.last, '^(%d+)%-(%d+)$')
+    c.ms, c.n = tonumber(ms), tonumber(n)
   end
+  if now > c.ms then
+    c.ms, c.n = now, 0
+  else
+    c.n = c.n + 1
+  end
+  c.last = string.format('%d-%d', c.ms, c.n)
   c.moved = true
   return c.last
+end
+
+-- Somebody else has added an entry with a later id.
+local function skip_to(c, id)
+  c.last, c.ms = id, nil
 end
 
 local function save_last(c)

@@ -20,14 +20,16 @@ local function channel(base)
 end
 
 -- First everything is looked at: nothing is stored while a channel is not known.
-local at = 5
-for _ = 1, tonumber(ARGV[4]) do
+local at, ids = 5, {}
+for block = 1, tonumber(ARGV[4]) do
   local base, count = ARGV[at], tonumber(ARGV[at + 1])
   if string.sub(base, 1, 1) ~= '@' then
     channel(base)
   end
   at = at + 2
-  for _ = 1, count do
+  ids[block] = {}
+  for i = 1, count do
+    ids[block][i] = ARGV[at + 1]
     at = at + 5 + tonumber(ARGV[at + 4])
   end
 end
@@ -38,7 +40,7 @@ end
 local published, settled, marks = {}, {}, {}
 
 at = 5
-for _ = 1, tonumber(ARGV[4]) do
+for block = 1, tonumber(ARGV[4]) do
   local base, count = ARGV[at], tonumber(ARGV[at + 1])
   at = at + 2
   if string.sub(base, 1, 1) == '@' then
@@ -49,12 +51,11 @@ for _ = 1, tonumber(ARGV[4]) do
     local c = channel(base)
     local w = window_of(c, now, window)
     enter_window(c, w)
+    local known, stored = known_of(w, ids[block], now), {}
     for _ = 1, count do
-      published[#published + 1], at = publish(c, w, now, at)
+      published[#published + 1], at = publish(c, known, stored, now, at)
     end
-    if c.added or c.open then
-      c.publishing = true
-    end
+    remember(w, stored)
     marks[#marks + 1] = base
   end
 end

@@ -29,14 +29,27 @@ local function enter_window(c, w)
   end
 end
 
-local function seen(w, id, now)
+-- Which of these ids are in the window: id -> true.
+local function known_of(w, ids, now)
+  local known = {}
   for _, key in ipairs({w.new, w.old}) do
-    local at = redis.call('HGET', key, id)
-    if at and now - tonumber(at) < w.span then
-      return true
-    end
+    sliced(ids, function(part)
+      local times = redis.call('HMGET', key, unpack(part))
+      for i, id in ipairs(part) do
+        if times[i] and now - tonumber(times[i]) < w.span then
+          known[id] = true
+        end
+      end
+    end)
   end
-  return false
+  return known
+end
+
+-- Ids in turn with the time at which they were stored.
+local function remember(w, stored)
+  sliced(stored, function(part)
+    redis.call('HSET', w.new, unpack(part))
+  end)
 end
 
 -- Who has the entry neither in flight nor delayed, and not settled by all.
@@ -142,11 +155,10 @@ local function store(c, prio, now, due, first, last)
   local id = next_id(c, now)
   local added = add(c, prio, id, due, first, last)
   if type(added) == 'table' and added.err and string.find(added.err, 'equal or smaller', 1, true) then
-    -- Somebody else has added an entry with a later id.
     local info = redis.call('XINFO', 'STREAM', stream(c.base, prio))
     for i = 1, #info, 2 do
       if info[i] == 'last-generated-id' then
-        c.last = info[i + 1]
+        skip_to(c, info[i + 1])
       end
     end
     id = next_id(c, now)
@@ -166,12 +178,13 @@ local function store(c, prio, now, due, first, last)
 end
 
 -- One message, whose parameters begin at ARGV[at]: priority, id in the window, delay, not before, number of fields.
+-- `known`: the ids in the window. `stored` gets what is to be remembered.
 -- Its status, and where the next one begins.
-local function publish(c, w, now, at)
+local function publish(c, known, stored, now, at)
   local prio, id = tonumber(ARGV[at]), ARGV[at + 1]
   local delay, not_before, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local first, last = at + 5, at + 4 + count
-  if seen(w, id, now) then
+  if known[id] then
     return DUPLICATE, last + 1
   end
   local refusal = make_room(c, prio, now)
@@ -183,6 +196,8 @@ local function publish(c, w, now, at)
     due = math.max(now + delay, not_before)
   end
   store(c, prio, now, due, first, last)
-  redis.call('HSET', w.new, id, string.format('%d', now))
+  known[id] = true
+  stored[#stored + 1] = id
+  stored[#stored + 1] = string.format('%d', now)
   return STORED, last + 1
 end
