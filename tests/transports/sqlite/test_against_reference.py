@@ -11,8 +11,8 @@ from itertools import count
 import pytest
 
 from neuralcore_transports.sqlite.store.fetch import Fetcher
-from tests.transports.sqlite.histories import history
-from tests.transports.sqlite.shrinking import script, shrink
+from tests.transports.histories import history
+from tests.transports.shrinking import script, shrink
 from tests.transports.sqlite.twins import Twins, run
 
 HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1000"))

@@ -11,9 +11,9 @@ import pytest
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.transport import Outcome, Settlement
-from tests.transports.sqlite.histories import history
+from tests.transports.histories import history
+from tests.transports.shrinking import script, shrink
 from tests.transports.sqlite.insides import contents
-from tests.transports.sqlite.shrinking import script, shrink
 from tests.transports.sqlite.twins import Twins, run
 
 HISTORIES = int(os.environ.get("NEURALCORE_HISTORIES", "1000")) // 15

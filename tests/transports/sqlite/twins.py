@@ -48,7 +48,7 @@ from neuralcore_transports.sqlite.store.fetch import Ask, Fetched, Reader
 from neuralcore_transports.sqlite.store.moment import Limits, Moment
 from neuralcore_transports.sqlite.store.store import Store
 from neuralcore_transports.sqlite.store.transaction import Book
-from tests.transports.sqlite.histories import CHANNELS, GROUPS, LATE, SLOTS, Op
+from tests.transports.histories import CHANNELS, GROUPS, LATE, SLOTS, Op
 from tests.transports.sqlite.insides import check_alike, check_invariants
 from tests.transports.sqlite.model import connection
 

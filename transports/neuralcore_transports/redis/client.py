@@ -68,8 +68,8 @@ class Client:
         self.layout = layout
         self.session = session
         self.known = known
-        self.adjust = 0
-        """Milliseconds by which the servers' clocks are taken to be ahead: tests let time pass by it."""
+        self.clock: int | str = ""
+        """Milliseconds, where it is not to be what the server's clock says: tests let time pass by it."""
         self._source = f"urn:neuralcore:bus:{session}"
         self._random = random.Random()
         self._making: dict[str, asyncio.Future[None]] = {}
@@ -78,11 +78,11 @@ class Client:
 
     async def channel(self, what: str, base: str, *parts: str | bytes | int) -> Any:
         """Raises TransportError; Unavailable when nobody knows whether it was done, which may be repeated."""
-        return await self.ask(CHANNEL, f"{base}:meta", self.adjust, self.layout.prefix, what, base, *parts)
+        return await self.ask(CHANNEL, f"{base}:meta", self.clock, self.layout.prefix, what, base, *parts)
 
     async def registry(self, what: str, *parts: str | bytes | int) -> Any:
         return await self.ask(
-            REGISTRY, f"{self.layout.registry}:channels", self.adjust, self.layout.prefix, what, *parts
+            REGISTRY, f"{self.layout.registry}:channels", self.clock, self.layout.prefix, what, *parts
         )
 
     async def ask(self, script: Script, key: str, *parts: str | bytes | int) -> Any:
@@ -132,6 +132,10 @@ class Client:
     async def channels(self) -> list[str]:
         return [name.decode() for name in await self.registry("channels")]
 
+    async def has_group(self, channel: str, group: str) -> bool:
+        base = self.layout.base(channel)
+        return bool(await self.call(f"{base}:groups", "HEXISTS", f"{base}:groups", group))
+
     # Committing
 
     async def commit(
@@ -174,7 +178,7 @@ class Client:
         while True:
             settling, settle_order = settle_parts(settlements, holds, order_of, again=sent)
             marks = [self.known.mark(channel) for channel in channels]
-            head: Parts = [self.adjust, self.layout.prefix, round(self.options.dedup_window * 1000)]
+            head: Parts = [self.clock, self.layout.prefix, round(self.options.dedup_window * 1000)]
             keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
             try:
                 reply, waited = await self.servers.script(
@@ -265,7 +269,7 @@ class Client:
             "fetch",
             FETCH,
             (f"{base}:meta",),
-            (self.adjust, self.layout.prefix, base, group, consumer, self.session, limit, below, int(wait)),
+            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, below, int(wait)),
         )
         state = reply[0].decode()
         if state == "no channel":
@@ -287,7 +291,7 @@ class Client:
 
     async def peek(self, base: str, group: str) -> tuple[int | None, float | None]:
         """The priority of what a fetch would begin with, and the seconds until something becomes due."""
-        parts = (self.adjust, self.layout.prefix, base, group, self.session)
+        parts = (self.clock, self.layout.prefix, base, group, self.session)
         (head, due), _ = await self.servers.script("fetch", PEEK, (f"{base}:meta",), parts)
         return (None if head < 0 else head), (None if due < 0 else due / 1000)
 

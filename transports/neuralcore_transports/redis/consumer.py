@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -80,13 +81,12 @@ class RedisConsumer(Consumer):
     async def update(self, interests: Sequence[Interest]) -> None:
         """Raises ValueError for a start that cannot be found."""
         wanted = {interest.id: interest for interest in interests}
-        new = [interest for id, interest in wanted.items() if id not in self._interests]
         groups = {id: self._groups.get(id) or self._group() for id in wanted}
-        await self._join(new, groups)
-        ended = [id for id in self._interests if id not in wanted]
-        old, self._interests, self._groups = self._groups, wanted, groups
+        await self._join(list(interests), groups)
+        ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
+        self._interests, self._groups = wanted, groups
         await self._find_places()
-        await self._leave({id: old[id] for id in ended})
+        await self._leave(ended)
 
     def _group(self) -> str:
         return self._name if self._name is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
@@ -101,10 +101,8 @@ class RedisConsumer(Consumer):
             return
         client = self._client
         channels = await client.channels()
-        starts = [
-            await self._transport.places.start(i.start, [c for c in channels if matches(i.pattern, c)])
-            for i in interests
-        ]
+        claimed: set[tuple[str, str]] = set()
+        starts = [await self._start(interest, groups[interest.id], channels, claimed) for interest in interests]
         asked: list[str] = []
         for interest, start in zip(interests, starts, strict=True):
             asked += (interest.pattern, groups[interest.id], start)
@@ -121,6 +119,23 @@ class RedisConsumer(Consumer):
             joined += (interest.pattern, groups[interest.id])
         if joined:
             await client.registry("joined", self._session, *joined)
+
+    async def _start(
+        self, interest: Interest, group: str, channels: Sequence[str], claimed: set[tuple[str, str]]
+    ) -> str:
+        """Where it begins on channels that it is not on, and that no interest before it takes along.
+
+        Raises ValueError for what cannot be found there.
+        """
+        covered = [channel for channel in channels if matches(interest.pattern, channel)]
+        new = [channel for channel in covered if (channel, group) not in claimed]
+        claimed.update((channel, group) for channel in new)
+        if interest.start is None or (await self._client.registry("subscribed", interest.pattern, group))[0]:
+            return ""
+        for channel in new:
+            if not await self._client.has_group(channel, group):
+                return await self._transport.places.start(interest.start, covered)
+        return ""
 
     async def _attach(self, channel: str, group: str, start: str) -> None:
         base = self._client.layout.base(channel)
@@ -150,20 +165,31 @@ class RedisConsumer(Consumer):
             place.interest = interest_id
         self._event.set()
 
-    async def _leave(self, ended: Mapping[int, str]) -> None:
+    async def _leave(self, ended: Mapping[str, Interest]) -> None:
         """A broadcast is over with its interest. What it has in flight may still be settled."""
-        gone = [delivery for delivery in self._got if delivery.interest in ended]
-        self._got = [delivery for delivery in self._got if delivery.interest not in ended]
+        ids = {interest.id for interest in ended.values()}
+        gone = [delivery for delivery in self._got if delivery.interest in ids]
+        self._got = [delivery for delivery in self._got if delivery.interest not in ids]
         if gone:
             await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
-        if self._name is not None:
-            return
-        for group in ended.values():
-            self._transport.ended.add(group)
-            patterns = await self._client.registry("left", group)
-            names = [name.decode() for name in patterns]
-            for channel in names:
+        if self._name is None:
+            for group, interest in ended.items():
+                await self._end_broadcast(group, interest.pattern)
+
+    async def _end_broadcast(self, group: str, pattern: str) -> None:
+        self._transport.ended.add(group)
+        for name in await self._client.registry("left", group):
+            channel = name.decode()
+            if matches(pattern, channel):
                 await self._client.channel("leave", self._client.layout.base(channel), group)
+
+    async def end(self) -> None:
+        """Its client leaves: nobody waits here any more, and its broadcasts are over."""
+        for place in self._places.values():
+            await self._client.channel("away", place.base, place.group, self._client.session)
+        if self._name is None:
+            for id, interest in self._interests.items():
+                await self._end_broadcast(self._groups[id], interest.pattern)
 
     # Fetching
 
@@ -280,10 +306,12 @@ class RedisConsumer(Consumer):
             if delivery.interest in left:
                 left[delivery.interest] -= 1
         for together in _equals(places):
-            share = {id: max(1, each // len(together)) for id, each in left.items()}
+            crowd = Counter(place.interest for place in together)
             tasks = []
             for place in together:
-                limit = min(share[place.interest], left[place.interest], _MOST)
+                share = -(-left[place.interest] // crowd[place.interest])
+                crowd[place.interest] -= 1
+                limit = min(share, _MOST)
                 if limit > 0:
                     left[place.interest] -= limit
                     tasks.append(self._fetch(place, limit, demand[place.interest].more_urgent_than))
@@ -389,7 +417,8 @@ class RedisConsumer(Consumer):
         """Raises ValueError for a position that cannot be found."""
         if interest not in self._interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
-        places = [place for place in self._places.values() if place.interest == interest]
+        pattern, group = self._interests[interest].pattern, self._groups[interest]
+        places = [each for each in self._places.values() if each.group == group and matches(pattern, each.channel)]
         start = await self._transport.places.start(position, [place.channel for place in places])
         for place in places:
             await self._client.channel("seek", place.base, place.group, start)

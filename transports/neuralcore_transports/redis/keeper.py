@@ -69,7 +69,6 @@ class Keeper:
         self._no_fork = NoFork()
         self.inboxes: tuple[str, ...] = ()
         """Bases of those that are to be kept."""
-        self.adjust = 0
         self._redis: Any = None
         self._thread = threading.Thread(target=self._run, name=f"{session} keeper", daemon=True)
 
@@ -133,7 +132,7 @@ class Keeper:
         known, version, overdue = self._script(
             REGISTRY,
             f"{layout.registry}:channels",
-            self.adjust, layout.prefix, "beat", self._session, round(options.lease * 1000), 0,
+            "", layout.prefix, "beat", self._session, round(options.lease * 1000), 0,
         )  # fmt: skip
         found = {name.decode(): late / 1000 for name, late in zip(overdue[::2], overdue[1::2], strict=True)}
         self._events.beat(Beat(bool(known), version, found))
@@ -154,7 +153,7 @@ class Keeper:
             self._script(
                 CHANNEL,
                 f"{lease.base}:meta",
-                self.adjust, self._layout.prefix, "expire", lease.base, lease.group, lease.consumer,
+                "", self._layout.prefix, "expire", lease.base, lease.group, lease.consumer,
                 lease.priority, lease.entry,
             )  # fmt: skip
             self._events.held_too_long([delivery])

@@ -13,8 +13,8 @@ Mark = tuple[int, int]
 class Known:
     """A channel's incarnation ends when it is removed, or the server forgets it; its last id never goes back."""
 
-    def __init__(self, lost: Callable[[str, str], None]) -> None:
-        """``lost`` hears of a channel and what has become of it."""
+    def __init__(self, lost: Callable[[str, bytes | None, str], None]) -> None:
+        """``lost`` hears of a channel, of the incarnation that is gone, if it is, and of what has become of it."""
         self._lost = lost
         self._seen: dict[str, tuple[bytes, Mark]] = {}
 
@@ -36,19 +36,23 @@ class Known:
             elif before is not None:
                 now = max(now, before[1])
         else:
-            self._lost(channel, "the server had forgotten the channel with all its messages; it was made anew")
+            self._lost(
+                channel, before[0], "the server had forgotten the channel with all its messages; it was made anew"
+            )
         self._seen[channel] = (incarnation, now)
 
     def _went_back(self, channel: str, mark: Mark, now: Mark) -> None:
         self._lost(
             channel,
+            None,
             "the server went back from entry {}-{} to {}-{}: what was published in between is lost".format(*mark, *now),
         )
 
     def gone(self, channel: str) -> None:
         """The server does not know it any more."""
-        if self._seen.pop(channel, None) is not None:
-            self._lost(channel, "the server has forgotten the channel with all its messages")
+        before = self._seen.pop(channel, None)
+        if before is not None:
+            self._lost(channel, before[0], "the server has forgotten the channel with all its messages")
 
     def forget(self, channel: str) -> None:
         """It was removed on purpose."""

@@ -88,13 +88,16 @@ class Places:
         """Raises ValueError as ``start`` does."""
         if start == "new":
             return Page((), None)
+        known = await self.bands(channel)
+        if not known:
+            return Page((), None)
         first: _Id = (0, 0) if start == "beginning" else await self._first(start, [channel])
         bands = [
             [
                 (entry, band, fields)
                 for entry, fields in await self._range(channel, band, "{}-{}".format(*first), limit + 1)
             ]
-            for band in await self.bands(channel)
+            for band in known
         ]
         found: Iterator[_Read] = heapq.merge(*bands, key=lambda read: read[0])
         page = [read for read, _ in zip(found, range(limit + 1), strict=False)]

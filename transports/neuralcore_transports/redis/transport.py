@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from redis.exceptions import RedisError
@@ -119,7 +120,7 @@ class RedisTransport(Transport):
         session = f"{runtime.bus_id}-{os.urandom(4).hex()}"
         self._servers = self._made_servers()
         self.leases = Leases(runtime.lost)
-        self.client = Client(self.options, self._servers, self._layout, session, Known(self.data_lost))
+        self.client = Client(self.options, self._servers, self._layout, session, Known(self._lost))
         self.places = Places(self.client)
         self._bells = Bells(
             self._servers, (self._layout.bell(session), self._layout.news), self._heard, self._listening_again
@@ -200,12 +201,9 @@ class RedisTransport(Transport):
         }
         places = [place for consumer in self.consumers for place in consumer.places()]
         held |= {(place.base, place.group, place.consumer) for place in places}
-        await asyncio.gather(
-            *(self.client.channel("away", place.base, place.group, self.client.session) for place in places),
-            *(self.client.channel("recover", base, group, consumer) for base, group, consumer in held),
-        )
-        own = {(p.base, p.group) for p in places if p.group.startswith("_broadcast.")}
-        await asyncio.gather(*(self.client.channel("leave", base, group) for base, group in own))
+        await asyncio.gather(*(self.client.channel("recover", base, group, consumer) for base, group, consumer in held))
+        for consumer in self.consumers:
+            await consumer.end()
         for inbox in list(self.inboxes.values()):
             await inbox.forget()
         await self.client.registry("end", self.client.session)
@@ -227,6 +225,16 @@ class RedisTransport(Transport):
     def data_lost(self, channel: str, detail: str) -> None:
         self._runtime.count("data_lost")
         self._runtime.data_lost(channel, detail)
+
+    def _lost(self, channel: str, incarnation: bytes | None, detail: str) -> None:
+        if incarnation is None:
+            self.data_lost(channel, detail)
+        else:
+            self.spawn(self._tell_unless_removed(channel, incarnation, detail))
+
+    async def _tell_unless_removed(self, channel: str, incarnation: bytes, detail: str) -> None:
+        if not await self.client.registry("gone", incarnation):
+            self.data_lost(channel, detail)
 
     def unavailable(self, error: Exception) -> Unavailable:
         return Unavailable("redis", f"{self.options.shown}: {error}")
@@ -370,8 +378,17 @@ class RedisTransport(Transport):
     async def _tidy(self, base: str) -> None:
         while True:
             reply = await self.client.channel("tidy", base)
-            if reply[0] != b"ok" or not reply[1]:
+            if reply[0] != b"ok":
                 return
+            if not reply[1]:
+                await self._end_strays(base, set(reply[2]))
+                return
+
+    async def _end_strays(self, base: str, sessions: set[bytes]) -> None:
+        """Broadcasts of clients that ended while the channel was made. A client registers before it subscribes."""
+        if sessions - {self.client.session.encode()}:
+            for session in sessions - set(await self.client.registry("sessions")):
+                await self.client.channel("reclaim", base, session.decode(), 1)
 
     # The contract
 
@@ -384,9 +401,9 @@ class RedisTransport(Transport):
         self._check_open()
         if isinstance(target, ChannelRef):
             base = self._layout.base(target.channel)
-            await self.client.registry("drop", target.channel)
+            reply = await self.client.channel("remove", base)
             self.client.known.forget(target.channel)
-            await self.client.channel("remove", base)
+            await self.client.registry("drop", target.channel, reply[1] if reply[0] == b"ok" else "")
             self._declared.pop(target.channel, None)
             return
         names = [name.decode() for name in await self.client.registry("forget", target.group, target.channel or "")]
@@ -404,9 +421,12 @@ class RedisTransport(Transport):
 
     def _settled(self, settlement: Settlement, status: SettleStatus) -> SettleStatus:
         delivery = settlement.delivery
-        if status is SettleStatus.SKIPPED or (settlement.outcome is Outcome.ATTEMPT and status is SettleStatus.SETTLED):
-            return status
         lease = lease_of(delivery)
+        if status is SettleStatus.SKIPPED:
+            return status
+        if settlement.outcome is Outcome.ATTEMPT and status is SettleStatus.SETTLED and lease is not None:
+            delivery.lease = replace(lease, tried=True)
+            return status
         if lease is not None and lease.group in self.ended and self.leases.holds(delivery):
             status = SettleStatus.SETTLED
         self.leases.end(delivery)

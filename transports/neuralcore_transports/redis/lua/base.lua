@@ -1,9 +1,12 @@
 -- What all scripts share. A channel's keys begin with its base; docs/redis.md has the layout.
 
--- Milliseconds of the server's clock. `adjust` is 0 but in tests, which let time pass by it.
-local function now_ms(adjust)
+-- Milliseconds of the server's clock. `clock` is '' but in tests, which say what time it is.
+local function now_ms(clock)
+  if clock ~= '' then
+    return tonumber(clock)
+  end
   local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + tonumber(adjust)
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
 -- An entry's id "ms-n" as 40 digits that sort as the ids do, and back.

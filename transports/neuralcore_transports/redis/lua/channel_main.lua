@@ -1,4 +1,4 @@
--- What is done to a channel now and then. ARGV: adjust, prefix, what, base, parameters.
+-- What is done to a channel now and then. ARGV: clock, prefix, what, base, parameters.
 
 local now = now_ms(ARGV[1])
 local prefix, what, base = ARGV[2], ARGV[3], ARGV[4]
@@ -118,7 +118,7 @@ if what == 'remove' then
   for _, name in ipairs({'meta', 'bands', 'groups', 'idle', 'sweep', 'waiting', 'taken', 'ids:0', 'ids:1', 'ids:2'}) do
     redis.call('UNLINK', base .. ':' .. name)
   end
-  return {'ok'}
+  return {'ok', c.incarnation}
 end
 
 -- A session is over: its broadcasts too. Its leases are lost, at most some hundred at once, of the groups that are named.
@@ -128,10 +128,8 @@ if what == 'reclaim' then
   local groups = redis.call('HGETALL', base .. ':groups')
   for i = 1, #groups, 2 do
     local group, owner = groups[i], groups[i + 1]
-    if owner == session then
-      if ended then
-        drop_group(prefix, c, group, 'ended')
-      end
+    if owner == session and ended then
+      drop_group(prefix, c, group, 'ended')
     else
       local taken = reclaim(prefix, c, open_group(base, group), session, 500)
       found = found + taken
@@ -193,10 +191,8 @@ if what == 'recover' then
         set_waiting(base, ARGV[5], prio, ids)
         for _, id in ipairs(ids) do
           local entry = redis.call('XRANGE', key, id, id)[1]
-          local failed, text = tries_of(g, item_of(prio, id))
-          if string.find(text, 'c', 1, true) then
-            redis.call('HSET', g.tries, item_of(prio, id), string.format('%d', failed - 1) .. 's')
-          end
+          local failed, charged, its = tries_of(g, item_of(prio, id))
+          set_tries(g, item_of(prio, id), charged and failed - 1 or failed, false, its)
           give_back(g, tonumber(prio), id, entry and key_of(entry[2]))
         end
         found = found + #ids
@@ -226,11 +222,17 @@ if what == 'ring' then
   return {'ok'}
 end
 
--- Answers 1 if there may be more to do.
+-- Answers 1 if there may be more to do, and the sessions whose broadcasts are here.
 if what == 'tidy' then
   local more = sweep(c, now, 500)
   more = trim(c, now, 500) or more
-  return {'ok', more and 1 or 0}
+  local sessions = {}
+  for _, session in ipairs(redis.call('HVALS', base .. ':groups')) do
+    if session ~= '' then
+      sessions[#sessions + 1] = session
+    end
+  end
+  return {'ok', more and 1 or 0, sessions}
 end
 
 -- depth, stored, rejected, trimmed, then for each group: name, session, unsettled, in flight

@@ -1,5 +1,5 @@
 -- Store and settle, all of it in one step.
--- ARGV: adjust, prefix, default window, number of publishing blocks, then for each
+-- ARGV: clock, prefix, default window, number of publishing blocks, then for each
 --     base, number of messages, and for each message what `publish` reads (an inbox: base begins with '@')
 --   number of settling blocks, then for each
 --     base, group, consumer, 1 for a repetition, number of settlements, and for each: outcome (A N R T, L: the lease is known to be lost), priority, id, key or '',
@@ -70,7 +70,7 @@ for _ = 1, blocks do
   local g = open_group(base, group)
   local there = c and redis.call('HEXISTS', base .. ':groups', group) == 1
   local taken = redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
-  local acks, lost, again = {}, 0, false
+  local acks, done, lost, again = {}, {}, 0, false
   for _ = 1, count do
     local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil
     local delay, pass, tried, after = tonumber(ARGV[at + 5]), ARGV[at + 6] == '1', ARGV[at + 7] == '1', tonumber(ARGV[at + 8])
@@ -78,7 +78,7 @@ for _ = 1, blocks do
     local verdict
     if after > 0 and published[after] ~= STORED and published[after] ~= DUPLICATE then
       verdict = SKIPPED
-    elseif not there or outcome == 'L' then
+    elseif not there or outcome == 'L' or done[prio .. ':' .. id] then
       verdict = LOST
     elseif outcome == 'A' then
       acks[prio] = acks[prio] or {ids = {}, places = {}}
@@ -93,6 +93,9 @@ for _ = 1, blocks do
         verdict = SETTLED -- by the first try, whose answer was lost
       end
       again = again or verdict == SETTLED and outcome ~= 'T'
+    end
+    if verdict == SETTLED and outcome ~= 'T' then
+      done[prio .. ':' .. id] = true
     end
     settled[#settled + 1] = verdict
   end

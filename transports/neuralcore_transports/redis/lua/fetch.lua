@@ -1,5 +1,5 @@
 -- Hand out what is most urgent.
--- ARGV: adjust, prefix, base, group, consumer, session, limit, below (a priority), wait (1: be told when there is something)
+-- ARGV: clock, prefix, base, group, consumer, session, limit, below (a priority), wait (1: be told when there is something)
 -- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated,
 --   {priority, id, attempts failed, 1 if suspect, fields}…}
 

@@ -20,8 +20,8 @@ end
 
 -- The position that lies right before the first one wanted.
 local function position_before(c, first)
-  if first == string.rep('9', 40) then
-    return c.last
+  if first > rank_of(c.last) then
+    return c.last -- whatever comes is new
   end
   local ms, n = string.match(id_of(first), '^(%d+)%-(%d+)$')
   if ms == '0' and n == '0' then

@@ -5,8 +5,7 @@ local function suspect(c, g, prio, ids)
   set_waiting(c.base, g.name, prio, ids)
   for _, id in ipairs(ids) do
     local item = item_of(prio, id)
-    local failed = tries_of(g, item)
-    redis.call('HSET', g.tries, item, string.format('%d', failed) .. 's')
+    set_tries(g, item, tries_of(g, item), false, true)
     local found = redis.call('XRANGE', stream(c.base, prio), id, id)
     if found[1] then
       give_back(g, prio, id, key_of(found[1][2]))

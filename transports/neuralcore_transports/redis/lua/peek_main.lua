@@ -1,4 +1,4 @@
--- ARGV: adjust, prefix, base, group, session. The priority of what would be handed out, or -1, whereupon the session waits.
+-- ARGV: clock, prefix, base, group, session. The priority of what would be handed out, or -1, whereupon the session waits.
 local now = now_ms(ARGV[1])
 local base, group = ARGV[3], ARGV[4]
 local g = open_group(base, group)

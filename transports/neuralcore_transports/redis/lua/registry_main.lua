@@ -1,6 +1,7 @@
--- What all clients share. ARGV: adjust, prefix, what, parameters. Keys of one slot:
+-- What all clients share. ARGV: clock, prefix, what, parameters. Keys of one slot:
 --   channels   name -> 1          version   grows with every channel that comes or goes
 --   patterns   pattern, group -> session and state: '+' until the channels of that time have been joined
+--   gone:<incarnation>  the channel was removed on purpose
 --   removed    group, channel or nothing: it was removed on purpose
 --   sessions   name -> the server's milliseconds at which it counts as dead
 
@@ -31,11 +32,26 @@ if what == 'add' then
   return redis.call('HGETALL', base .. ':patterns')
 end
 
+-- channel, its incarnation: it was removed on purpose, so that its absence is no loss
 if what == 'drop' then
+  redis.call('SET', base .. ':gone:' .. ARGV[5], 1, 'EX', 7 * 86400)
   if redis.call('HDEL', base .. ':channels', ARGV[4]) == 1 then
     changed()
   end
   return {}
+end
+
+if what == 'gone' then
+  return redis.call('EXISTS', base .. ':gone:' .. ARGV[4])
+end
+
+-- pattern, group of each; answers 1 for each that is known
+if what == 'subscribed' then
+  local out = {}
+  for i = 4, #ARGV, 2 do
+    out[#out + 1] = redis.call('HEXISTS', base .. ':patterns', ARGV[i] .. '\n' .. ARGV[i + 1])
+  end
+  return out
 end
 
 if what == 'channels' then

@@ -7,9 +7,18 @@ local function owned(key, group, id, consumer)
   return pending and pending[2] == consumer
 end
 
+-- Attempts that have failed; whether this one was stored before its handler was called; whether it is a suspect.
 local function tries_of(g, item)
   local text = redis.call('HGET', g.tries, item) or ''
-  return tonumber(string.match(text, '^%d+') or '0'), text
+  return tonumber(string.match(text, '^%d+') or '0'), string.find(text, 'c', 1, true) ~= nil, string.sub(text, -1) == 's'
+end
+
+local function set_tries(g, item, failed, charged, suspect)
+  if failed == 0 and not charged and not suspect then
+    redis.call('HDEL', g.tries, item)
+  else
+    redis.call('HSET', g.tries, item, string.format('%d', failed) .. (charged and 'c' or '') .. (suspect and 's' or ''))
+  end
 end
 
 -- Acknowledge these of one band. `taken`: the consumer may have lost some of its leases.
@@ -35,32 +44,24 @@ local function ack(c, g, consumer, prio, ids, taken)
   return verdicts
 end
 
--- Any other outcome, of one entry. `state`: what the fetch said of it ("1": it has tries).
+-- Any other outcome, of one entry.
 local function settle(c, g, consumer, prio, id, outcome, key, delay, pass, now)
   local item = item_of(prio, id)
   if not owned(stream(c.base, prio), g.name, id, consumer) then
     return LOST
   end
-  local failed, text = tries_of(g, item)
-  local charged = string.find(text, 'c', 1, true) ~= nil
+  local failed, charged, suspect = tries_of(g, item)
   if outcome == 'T' then -- an attempt more, before a suspect's handler is called
-    if not charged then
-      redis.call('HSET', g.tries, item, string.format('%d', failed + 1) .. 'cs')
-    end
+    set_tries(g, item, charged and failed or failed + 1, true, suspect)
     return SETTLED
   end
   set_waiting(c.base, g.name, prio, {id})
   if outcome == 'R' then
-    local suspect = string.sub(text, -1) == 's'
-    if charged then
-      redis.call('HSET', g.tries, item, string.format('%d', failed - 1) .. 's')
-    elseif not suspect and failed == 0 then
-      redis.call('HDEL', g.tries, item)
-    end
+    set_tries(g, item, charged and failed - 1 or failed, false, suspect)
     give_back(g, prio, id, key)
     return SETTLED
   end
-  redis.call('HSET', g.tries, item, string.format('%d', charged and failed or failed + 1))
+  set_tries(g, item, charged and failed or failed + 1, false, false)
   local place = rank_of(id)
   if not key or pass then
     place = rank_of(next_id(c, now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tests.transports.sqlite.histories import Op
+from tests.transports.histories import Op
 
 __all__ = ["script", "shrink"]
 

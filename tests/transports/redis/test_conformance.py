@@ -1,0 +1,50 @@
+"""The public suite on real servers, in real time, with real processes and servers to kill."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from neuralcore.testing.conformance import Harness, UrlHarness
+from neuralcore.testing.conformance.suite import TransportConformance
+from tests.servers import pool
+from tests.servers.missing import need
+from tests.servers.redis import RedisServer
+
+
+class RedisHarness(UrlHarness):
+    grace = 0.2
+    trimming = 2.0
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(f"{server.url()}/0?lease=1&poll=0.5")
+        self.server = server
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.server.restart, kill=True)
+
+
+class _OnARedis(TransportConformance):
+    version: str
+
+    @pytest.fixture(autouse=True)
+    def server(self, tmp_path_factory):
+        need(f"redis-{self.version}")
+        self.running = pool.shared(
+            f"redis {self.version} for conformance",
+            lambda: RedisServer(tmp_path_factory.mktemp("redis"), version=self.version, appendfsync="always"),
+        )
+
+    def make_harness(self) -> Harness:
+        return RedisHarness(self.running)
+
+
+@pytest.mark.slow
+class TestRedis70(_OnARedis):
+    version = "7.0"
+
+
+@pytest.mark.slow
+class TestRedis82(_OnARedis):
+    version = "8.2"
