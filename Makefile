@@ -11,7 +11,7 @@ TESTS ?= tests
 SEED ?= 7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench gate conformance lint format types stubs rust sanitize docs wheels clean
+.PHONY: help demo servers test faults bench gate conformance lint format types stubs rust sanitize docs wheels clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +22,9 @@ $(READY): $(INPUTS)
 
 demo: $(READY) ## Watch a team of agents work on the bus
 	@$(BIN)/neuralcore demo
+
+servers: $(READY) ## Install the real Redis and Kafka that tests start
+	@tools/servers.sh $(BIN)/python
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(TESTS)

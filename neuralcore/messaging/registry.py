@@ -23,7 +23,16 @@ _BUILT_IN: Final = {
     "memory": "neuralcore.testing.memory:MemoryTransport",
     "native": "neuralcore.messaging.local:NativeTransport",
 }
-_EXTRAS: Final = ("kafka", "redis", "sqlite")
+_EXTRAS: Final = {
+    "kafka": "kafka",
+    "redis": "redis",
+    "redis+cluster": "redis",
+    "redis+unix": "redis",
+    "rediss": "redis",
+    "rediss+cluster": "redis",
+    "sqlite": "sqlite",
+}
+"""Schemes that come with NeuralCore, and the extras that they need."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
@@ -95,7 +104,7 @@ def _missing(scheme: str, package: str) -> MissingExtra:
 
 
 def _pip(scheme: str) -> str:
-    return f"pip install 'neuralcore-runtime[{scheme}]'"
+    return f"pip install 'neuralcore-runtime[{_EXTRAS[scheme]}]'"
 
 
 def _loaded(scheme: str) -> Any | None:

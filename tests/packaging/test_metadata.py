@@ -59,18 +59,33 @@ def test_transports_come_through_their_distributions_doors() -> None:
     assert owners == {
         "native": "neuralcore-runtime",
         "memory": "neuralcore-transports",
+        **dict.fromkeys(("redis", "redis+cluster", "redis+unix", "rediss", "rediss+cluster"), "neuralcore-transports"),
         "sqlite": "neuralcore-transports",
     }
 
 
-URLS = {"native": "native://", "memory": "memory://", "sqlite": "sqlite://{}/bus.db"}
+def url_of(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if scheme == "rediss":
+        server = request.getfixturevalue("start_redis")(tls=True)
+        return f"{server.url()}?tls_ca={server.certificates.ca}"
+    if scheme == "redis+cluster":
+        return str(request.getfixturevalue("redis_cluster").url(scheme))
+    if scheme.startswith("redis"):
+        return str(request.getfixturevalue("redis_server").url(scheme))
+    return {"native": "native://", "memory": "memory://", "sqlite": f"sqlite://{tmp_path}/bus.db"}[scheme]
 
 
-@pytest.mark.parametrize("door", entry_points(group="neuralcore.transports"), ids=lambda door: door.name)
-async def test_a_bus_works_on_the_url_of_every_door(door: EntryPoint, tmp_path: Path) -> None:
+DOORS = [door for door in entry_points(group="neuralcore.transports") if door.name != "rediss+cluster"]
+"""A cluster with TLS is both of what the others are."""
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+async def test_a_bus_works_on_the_url_of_every_door(
+    door: EntryPoint, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     assert issubclass(door.load(), Transport)
     greeted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    async with MessageBus(URLS[door.name].format(tmp_path)) as bus:
+    async with MessageBus(url_of(door.name, tmp_path, request)) as bus:
         bus.subscribe("greeting", lambda message: greeted.set_result(message.payload), blocking=False, group="guests")
         await bus.publish("greeting", "hello")
         assert await greeted == "hello"

@@ -11,6 +11,7 @@ from neuralcore.testing.conformance.suite import TransportConformance
 from tests.servers import pool
 from tests.servers.missing import need
 from tests.servers.redis import RedisServer
+from tests.servers.redis_cluster import RedisCluster
 
 
 class RedisHarness(UrlHarness):
@@ -48,3 +49,30 @@ class TestRedis70(_OnARedis):
 @pytest.mark.slow
 class TestRedis82(_OnARedis):
     version = "8.2"
+
+
+class ClusterHarness(UrlHarness):
+    grace = 0.2
+    trimming = 2.0
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        super().__init__(f"{cluster.url('redis+cluster')}?lease=1&poll=0.5")
+        self.cluster = cluster
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.cluster.restart)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+class TestCluster(TransportConformance):
+    @pytest.fixture(autouse=True)
+    def cluster(self, tmp_path_factory):
+        need("redis-7.0")
+        self.running = pool.shared(
+            "Redis cluster for conformance",
+            lambda: RedisCluster(tmp_path_factory.mktemp("cluster"), appendfsync="always"),
+        )
+
+    def make_harness(self) -> Harness:
+        return ClusterHarness(self.running)

@@ -6,11 +6,11 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.errors import NotStored, Unavailable
+from neuralcore.messaging.errors import NotStored, TransportError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX, matches, validate_channel
 from neuralcore.messaging.transport import CommitResult, Envelope, PublishStatus, Settlement, SettleStatus
 from neuralcore_transports.redis.committing import MOST_FIELDS, PUBLISHED, SETTLED, Parts, publish_parts, settle_parts
@@ -57,6 +57,14 @@ class _Commit:
     published: list[PublishStatus]
     settled: list[SettleStatus]
     reasons: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A part of a commit that one server does at once; each item with its place in the commit."""
+
+    publishes: list[tuple[int, Envelope]]
+    settlements: list[tuple[int, Settlement]]
 
 
 class Client:
@@ -147,8 +155,59 @@ class Client:
             [SettleStatus.LEASE_LOST] * len(settlements),
         )
         good = [(index, each) for index, each in enumerate(publishes) if self._sendable(index, each, commit)]
-        await self._deliver(good, list(enumerate(settlements)), holds, commit)
+        steps, later = self._by_slots(good, list(enumerate(settlements)))
+        errors = await asyncio.gather(*(self._try(step, holds, commit, len(steps)) for step in steps))
+        if steps and all(errors):
+            raise next(error for error in errors if error)
+        steps, _ = self._by_slots((), [each for each in later if self._follows(*each, commit)], checked=True)
+        await asyncio.gather(*(self._try(step, holds, commit, len(steps) + 1) for step in steps))
         return CommitResult(commit.published, commit.settled, commit.reasons)
+
+    def _by_slots(
+        self,
+        publishes: Sequence[tuple[int, Envelope]],
+        settlements: Sequence[tuple[int, Settlement]],
+        *,
+        checked: bool = False,
+    ) -> tuple[list[_Step], list[tuple[int, Settlement]]]:
+        """What one server can do in one step each; and what has to follow, as it depends on a publish elsewhere."""
+        steps: dict[int, _Step] = {}
+        slots: dict[int, int] = {}
+        for index, envelope in publishes:
+            slots[index] = slot = self.servers.slot(self.layout.base(envelope.channel))
+            steps.setdefault(slot, _Step([], [])).publishes.append((index, envelope))
+        later = []
+        for index, settlement in settlements:
+            slot = self.servers.slot(self.layout.base(settlement.delivery.envelope.channel))
+            if settlement.after is not None and not checked and slots.get(settlement.after, slot) != slot:
+                later.append((index, settlement))
+                continue
+            which = replace(settlement, after=None) if checked else settlement
+            steps.setdefault(slot, _Step([], [])).settlements.append((index, which))
+        return list(steps.values()), later
+
+    def _follows(self, index: int, settlement: Settlement, commit: _Commit) -> bool:
+        assert settlement.after is not None
+        if commit.published[settlement.after] in (PublishStatus.STORED, PublishStatus.DUPLICATE):
+            return True
+        commit.settled[index] = SettleStatus.SKIPPED
+        return False
+
+    async def _try(
+        self, step: _Step, holds: Callable[[Settlement], bool], commit: _Commit, steps: int
+    ) -> Exception | None:
+        """With other steps beside it, what is not known is said item by item."""
+        try:
+            await self._deliver(step.publishes, step.settlements, holds, commit)
+        except TransportError as error:
+            if steps == 1:
+                raise
+            for index, _ in step.publishes:
+                commit.published[index] = PublishStatus.UNKNOWN
+            for index, _ in step.settlements:
+                commit.settled[index] = SettleStatus.UNKNOWN
+            return error
+        return None
 
     def _sendable(self, index: int, envelope: Envelope, commit: _Commit) -> bool:
         try:

@@ -398,7 +398,11 @@ class RedisConsumer(Consumer):
                 place.channel, f"the group {place.group!r} was missing on a stream, and begins with what is there"
             )
             return
-        if await self._client.registry("removed", place.group, place.channel):
+        interest = self._interests.get(place.interest)
+        if interest is None:  # it has ended meanwhile
+            return
+        pattern = interest.pattern
+        if await self._client.registry("removed", place.group, pattern, place.channel):
             self._places.pop((place.base, place.group), None)
             return
         if fetched.state == "no group":

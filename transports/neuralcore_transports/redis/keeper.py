@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from redis.backoff import NoBackoff
 from redis.client import Redis
-from redis.cluster import RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
@@ -94,7 +94,9 @@ class Keeper:
         if options.tls:
             made["ssl"] = True
         if options.cluster:
-            return RedisCluster(host=host, port=port, **made)
+            del made["db"]
+            nodes = [ClusterNode(host, port) for host, port in options.hosts]  # type: ignore[no-untyped-call]
+            return RedisCluster(startup_nodes=nodes, **made)
         return Redis(host=host, port=port, **made)
 
     def _run(self) -> None:
@@ -123,9 +125,9 @@ class Keeper:
         if self._redis is None:
             self._redis = self._connect()
         try:
-            return self._redis.evalsha(script.sha(self._version), 1, key, *parts)
+            return self._redis.evalsha(script.sha(self._version, cluster=self._options.cluster), 1, key, *parts)
         except NoScriptError:
-            return self._redis.eval(script.source(self._version), 1, key, *parts)
+            return self._redis.eval(script.source(self._version, cluster=self._options.cluster), 1, key, *parts)
 
     def _beat(self) -> None:
         layout, options = self._layout, self._options

@@ -18,24 +18,25 @@ class Script:
     name: str
     parts: tuple[str, ...]
 
-    def source(self, version: tuple[int, ...]) -> bytes:
-        return _source(self, version >= (7, 0))
+    def source(self, version: tuple[int, ...], *, cluster: bool = False) -> bytes:
+        return _source(self, version >= (7, 0), cluster)
 
-    def sha(self, version: tuple[int, ...]) -> str:
-        return _sha(self, version >= (7, 0))
+    def sha(self, version: tuple[int, ...], *, cluster: bool = False) -> str:
+        return _sha(self, version >= (7, 0), cluster)
 
 
 @cache
-def _source(script: Script, flags: bool) -> bytes:
+def _source(script: Script, flags: bool, cluster: bool) -> bytes:
     folder = files("neuralcore_transports.redis") / "lua"
     # A full server must let its clients settle. Before Redis 7 a script cannot ask for that.
-    first = "#!lua flags=allow-oom\n" if flags and script.name != "commit" else ""
-    return (first + "\n".join((folder / f"{part}.lua").read_text() for part in script.parts)).encode()
+    first = "#!lua flags=allow-oom\n" if flags and script is not COMMIT else ""
+    settings = f"local CLUSTER = {'true' if cluster else 'false'}\n"
+    return (first + settings + "\n".join((folder / f"{part}.lua").read_text() for part in script.parts)).encode()
 
 
 @cache
-def _sha(script: Script, flags: bool) -> str:
-    return sha1(_source(script, flags), usedforsecurity=False).hexdigest()
+def _sha(script: Script, flags: bool, cluster: bool) -> str:
+    return sha1(_source(script, flags, cluster), usedforsecurity=False).hexdigest()
 
 
 _CHANNEL = ("base", "bells", "channel", "group")

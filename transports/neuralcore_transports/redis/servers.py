@@ -18,7 +18,7 @@ from neuralcore_transports.redis.options import Address, RedisOptions
 from neuralcore_transports.redis.pipe import NotSent, Pipe
 from neuralcore_transports.redis.scripts import CHANNEL, COMMIT, FETCH, INBOX, PEEK, REGISTRY, Script
 
-__all__ = ["Node", "Servers", "Standalone", "connection_to"]
+__all__ = ["Node", "Part", "Servers", "Standalone", "connection_options", "connection_to"]
 
 log = logging.getLogger("neuralcore.redis")
 
@@ -66,26 +66,33 @@ class Node:
         self._locks: dict[str, asyncio.Lock] = {}
         self._closed = False
 
-    async def call(self, lane: str, *command: Part) -> Any:
-        """Raises what the server answers, Broken, NotSent."""
+    async def call(self, lane: str, *command: Part, asking: bool = False) -> Any:
+        """Raises what the server answers, Broken, NotSent. ``asking``: the slot is on its way to this server."""
         pipe = self._pipes.get(lane)
         if pipe is None or pipe.broken:
             pipe = await self._opened(lane)
-        return await pipe.call(*command)
+        return (await _both(pipe, command, (), asking=asking))[0]
 
     async def script(
-        self, lane: str, script: Script, keys: Sequence[str], parts: Sequence[Part], wait: Sequence[Part] = ()
+        self,
+        lane: str,
+        script: Script,
+        keys: Sequence[str],
+        parts: Sequence[Part],
+        wait: Sequence[Part] = (),
+        *,
+        asking: bool = False,
     ) -> tuple[Any, Any]:
         """``wait``: a command that follows on the same connection, as WAIT must; its answer is the second one."""
         pipe = self._pipes.get(lane)
         if pipe is None or pipe.broken:
             pipe = await self._opened(lane)
-        command = ("EVALSHA", script.sha(self.version), len(keys), *keys, *parts)
+        command = ("EVALSHA", script.sha(self.version, cluster=self._options.cluster), len(keys), *keys, *parts)
         try:
-            return await _both(pipe, command, wait)
+            return await _both(pipe, command, wait, asking=asking)
         except NoScriptError:  # the server was restarted, or somebody has flushed its scripts
-            await pipe.call("SCRIPT", "LOAD", script.source(self.version))
-            return await _both(pipe, command, wait)
+            await pipe.call("SCRIPT", "LOAD", script.source(self.version, cluster=self._options.cluster))
+            return await _both(pipe, command, wait, asking=asking)
 
     async def _opened(self, lane: str) -> Pipe:
         async with self._locks.setdefault(lane, asyncio.Lock()):
@@ -126,7 +133,7 @@ class Node:
     async def load(self) -> None:
         """Have all scripts there, so that the first messages are not slow."""
         for script in _SCRIPTS:
-            await self.call("work", "SCRIPT", "LOAD", script.source(self.version))
+            await self.call("work", "SCRIPT", "LOAD", script.source(self.version, cluster=self._options.cluster))
 
     async def close(self) -> None:
         self._closed = True
@@ -134,7 +141,9 @@ class Node:
             await pipe.close()
 
 
-async def _both(pipe: Pipe, command: Sequence[Part], wait: Sequence[Part]) -> tuple[Any, Any]:
+async def _both(pipe: Pipe, command: Sequence[Part], wait: Sequence[Part], *, asking: bool) -> tuple[Any, Any]:
+    if asking:
+        _ = pipe.call("ASKING")
     answer = pipe.call(*command)
     waited = pipe.call(*wait) if wait else None
     return await answer, None if waited is None else await waited

@@ -35,6 +35,7 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.client import Client
+from neuralcore_transports.redis.cluster import Cluster
 from neuralcore_transports.redis.consumer import RedisConsumer
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
@@ -62,27 +63,29 @@ class RedisTransport(Transport):
     """``redis://host:6379/0``. Many of them, on many hosts, share one server."""
 
     scheme: ClassVar[str] = "redis"
+    capabilities = Capabilities(
+        durable=True,
+        multi_process=True,
+        groups=True,
+        broadcast=True,
+        priorities=True,
+        keys=True,
+        delay=True,
+        dedup="store",
+        seek_id=True,
+        seek_time=True,
+        browse=True,
+        atomic_commit=True,
+        bounded=True,
+        retention=True,
+        request_reply=True,
+        max_payload=_MAX_PAYLOAD,
+    )
 
     def __init__(self, options: RedisOptions) -> None:
         self.options = options
-        self.capabilities = Capabilities(
-            durable=True,
-            multi_process=True,
-            groups=True,
-            broadcast=True,
-            priorities=True,
-            keys=True,
-            delay=True,
-            dedup="store",
-            seek_id=True,
-            seek_time=True,
-            browse=True,
-            atomic_commit=not options.cluster,
-            bounded=True,
-            retention=True,
-            request_reply=True,
-            max_payload=_MAX_PAYLOAD,
-        )
+        if options.cluster:  # what is in one slot is: a channel with its dead letters
+            self.capabilities = replace(self.capabilities, atomic_commit=False)
         self._state = "new"
         self._closing: asyncio.Task[None] | None = None
         self._runtime: Runtime
@@ -155,7 +158,7 @@ class RedisTransport(Transport):
         self._upkeep = self._loop.create_task(self._keep_tidy(), name=f"{session} upkeep")
 
     def _made_servers(self) -> Servers:
-        return Standalone(self.options, self._broken)
+        return (Cluster if self.options.cluster else Standalone)(self.options, self._broken)
 
     async def _check_format(self) -> None:
         try:

@@ -1,5 +1,3 @@
-local CLUSTER = false -- set where it is known
-
 -- Who found nothing waits, and is told by a message on its own topic.
 
 -- Wake up to `n` of each group's waiting sessions; with a `group`, only that one's.

@@ -1,14 +1,15 @@
 -- One channel: its configuration, the ids it gives, and what becomes of messages that nobody has left to settle.
 
 local function open_channel(base)
-  local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes')
+  local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
+    'claimed')
   if not m[1] then
     return nil
   end
   local c = {
     base = base, incarnation = m[1], last = m[2], capacity = tonumber(m[3] or ''), overflow = m[4] or 'block',
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
-    groups = {}, named = false,
+    groups = {}, named = false, claimed = m[9] or '',
   }
   c.retains = c.age or c.count or c.bytes
   local found = redis.call('HGETALL', base .. ':groups')
@@ -76,13 +77,59 @@ local function unsettled(c)
   return stored(c) - redis.call('ZCARD', c.base .. ':idle') + unclaimed
 end
 
--- Of what is idle, so many wait for a first group: no more than there are.
-local function clamp_unclaimed(c)
-  local unclaimed = redis.call('HGET', c.base .. ':meta', 'unclaimed')
-  local idle = redis.call('ZCARD', c.base .. ':idle')
-  if unclaimed and tonumber(unclaimed) > idle then
-    redis.call('HSET', c.base .. ':meta', 'unclaimed', idle)
+-- The next id: the server's milliseconds, and a number that keeps the channel's order when its clock does not move on.
+local function next_id(c, now)
+  if not c.ms then
+    local ms, n = string.match(c.last, '^(%d+)%-(%d+)$')
+    c.ms, c.n = tonumber(ms), tonumber(n)
   end
+  if now > c.ms then
+    c.ms, c.n = now, 0
+  else
+    c.n = c.n + 1
+  end
+  c.last = string.format('%d-%d', c.ms, c.n)
+  c.moved = true
+  return c.last
+end
+
+-- Somebody else has added an entry with a later id.
+local function skip_to(c, id)
+  c.last, c.ms = id, nil
+end
+
+local function save_last(c)
+  if c.moved then
+    redis.call('HSET', c.base .. ':meta', 'last', c.last)
+    c.moved = false
+  end
+end
+
+local function new_band(c, prio)
+  if c.known and c.known[prio] then
+    return
+  end
+  c.known = c.known or {}
+  c.known[prio] = true
+  if redis.call('ZADD', c.base .. ':bands', 'NX', prio, string.format('%d', prio)) == 1 then
+    for _, group in ipairs(c.groups) do
+      redis.pcall('XGROUP', 'CREATE', stream(c.base, prio), group, '0', 'MKSTREAM')
+    end
+  end
+end
+
+local function stored(c)
+  local total = 0
+  for _, prio in ipairs(bands_of(c.base)) do
+    total = total + redis.call('XLEN', stream(c.base, prio))
+  end
+  return total
+end
+
+-- Messages that some group has not settled, or that no group has asked for yet.
+local function unsettled(c)
+  local unclaimed = tonumber(redis.call('HGET', c.base .. ':meta', 'unclaimed') or '0')
+  return stored(c) - redis.call('ZCARD', c.base .. ':idle') + unclaimed
 end
 
 -- Where a group stands in a stream: the last entry that it was given.
@@ -131,20 +178,29 @@ local function size_of(c, prio, id)
   return 0
 end
 
--- Kept by retention, or for a first group: members of `idle` are rank, priority, and the size where bytes are counted.
-local function keep(c, prio, ids)
+-- Kept by retention, or for a first group: members of `idle` are rank, priority, the size where bytes are counted, and 'w'
+-- for one that waits for its first subscriber. Those up to `claimed` wait no more: a group has come since.
+local function keep(c, prio, ids, waiting)
   sliced(ids, function(part)
     local args = {c.base .. ':idle'}
     for _, id in ipairs(part) do
       local size = c.bytes and size_of(c, prio, id) or 0
       args[#args + 1] = 0
-      args[#args + 1] = rank_of(id) .. string.format('%03d', prio) .. string.format('%d', size)
+      args[#args + 1] = rank_of(id) .. string.format('%03d', prio) .. string.format('%d', size) .. (waiting and 'w' or '')
       if size > 0 then
         redis.call('HINCRBY', c.base .. ':meta', 'kept', size)
       end
     end
     redis.call('ZADD', unpack(args))
   end)
+end
+
+local function size_in(member)
+  return tonumber(string.match(member, '^%d+', 44))
+end
+
+local function waits(c, member)
+  return string.sub(member, -1) == 'w' and string.sub(member, 1, 40) > c.claimed
 end
 
 local function forget_idle(c, members)
@@ -154,11 +210,17 @@ local function forget_idle(c, members)
   if c.bytes then
     local size = 0
     for _, member in ipairs(members) do
-      size = size + tonumber(string.sub(member, 44))
+      size = size + size_in(member)
     end
     redis.call('HINCRBY', c.base .. ':meta', 'kept', -size)
   end
-  clamp_unclaimed(c)
+  local waited = 0
+  for _, member in ipairs(members) do
+    waited = waited + (waits(c, member) and 1 or 0)
+  end
+  if waited > 0 then
+    redis.call('HINCRBY', c.base .. ':meta', 'unclaimed', -waited)
+  end
 end
 
 -- Forget of what is idle the oldest that retention does not keep, at most `limit`; whether there may be more.
@@ -181,7 +243,7 @@ local function trim(c, now, limit)
     redis.call('XDEL', stream(c.base, tonumber(string.sub(member, 41, 43))), id_of(string.sub(member, 1, 40)))
     over[#over + 1] = member
     left = left - 1
-    kept = kept - tonumber(string.sub(member, 44))
+    kept = kept - size_in(member)
   end
   if #over > 0 then
     forget_idle(c, over)

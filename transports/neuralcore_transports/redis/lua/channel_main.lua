@@ -62,7 +62,7 @@ if what == 'create' then
     if #members > 0 and c.bytes then
       redis.call('UNLINK', base .. ':idle')
       for _, member in ipairs(members) do
-        keep(c, tonumber(string.sub(member, 41, 43)), {id_of(string.sub(member, 1, 40))})
+        keep(c, tonumber(string.sub(member, 41, 43)), {id_of(string.sub(member, 1, 40))}, waits(c, member))
       end
     end
     trim(c, now, 1000)

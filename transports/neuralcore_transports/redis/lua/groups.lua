@@ -53,7 +53,9 @@ local function attach(c, group, session, start, now)
   c.groups[#c.groups + 1] = group
   if session == '' then
     c.named = true
+    c.claimed = rank_of(c.last)
     redis.call('HDEL', c.base .. ':meta', 'unclaimed')
+    redis.call('HSET', c.base .. ':meta', 'claimed', c.claimed)
     trim(c, now, 1000)
   end
 end

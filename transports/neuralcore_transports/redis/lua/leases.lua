@@ -46,7 +46,8 @@ local function reclaim(prefix, c, g, session, limit)
   return taken
 end
 
--- Entries behind a group's position. Where nobody else keeps any, what is stored is pending or undelivered.
+-- Entries behind a group's position. Where nobody else keeps any, what is stored is pending or undelivered. Redis counts
+-- right but for entries that were deleted before they were delivered, as a bounded channel may do.
 local function undelivered(c, key, group, position, pending)
   if #c.groups == 1 and redis.call('ZCARD', c.base .. ':idle') == 0 then
     return redis.call('XLEN', key) - pending
@@ -56,7 +57,7 @@ local function undelivered(c, key, group, position, pending)
     for i = 1, #info, 2 do
       found[info[i]] = info[i + 1]
     end
-    if found.name == group and found.lag then
+    if found.name == group and found.lag and not c.capacity then
       return found.lag
     end
   end

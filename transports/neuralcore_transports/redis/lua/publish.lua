@@ -54,7 +54,12 @@ end
 
 -- Who has the entry neither in flight nor delayed, and not settled by all.
 local function queued(c, prio, id, positions, now)
-  local wanted = #c.groups == 0
+  local prefix = rank_of(id) .. string.format('%03d', prio)
+  local idle = redis.call('ZRANGEBYLEX', c.base .. ':idle', '[' .. prefix, '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
+  if idle then
+    return waits(c, idle)
+  end
+  local wanted = false
   for _, group in ipairs(c.groups) do
     local key = stream(c.base, prio)
     local place = key .. '\n' .. group
@@ -72,7 +77,7 @@ local function queued(c, prio, id, positions, now)
         end
         local g = open_group(c.base, group)
         local rank = rank_of(id)
-        for _, member in ipairs(redis.call('ZRANGE', g.due, 0, -1)) do
+        for _, member in ipairs(redis.call('ZRANGEBYSCORE', g.due, '(' .. now, '+inf')) do
           if string.sub(member, 1, 3) == string.format('%03d', prio) and string.sub(member, 44, 83) == rank then
             return false
           end
@@ -169,7 +174,7 @@ local function store(c, prio, now, due, first, last)
   end
   c.added = (c.added or 0) + 1
   if #c.groups == 0 then
-    keep(c, prio, {id})
+    keep(c, prio, {id}, true)
     redis.call('HINCRBY', c.base .. ':meta', 'unclaimed', 1)
   end
   if c.open then

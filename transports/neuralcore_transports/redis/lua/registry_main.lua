@@ -2,7 +2,7 @@
 --   channels   name -> 1          version   grows with every channel that comes or goes
 --   patterns   pattern, group -> session and state: '+' until the channels of that time have been joined
 --   gone:<incarnation>  the channel was removed on purpose
---   removed    group, channel or nothing: it was removed on purpose
+--   removed    group, pattern or channel: it was removed on purpose
 --   sessions   name -> the server's milliseconds at which it counts as dead
 
 local now = now_ms(ARGV[1])
@@ -69,7 +69,7 @@ if what == 'subscribe' then
       redis.call('HSET', base .. ':patterns', field, value)
     end
     states[#states + 1] = value
-    redis.call('HDEL', base .. ':removed', ARGV[i + 1] .. '\n', ARGV[i + 1] .. '\n' .. ARGV[i])
+    redis.call('HDEL', base .. ':removed', ARGV[i + 1] .. '\n' .. ARGV[i])
   end
   return {states, redis.call('HKEYS', base .. ':channels')}
 end
@@ -99,16 +99,19 @@ if what == 'forget' then
     local pattern, group = string.match(field, '^([^\n]*)\n(.*)$')
     if group == ARGV[4] and (ARGV[5] == '' or pattern == ARGV[5]) then
       redis.call('HDEL', base .. ':patterns', field)
+      redis.call('HSET', base .. ':removed', group .. '\n' .. pattern, 1)
     end
   end
-  redis.call('HSET', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5], 1)
+  if ARGV[5] ~= '' then
+    redis.call('HSET', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5], 1)
+  end
   return redis.call('HKEYS', base .. ':channels')
 end
 
--- group, channel: whether somebody has removed it, so that its absence is no loss
+-- group, pattern, channel: whether somebody has removed it, so that its absence is no loss
 if what == 'removed' then
-  return redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n')
-    + redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5])
+  return redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5])
+    + redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[6])
 end
 
 -- session, lease, 1 for a new one; answers if it was known, the version of the channels, and the sessions that are overdue
