@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import NotStored, TransportError, Unavailable
@@ -29,16 +29,15 @@ _LONGEST_WAIT: Final = 0.5
 _UNCHANGED: Final = ("", "", "", "", "", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One entry that was handed out."""
+class Found(NamedTuple):
+    """One entry that was handed out, as the server says it."""
 
     priority: int
-    entry: str
+    entry: bytes
     failed: int
-    suspect: bool
+    suspect: int
     fields: Sequence[bytes]
-    tried: bool
+    tried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ class Client:
             keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
             try:
                 reply, waited = await self.servers.script(
-                    "commit", COMMIT, keys or (self._key(settlements),), head + publishing + settling, self._wait(order)
+                    "commit", COMMIT, keys or (self._key(publishes, settlements),), head + publishing + settling, self._wait(order)
                 )
             except NotSent as error:
                 failure: Exception = error
@@ -266,11 +265,10 @@ class Client:
             await asyncio.sleep(wait * self._random.uniform(0.5, 1))
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _key(self, settlements: Sequence[tuple[int, Settlement]]) -> str:
-        """What decides the server where nothing is published."""
-        for _, settlement in settlements:
-            return f"{self.layout.base(settlement.delivery.envelope.channel)}:meta"
-        return f"{self.layout.registry}:channels"
+    def _key(self, publishes: Sequence[tuple[int, Envelope]], settlements: Sequence[tuple[int, Settlement]]) -> str:
+        """What decides the server where nothing goes to a channel."""
+        channels = [each.channel for _, each in publishes] + [each.delivery.envelope.channel for _, each in settlements]
+        return f"{self.layout.base(channels[0])}:meta" if channels else f"{self.layout.registry}:channels"
 
     def _wait(self, order: Sequence[int]) -> tuple[str | int, ...]:
         options = self.options
@@ -339,10 +337,7 @@ class Client:
         if state != "ok":
             return Fetched(state=state)
         return Fetched(
-            [
-                Found(priority, entry.decode(), failed, bool(suspect), fields, bool(tried))
-                for priority, entry, failed, suspect, fields, tried in reply[6]
-            ],
+            [Found(*each) for each in reply[6]],
             None if due < 0 else due / 1000,
             bool(more),
             "recreated" if recreated else "ok",

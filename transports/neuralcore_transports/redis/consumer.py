@@ -368,12 +368,14 @@ class RedisConsumer(Consumer):
         return place, limit, len(fetched.found)
 
     def _hand_out(self, place: Place, found: Found, consumer: str) -> None:
+        priority, entry, failed, suspect, fields, tried = found
+        id = entry.decode()
         delivery = Delivery(
-            envelope=envelope_of(place.channel, found.priority, found.entry, found.fields),
+            envelope=envelope_of(place.channel, priority, id, fields),
             interest=place.interest,
-            attempt=found.failed + 1,
-            suspect=found.suspect,
-            lease=Lease(place.base, place.group, consumer, found.priority, found.entry, found.tried, time.monotonic()),
+            attempt=failed + 1,
+            suspect=bool(suspect),
+            lease=Lease(place.base, place.group, consumer, priority, id, bool(tried), time.monotonic()),
         )
         self._transport.leases.begin(delivery)
         self._got.append(delivery)
@@ -422,7 +424,13 @@ class RedisConsumer(Consumer):
         if interest not in self._interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
         pattern, group = self._interests[interest].pattern, self._groups[interest]
-        places = [each for each in self._places.values() if each.group == group and matches(pattern, each.channel)]
+        places = [
+            place
+            for place in list(self._places.values())
+            if place.group == group
+            and matches(pattern, place.channel)
+            and await self._client.has_group(place.channel, group)
+        ]
         start = await self._transport.places.start(position, [place.channel for place in places])
         for place in places:
             await self._client.channel("seek", place.base, place.group, start)

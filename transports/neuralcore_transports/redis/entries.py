@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from neuralcore.messaging.transport import Envelope
-from neuralcore_transports.cloudevents import ATTRIBUTES, header_name, plain_name, read_time, written_time
+from neuralcore_transports.cloudevents import header_name, plain_name, read_time, written_time
 
 __all__ = ["DATA", "DUE", "envelope_of", "fields_of"]
 
@@ -51,36 +51,41 @@ def envelope_of(channel: str, priority: int, entry: str, fields: Sequence[bytes]
     """An entry that somebody else has written may be no message: then an attribute of the envelope is not what it
     must be, which its reader finds out.
     """
-    found: dict[str, Any] = {}
-    headers: dict[str, str] = {}
-    body: Any = None
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if name == b"data":
-            body = value
-        elif name in ATTRIBUTES:
-            found[ATTRIBUTES[name]] = _text(value)
-        elif not name.startswith(b"ce_") and name != b"ncdue":
-            headers[plain_name(_text(name))] = _text(value)
-        elif name.startswith(b"ce_") and name not in _KNOWN:
-            headers[_text(name)] = _text(value)
-    if body is None and "id" not in found:
+    parts = iter(fields)
+    found = dict(zip(parts, parts, strict=True))
+    take = found.pop
+    body, id, time = take(b"data", None), take(b"ce_id", None), take(b"ce_time", None)
+    if body is None and id is None:
         return _foreign(channel, priority, entry, fields)
+    content_type, expires = take(b"content-type", None), take(b"ce_expirytime", None)
+    key, correlation_id, reply_to = (
+        take(b"ce_partitionkey", None),
+        take(b"ce_nccorrelationid", None),
+        take(b"ce_ncreplyto", None),
+    )
+    for name in _UNREAD:
+        take(name, None)
     return Envelope(
-        id=found.get("id", entry),
+        id=entry if id is None else _text(id),
         channel=channel,
-        body=body,
-        content_type=found.get("content_type", "application/octet-stream"),
+        body=body,  # type: ignore[arg-type]
+        content_type="application/octet-stream" if content_type is None else _text(content_type),
         priority=priority,
-        timestamp_ns=read_time(found["time"]) if "time" in found else int(entry.partition("-")[0]) * 1_000_000,
-        headers=headers,
-        key=found.get("key"),
-        correlation_id=found.get("correlation_id"),
-        reply_to=found.get("reply_to"),
-        expires_at_ns=read_time(found["expires"]) if "expires" in found else None,
+        timestamp_ns=_stored_ns(entry) if time is None else read_time(_text(time)),
+        headers={plain_name(_text(name)): _text(value) for name, value in found.items()} if found else _NONE,
+        key=None if key is None else _text(key),
+        correlation_id=None if correlation_id is None else _text(correlation_id),
+        reply_to=None if reply_to is None else _text(reply_to),
+        expires_at_ns=None if expires is None else read_time(_text(expires)),
     )
 
 
-_KNOWN: Final = frozenset({b"ce_specversion", b"ce_source", b"ce_type"})
+_UNREAD: Final = (b"ce_specversion", b"ce_source", b"ce_type", b"ncdue")
+_NONE: Final[dict[str, str]] = {}
+
+
+def _stored_ns(entry: str) -> int:
+    return int(entry.partition("-")[0]) * 1_000_000
 
 
 def _foreign(channel: str, priority: int, entry: str, fields: Sequence[bytes]) -> Envelope:
@@ -94,7 +99,7 @@ def _foreign(channel: str, priority: int, entry: str, fields: Sequence[bytes]) -
         channel=channel,
         body=msgspec.json.encode(found) if whole else None,  # type: ignore[arg-type]
         priority=priority,
-        timestamp_ns=int(entry.partition("-")[0]) * 1_000_000,
+        timestamp_ns=_stored_ns(entry),
     )
 
 

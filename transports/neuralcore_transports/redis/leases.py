@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from neuralcore.messaging.transport import Delivery
 
 __all__ = ["Lease", "Leases"]
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """What names a delivery to the server: a pending entry of one consumer of one group."""
 
     base: str

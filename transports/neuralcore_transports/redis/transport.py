@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+import msgspec
 from redis.exceptions import RedisError
 
 from neuralcore.messaging.channel import ChannelConfig
@@ -428,7 +429,7 @@ class RedisTransport(Transport):
         if status is SettleStatus.SKIPPED:
             return status
         if settlement.outcome is Outcome.ATTEMPT and status is SettleStatus.SETTLED and lease is not None:
-            delivery.lease = replace(lease, tried=True)
+            delivery.lease = msgspec.structs.replace(lease, tried=True)
             return status
         if lease is not None and lease.group in self.ended and self.leases.holds(delivery):
             status = SettleStatus.SETTLED

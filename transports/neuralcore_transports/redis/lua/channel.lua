@@ -212,7 +212,7 @@ local function forget_idle(c, members)
     for _, member in ipairs(members) do
       size = size + size_in(member)
     end
-    redis.call('HINCRBY', c.base .. ':meta', 'kept', -size)
+    redis.call('HINCRBY', c.base .. ':meta', 'kept', string.format('%d', -size))
   end
   local waited = 0
   for _, member in ipairs(members) do

@@ -191,9 +191,9 @@ if what == 'recover' then
         set_waiting(base, ARGV[5], prio, ids)
         for _, id in ipairs(ids) do
           local entry = redis.call('XRANGE', key, id, id)[1]
-          local failed, charged, its = tries_of(g, item_of(prio, id))
-          set_tries(g, item_of(prio, id), charged and failed - 1 or failed, false, its)
-          give_back(g, tonumber(prio), id, entry and key_of(entry[2]))
+          local failed, charged, its, place = tries_of(g, item_of(prio, id))
+          set_tries(g, item_of(prio, id), charged and failed - 1 or failed, false, its, place)
+          give_back(g, tonumber(prio), id, entry and key_of(entry[2]), place)
         end
         found = found + #ids
       end

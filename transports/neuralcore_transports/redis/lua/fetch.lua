@@ -30,9 +30,9 @@ local function fetch(c, g, consumer, now, limit, below)
     if not tries then
       tries = ''
     end
-    out[#out + 1] = {
-      prio, id, tonumber(string.match(tries, '^%d+') or '0'), string.sub(tries, -1) == 's' and 1 or 0, fields, place and 1 or 0,
-    }
+    local failed, flags = string.match(tries, '^(%d*)([cs]*)')
+    local suspect = string.find(flags, 's', 1, true) and 1 or 0
+    out[#out + 1] = {prio, id, tonumber(failed) or 0, suspect, fields, place and 1 or 0}
   end
 
   -- Of those that came back, in order: `members` of g.back.

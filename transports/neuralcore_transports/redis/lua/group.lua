@@ -3,7 +3,8 @@
 --   due:<group>     not yet: score = the server's milliseconds, member = priority, place, id
 --   keys:<group>    who holds each key: an item
 --   parked:<group>  waits for its key: member = the key's hash, priority, place, id
---   tries:<group>   of those that came back: how many attempts have failed, and 's' for a suspect
+--   tries:<group>   of those that came back: how many attempts have failed, c where one was stored beforehand, s for a
+--                   suspect, @ and its place where that is not its own rank
 
 local function open_group(base, name)
   return {

@@ -5,10 +5,11 @@ local function suspect(c, g, prio, ids)
   set_waiting(c.base, g.name, prio, ids)
   for _, id in ipairs(ids) do
     local item = item_of(prio, id)
-    set_tries(g, item, tries_of(g, item), false, true)
+    local failed, _, _, place = tries_of(g, item)
+    set_tries(g, item, failed, false, true, place)
     local found = redis.call('XRANGE', stream(c.base, prio), id, id)
     if found[1] then
-      give_back(g, prio, id, key_of(found[1][2]))
+      give_back(g, prio, id, key_of(found[1][2]), place)
     else
       redis.call('XACK', stream(c.base, prio), g.name, id)
       redis.call('HDEL', g.tries, item)

@@ -132,6 +132,10 @@ local function make_room(c, prio, now)
     return nil
   end
   c.open = c.open or unsettled(c)
+  if c.open >= c.capacity and c.retains and #c.groups == 0 then
+    trim(c, now, 1000)
+    c.open = unsettled(c)
+  end
   if c.open < c.capacity then
     return nil
   end

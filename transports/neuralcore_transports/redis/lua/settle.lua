@@ -7,17 +7,21 @@ local function owned(key, group, id, consumer)
   return pending and pending[2] == consumer
 end
 
--- Attempts that have failed; whether this one was stored before its handler was called; whether it is a suspect.
+-- Attempts that have failed; whether this one was stored before its handler was called; whether it is a suspect; its place
+-- among equals, where that is not its own rank.
 local function tries_of(g, item)
   local text = redis.call('HGET', g.tries, item) or ''
-  return tonumber(string.match(text, '^%d+') or '0'), string.find(text, 'c', 1, true) ~= nil, string.sub(text, -1) == 's'
+  local failed, flags, place = string.match(text, '^(%d*)([cs]*)(.*)$')
+  return tonumber(failed) or 0, string.find(flags, 'c', 1, true) ~= nil, string.find(flags, 's', 1, true) ~= nil,
+    place ~= '' and string.sub(place, 2) or nil
 end
 
-local function set_tries(g, item, failed, charged, suspect)
-  if failed == 0 and not charged and not suspect then
+local function set_tries(g, item, failed, charged, suspect, place)
+  if failed == 0 and not charged and not suspect and not place then
     redis.call('HDEL', g.tries, item)
   else
-    redis.call('HSET', g.tries, item, string.format('%d', failed) .. (charged and 'c' or '') .. (suspect and 's' or ''))
+    redis.call('HSET', g.tries, item,
+      string.format('%d', failed) .. (charged and 'c' or '') .. (suspect and 's' or '') .. (place and '@' .. place or ''))
   end
 end
 
@@ -50,25 +54,25 @@ local function settle(c, g, consumer, prio, id, outcome, key, delay, pass, now)
   if not owned(stream(c.base, prio), g.name, id, consumer) then
     return LOST
   end
-  local failed, charged, suspect = tries_of(g, item)
+  local failed, charged, suspect, place = tries_of(g, item)
   if outcome == 'T' then -- an attempt more, before a suspect's handler is called
-    set_tries(g, item, charged and failed or failed + 1, true, suspect)
+    set_tries(g, item, charged and failed or failed + 1, true, suspect, place)
     return SETTLED
   end
   set_waiting(c.base, g.name, prio, {id})
   if outcome == 'R' then
-    set_tries(g, item, charged and failed - 1 or failed, false, suspect)
-    give_back(g, prio, id, key)
+    set_tries(g, item, charged and failed - 1 or failed, false, suspect, place)
+    give_back(g, prio, id, key, place)
     return SETTLED
   end
-  set_tries(g, item, charged and failed or failed + 1, false, false)
-  local place = rank_of(id)
   if not key or pass then
     place = rank_of(next_id(c, now))
     if key then
       free_key(g, key, item)
     end
   end
+  set_tries(g, item, charged and failed or failed + 1, false, false, place)
+  place = place or rank_of(id)
   if delay > 0 then
     redis.call('ZADD', g.due, now + delay, string.format('%03d', prio) .. place .. rank_of(id))
   else
