@@ -299,7 +299,7 @@ class Twins:
             several = f"m{value}" in self.mixed or any(self.names[channel, f"m{value}"] > 1 for channel in CHANNELS)
             return "beginning" if several else f"m{value}"
         if kind == "place":
-            return self.pages[-1 - value % len(self.pages)][side] if self.pages else "beginning"
+            return self.pages[-1 - value % len(self.pages)][side] if self.pages and not self.mixed else "beginning"
         return datetime.fromtimestamp(self.ms / 1e3, timezone.utc) + timedelta(seconds=value)
 
     async def fetch(self, number: int, group: str | None, limits: Sequence[int], bound: int | None) -> None:

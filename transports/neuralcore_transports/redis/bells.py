@@ -26,10 +26,10 @@ class Bells:
         self,
         servers: Servers,
         topics: tuple[str, ...],
-        heard: Callable[[list[bytes]], None],
+        heard: Callable[[str, bytes], None],
         back: Callable[[], None],
     ) -> None:
-        """``heard`` gets the lines of a message."""
+        """``heard`` gets the first line of a message, and the rest."""
         self._servers = servers
         self._topics = topics
         self._heard = heard
@@ -59,7 +59,8 @@ class Bells:
     def _push(self, message: list[Any]) -> None:
         kind = message[0]
         if kind == b"message":
-            self._heard(message[2].split(b"\n"))
+            kind, _, rest = message[2].partition(b"\n")
+            self._heard(kind.decode(), rest)
         elif kind == b"subscribe":
             self._subscribed += 1
             if self._subscribed == len(self._topics):

@@ -154,6 +154,9 @@ class Client:
             [SettleStatus.LEASE_LOST] * len(settlements),
         )
         good = [(index, each) for index, each in enumerate(publishes) if self._sendable(index, each, commit)]
+        if not self.options.cluster:
+            await self._deliver(good, list(enumerate(settlements)), holds, commit)
+            return CommitResult(commit.published, commit.settled, commit.reasons)
         steps, later = self._by_slots(good, list(enumerate(settlements)))
         errors = await asyncio.gather(*(self._try(step, holds, commit, len(steps)) for step in steps))
         if steps and all(errors):
@@ -238,9 +241,15 @@ class Client:
             marks = [self.known.mark(channel) for channel in channels]
             head: Parts = [self.clock, self.layout.prefix, round(self.options.dedup_window * 1000)]
             keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
+            if not keys:
+                keys = [self._key(publishes, settlements)]
             try:
                 reply, waited = await self.servers.script(
-                    "commit", COMMIT, keys or (self._key(publishes, settlements),), head + publishing + settling, self._wait(order)
+                    "commit",
+                    COMMIT,
+                    keys or (self._key(publishes, settlements),),
+                    head + publishing + settling,
+                    self._wait(order),
                 )
             except NotSent as error:
                 failure: Exception = error
@@ -317,16 +326,14 @@ class Client:
 
     # Fetching
 
-    async def fetch(
-        self, channel: str, base: str, group: str, consumer: str, limit: int, below: int, *, wait: bool
-    ) -> Fetched:
+    async def fetch(self, channel: str, base: str, group: str, consumer: str, limit: int, below: int) -> Fetched:
         """Raises NotSent, Broken (something may have been handed out), TransportError."""
         mark = self.known.mark(channel)
         reply, _ = await self.servers.script(
             "fetch",
             FETCH,
             (f"{base}:meta",),
-            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, below, int(wait)),
+            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, below),
         )
         state = reply[0].decode()
         if state == "no channel":

@@ -20,7 +20,7 @@ from neuralcore_transports.redis.pipe import Broken, NotSent
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
 
-__all__ = ["Place", "RedisConsumer"]
+__all__ = ["GROUP_MISSING", "Place", "RedisConsumer"]
 
 _ANY: Final = 256
 """Less urgent than every priority."""
@@ -31,6 +31,10 @@ _FRESH: Final = 0.2
 """Seconds for which it is believed what a peek has seen."""
 _A_POLL: Final = 0.005
 """Seconds of every poll interval that one channel may take: a thousand are polled less often."""
+
+_UNWANTED: Final = 0.1
+"""Seconds after which what was handed out, and is not asked for, goes back."""
+GROUP_MISSING: Final = "the group {!r} was missing on a stream, and begins with what is there"
 
 _numbers = itertools.count(1)
 
@@ -54,6 +58,10 @@ class Place:
     looked: float = 0.0
     due: float | None = None
     """When something becomes due: loop time."""
+    credit: int = 0
+    """How many messages the server may still hand out unasked …"""
+    below: int = 0
+    """… of priorities below this."""
     broken: str | None = None
     """A fetch by a consumer of this name was not answered: what it handed out is to be given back."""
 
@@ -156,6 +164,7 @@ class RedisConsumer(Consumer):
             for interest in found:
                 wanted[base, self._groups[interest.id]] = (channel, interest.id)
         for key in [key for key in self._places if key not in wanted]:
+            await self._client.channel("away", *key, self._client.session)
             del self._places[key]
         for (base, group), (channel, interest_id) in wanted.items():
             place = self._places.get((base, group))
@@ -194,7 +203,7 @@ class RedisConsumer(Consumer):
     # Fetching
 
     def heard(self, base: str, group: str) -> bool:
-        """Whether that is one of its own."""
+        """There may be something. Answers whether that is a place of its own."""
         place = self._places.get((base, group))
         if place is None:
             return False
@@ -202,19 +211,53 @@ class RedisConsumer(Consumer):
         place.head = None
         self._event.set()
         if not self._fetching:
-            self._loop.call_later(_A_POLL, self._pass_on, place)
+            self._loop.call_later(_UNWANTED, self._pass_on, place)
         return True
 
     def _pass_on(self, place: Place) -> None:
         """It was told of something, and does not want it now: another member may."""
-        if place.ready and not self._fetching and self._name is not None:
+        if place.ready and not self._fetching and self._name is not None and self._transport.running:
             self._transport.spawn(self._client.channel("ring", place.base, place.group))
 
-    def look_again(self, *, channels: bool = False) -> None:
-        """There may be something anywhere."""
+    def given(self, base: str, group: str, consumer: str, fetched: Fetched) -> bool:
+        """Handed out unasked. Answers whether that is a place of its own."""
+        place = self._places.get((base, group))
+        if place is None:
+            return False
+        place.credit -= len(fetched.found)
+        place.due = None if fetched.due is None else self._loop.time() + fetched.due
+        for found in fetched.found:
+            self._hand_out(place, found, consumer)
+        self._event.set()
+        self._loop.call_later(_UNWANTED, self._give_back_unwanted)
+        return True
+
+    def _give_back_unwanted(self) -> None:
+        """What nobody has asked for yet, though it was handed out a while ago: others may want it."""
+        if not self._got or not self._transport.running:
+            return
+        before = time.monotonic() - _UNWANTED * 0.9
+        old = [each for each in self._got if (lease := lease_of(each)) is not None and lease.since <= before]
+        if old:
+            self._got = [each for each in self._got if each not in old]
+            self._transport.spawn(self._give_back(old))
+
+    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        leases = [lease for each in deliveries if (lease := lease_of(each)) is not None]
+        for base, group in {(lease.base, lease.group) for lease in leases}:
+            place = self._places.get((base, group))
+            if place is not None:
+                place.credit = 0
+            await self._client.channel("away", base, group, self._client.session)
+        await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in deliveries])
+
+    def look_again(self, *, channels: bool = False, deaf: bool = False) -> None:
+        """There may be something anywhere. ``deaf``: what it was given meanwhile has not arrived."""
         self._stale |= channels
         for place in self._places.values():
             place.ready = True
+            if deaf and place.broken is None:
+                place.broken = place.consumer
         self._event.set()
 
     def places(self) -> Iterable[Place]:
@@ -284,7 +327,13 @@ class RedisConsumer(Consumer):
             wanted = demand.get(place.interest)
             if wanted is None or wanted.limit <= 0:
                 continue
-            if place.ready or now - place.looked >= interval or (place.due is not None and place.due <= now):
+            if (
+                place.ready
+                or now - place.looked >= interval
+                or (place.due is not None and place.due <= now)
+                or 2 * place.credit < min(wanted.limit, _MOST)
+                or place.below < _bound(wanted)
+            ):
                 yield place
 
     def _until_due(self) -> float:
@@ -329,6 +378,7 @@ class RedisConsumer(Consumer):
 
     async def _peek(self, place: Place) -> None:
         place.ready = False
+        place.credit = 0
         try:
             place.head, due = await self._client.peek(place.base, place.group)
         except BaseException:
@@ -347,7 +397,7 @@ class RedisConsumer(Consumer):
         consumer = place.consumer
         try:
             fetched = await self._client.fetch(
-                place.channel, place.base, place.group, consumer, limit, _ANY if below is None else below, wait=True
+                place.channel, place.base, place.group, consumer, limit, _ANY if below is None else below
             )
         except (NotSent, Broken) as error:
             place.ready = True
@@ -359,6 +409,8 @@ class RedisConsumer(Consumer):
             raise
         place.due = None if fetched.due is None else self._loop.time() + fetched.due
         place.ready |= fetched.more
+        place.credit = 0 if fetched.more else limit - len(fetched.found)
+        place.below = _ANY if below is None else below
         place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
         place.seen = self._loop.time()
         for found in fetched.found:
@@ -382,23 +434,15 @@ class RedisConsumer(Consumer):
 
     async def _recover(self, place: Place) -> None:
         """Give back what a lost answer brought."""
-        old = place.broken
-        assert old is not None
-        known = [
-            lease.entry
-            for delivery in self._transport.leases.of(place.base, place.group)
-            if (lease := lease_of(delivery)) is not None and lease.consumer == old
-        ]
-        await self._client.channel("recover", place.base, place.group, old, *known)
+        assert place.broken is not None
+        await self._transport.recover(place.base, place.group, place.broken)
         place.broken = None
         place.consumer = self._transport.consumer_name()
 
     async def _missing(self, place: Place, fetched: Fetched) -> None:
         """The server has lost the group, or the channel; or somebody has removed it."""
         if fetched.state == "recreated":
-            self._transport.data_lost(
-                place.channel, f"the group {place.group!r} was missing on a stream, and begins with what is there"
-            )
+            self._transport.data_lost(place.channel, GROUP_MISSING.format(place.group))
             return
         interest = self._interests.get(place.interest)
         if interest is None:  # it has ended meanwhile
@@ -451,6 +495,10 @@ class RedisConsumer(Consumer):
         if self._got:
             await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in self._got])
             self._got = []
+
+
+def _bound(demand: Demand) -> int:
+    return _ANY if demand.more_urgent_than is None else demand.more_urgent_than
 
 
 def _equals(places: Sequence[Place]) -> Iterable[list[Place]]:

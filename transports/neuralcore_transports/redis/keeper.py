@@ -5,21 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from redis.backoff import NoBackoff
 from redis.client import Redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
 from neuralcore_transports.redis.options import RedisOptions
-from neuralcore_transports.redis.scripts import CHANNEL, INBOX, REGISTRY, Script
-from neuralcore_transports.redis.servers import connection_options
+from neuralcore_transports.redis.scripts import CHANNEL, INBOX, REGISTRY, Dialect, Script
+from neuralcore_transports.redis.servers import connection_options, unknown
 
 __all__ = ["Beat", "Events", "Keeper"]
 
@@ -55,14 +55,14 @@ class Keeper:
         options: RedisOptions,
         layout: Layout,
         session: str,
-        version: tuple[int, ...],
+        dialect: Dialect,
         leases: Leases,
         events: Events,
     ) -> None:
         self._options = options
         self._layout = layout
         self._session = session
-        self._version = version
+        self._dialect = dialect
         self._leases = leases
         self._events = events
         self._stop = threading.Event()
@@ -125,9 +125,18 @@ class Keeper:
         if self._redis is None:
             self._redis = self._connect()
         try:
-            return self._redis.evalsha(script.sha(self._version, cluster=self._options.cluster), 1, key, *parts)
-        except NoScriptError:
-            return self._redis.eval(script.source(self._version, cluster=self._options.cluster), 1, key, *parts)
+            return self._call(script, key, *parts)
+        except ResponseError as error:
+            if not unknown(error):
+                raise
+        # The other connections use functions, where they can; this one must do without rights to load any.
+        self._dialect = replace(self._dialect, functions=False)
+        self._redis.script_load(self._dialect.load(script)[-1])
+        return self._call(script, key, *parts)
+
+    def _call(self, script: Script, key: str, *parts: Any) -> Any:
+        verb, name = self._dialect.call(script)
+        return (self._redis.fcall if verb == "FCALL" else self._redis.evalsha)(name, 1, key, *parts)
 
     def _beat(self) -> None:
         layout, options = self._layout, self._options

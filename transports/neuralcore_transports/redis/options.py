@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from neuralcore.messaging.errors import TransportError
 
@@ -68,7 +69,8 @@ class RedisOptions:
             raise TransportError(f"redis:// knows the durabilities {known}; got {self.durability!r}")
         if not _PREFIX.fullmatch(self.prefix):
             raise TransportError(
-                f"redis:// wants a prefix of letters, digits, dots, dashes and underscores; got {self.prefix!r}"
+                "redis:// wants a prefix of at most 64 letters, digits, dots, dashes and underscores; "
+                f"got {self.prefix!r}"
             )
         for name in _SECONDS:
             value = getattr(self, name)
@@ -80,8 +82,20 @@ class RedisOptions:
             raise TransportError("redis:// wants no negative numbers of replicas or databases")
         if self.cluster and self.database:
             raise TransportError("a Redis cluster has one database only, number 0")
-        if self.tls_key and not self.tls_cert:
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        given = [name for name in _FILES if getattr(self, name) is not None]
+        if given and not self.tls:
+            secure = "rediss+cluster://" if self.cluster else "rediss://"
+            where = "there is no TLS on a unix socket" if self.socket else f"TLS is what {secure} has"
+            raise TransportError(f"{where}, and {given[0]!r} goes with it")
+        if self.tls_key is not None and self.tls_cert is None:
             raise TransportError("redis:// wants tls_cert= beside tls_key=")
+        for name in given:
+            path = getattr(self, name)
+            if not Path(path).is_file():
+                raise TransportError(f"redis:// wants a file for {name!r}, and there is none at {path!r}")
 
     @property
     def shown(self) -> str:
@@ -92,12 +106,16 @@ class RedisOptions:
     @classmethod
     def from_url(cls, url: str) -> RedisOptions:
         """Raises TransportError, which never shows the password."""
-        parts = urlsplit(url)
+        parts = _split(url)
         scheme = parts.scheme.lower()
         if scheme not in SCHEMES:
             raise TransportError(f"a URL of this transport begins with {', '.join(SCHEMES)}; got {scheme!r}")
         if parts.fragment:
             raise TransportError("redis:// has no fragment: write a # in a password as %23")
+        if "@" in parts.query or ("@" in parts.path and scheme != "redis+unix"):
+            raise TransportError(
+                "an @ follows the host: write / ? # @ in a password as %2F %3F %23 %40, and an @ in an option as %40"
+            )
         credentials, _, hosts = parts.netloc.rpartition("@")
         where: dict[str, Any] = {"tls": scheme.startswith("rediss"), "cluster": scheme.endswith("+cluster")}
         where.update(_credentials(credentials))
@@ -111,10 +129,21 @@ class RedisOptions:
             where["hosts"] = _hosts(hosts, several=where["cluster"])
             where.update(_database(parts.path))
         given = parse_qsl(parts.query, keep_blank_values=True)
-        twice = next((name for index, (name, _) in enumerate(given) if name in dict(given[:index])), None)
+        names = [*(name for name in where if name == "database"), *(name for name, _ in given)]
+        twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
         if twice is not None:
             raise TransportError(f"redis:// is given {twice!r} twice")
         return cls(**where, **_read(dict(given)))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its text has the host with the password
+        raise TransportError(
+            "the URL has brackets that are not an IPv6 address's, or characters that no host has: "
+            "write them in a password with % and their codes, as quote(password, safe='') does"
+        ) from None
 
 
 def _credentials(text: str) -> dict[str, str]:
@@ -139,13 +168,15 @@ def _hosts(text: str, *, several: bool) -> tuple[Address, ...]:
 
 
 def _address(text: str) -> Address:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise TransportError(f"{text!r} is no host:port: {error}") from None
+    """What follows the colon is not shown: without an @ it may be a password."""
+    parts = urlsplit(f"//{text}")
+    host = parts.hostname
     if not host:
-        raise TransportError(f"{text!r} is no host:port")
+        raise TransportError(f"{text.partition(':')[0]!r} is no host:port")
+    try:
+        port = parts.port
+    except ValueError:
+        raise TransportError(f"the port of {host!r} is no number from 0 to 65535") from None
     return host, 6379 if port is None else port
 
 
@@ -159,10 +190,11 @@ def _database(path: str) -> dict[str, int]:
 
 
 _SECONDS: Final = ("lease", "max_hold", "dedup_window", "session_ttl", "timeout", "patience", "poll")
+_FILES: Final = ("tls_ca", "tls_cert", "tls_key")
 _READERS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     **dict.fromkeys(_SECONDS, (float, "a number of seconds")),
     **dict.fromkeys(("database", "replicas"), (int, "a whole number")),
-    **dict.fromkeys(("prefix", "durability", "tls_ca", "tls_cert", "tls_key"), (str, "a text")),
+    **dict.fromkeys(("prefix", "durability", *_FILES), (str, "a text")),
 }
 
 

@@ -1,49 +1,105 @@
-"""The scripts that do a client's work inside the server, each in one step."""
+"""The scripts that do a client's work inside the server, each in one step.
+
+From Redis 7 on they are functions of one library, which the server keeps ready; before, scripts, which define
+everything they use anew at every call. The library's name has a digest of its text, so that clients of several versions
+can use one server.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["CHANNEL", "COMMIT", "FETCH", "INBOX", "PEEK", "REGISTRY", "Script"]
+__all__ = ["CHANNEL", "COMMIT", "FETCH", "INBOX", "PEEK", "REGISTRY", "SCRIPTS", "Dialect", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Put together from files in ``lua/``."""
-
     name: str
     parts: tuple[str, ...]
-
-    def source(self, version: tuple[int, ...], *, cluster: bool = False) -> bytes:
-        return _source(self, version >= (7, 0), cluster)
-
-    def sha(self, version: tuple[int, ...], *, cluster: bool = False) -> str:
-        return _sha(self, version >= (7, 0), cluster)
+    """Files in ``lua/``; the last one defines ``<name>_main``."""
 
 
-@cache
-def _source(script: Script, flags: bool, cluster: bool) -> bytes:
-    folder = files("neuralcore_transports.redis") / "lua"
-    # A full server must let its clients settle. Before Redis 7 a script cannot ask for that.
-    first = "#!lua flags=allow-oom\n" if flags and script is not COMMIT else ""
-    settings = f"local CLUSTER = {'true' if cluster else 'false'}\n"
-    return (first + settings + "\n".join((folder / f"{part}.lua").read_text() for part in script.parts)).encode()
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one server is asked."""
 
+    cluster: bool
+    flags: bool
+    """It knows flags of scripts (Redis 7)."""
+    functions: bool
+    """It keeps libraries, and this client may use them."""
 
-@cache
-def _sha(script: Script, flags: bool, cluster: bool) -> str:
-    return sha1(_source(script, flags, cluster), usedforsecurity=False).hexdigest()
+    @classmethod
+    def of(cls, version: tuple[int, ...], *, cluster: bool, functions: bool = True) -> Dialect:
+        modern = version >= (7, 0)
+        return cls(cluster, modern, modern and functions)
+
+    def call(self, script: Script) -> tuple[str, str]:
+        """What a command that runs it begins with."""
+        if self.functions:
+            return "FCALL", f"{_name(self.cluster)}_{script.name}"
+        return "EVALSHA", _sha(script, self.cluster, self.flags)
+
+    def load(self, script: Script) -> Sequence[str | bytes]:
+        """The command that makes it known to the server."""
+        if self.functions:
+            return "FUNCTION", "LOAD", "REPLACE", _library(self.cluster)
+        return "SCRIPT", "LOAD", _source(script, self.cluster, self.flags)
 
 
 _CHANNEL = ("base", "bells", "channel", "group")
 
-COMMIT: Final = Script("commit", (*_CHANNEL, "publish", "inbox", "settle", "commit_main"))
+COMMIT: Final = Script("commit", (*_CHANNEL, "publish", "inbox", "settle", "fetch", "push", "commit_main"))
 FETCH: Final = Script("fetch", (*_CHANNEL, "fetch", "fetch_main"))
 PEEK: Final = Script("peek", (*_CHANNEL, "peek_main"))
 CHANNEL: Final = Script("channel", (*_CHANNEL, "settle", "leases", "groups", "channel_main"))
 REGISTRY: Final = Script("registry", ("base", "registry_main"))
 INBOX: Final = Script("inbox", ("inbox_main",))
+SCRIPTS: Final = (COMMIT, FETCH, PEEK, CHANNEL, REGISTRY, INBOX)
+
+_OOM: Final = "allow-oom"
+"""A full server must let its clients settle. Before Redis 7 a script cannot ask for that."""
+
+
+def _text(parts: Sequence[str], cluster: bool) -> str:
+    folder = files("neuralcore_transports.redis") / "lua"
+    settings = f"local CLUSTER = {'true' if cluster else 'false'}\n"
+    return settings + "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+
+
+@cache
+def _source(script: Script, cluster: bool, flags: bool) -> bytes:
+    first = f"#!lua flags={_OOM}\n" if flags and script is not COMMIT else ""
+    return f"{first}{_text(script.parts, cluster)}\nreturn {script.name}_main(ARGV)".encode()
+
+
+@cache
+def _sha(script: Script, cluster: bool, flags: bool) -> str:
+    return sha1(_source(script, cluster, flags), usedforsecurity=False).hexdigest()
+
+
+@cache
+def _body(cluster: bool) -> str:
+    return _text(tuple(dict.fromkeys(part for script in SCRIPTS for part in script.parts)), cluster)
+
+
+@cache
+def _name(cluster: bool) -> str:
+    return f"neuralcore_{sha1(_body(cluster).encode(), usedforsecurity=False).hexdigest()[:12]}"
+
+
+@cache
+def _library(cluster: bool) -> bytes:
+    name = _name(cluster)
+    functions = "\n".join(
+        f"redis.register_function{{function_name = '{name}_{script.name}', "
+        f"callback = function(keys, args) return {script.name}_main(args) end, "
+        f"flags = {{{'' if script is COMMIT else repr(_OOM)}}}}}"
+        for script in SCRIPTS
+    )
+    return f"#!lua name={name}\n{_body(cluster)}\n{functions}\n".encode()

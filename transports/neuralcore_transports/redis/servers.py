@@ -6,23 +6,21 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from neuralcore_transports.redis.errors import translated
 from neuralcore_transports.redis.options import Address, RedisOptions
 from neuralcore_transports.redis.pipe import NotSent, Pipe
-from neuralcore_transports.redis.scripts import CHANNEL, COMMIT, FETCH, INBOX, PEEK, REGISTRY, Script
+from neuralcore_transports.redis.scripts import SCRIPTS, Dialect, Script
 
-__all__ = ["Node", "Part", "Servers", "Standalone", "connection_options", "connection_to"]
+__all__ = ["Node", "Part", "Servers", "Standalone", "connection_options", "connection_to", "unknown"]
 
 log = logging.getLogger("neuralcore.redis")
-
-_SCRIPTS: Final = (COMMIT, FETCH, PEEK, CHANNEL, REGISTRY, INBOX)
 
 Part = str | bytes | int
 
@@ -65,6 +63,7 @@ class Node:
         self._pipes: dict[str, Pipe] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._closed = False
+        self._functions = True
 
     async def call(self, lane: str, *command: Part, asking: bool = False) -> Any:
         """Raises what the server answers, Broken, NotSent. ``asking``: the slot is on its way to this server."""
@@ -87,12 +86,27 @@ class Node:
         pipe = self._pipes.get(lane)
         if pipe is None or pipe.broken:
             pipe = await self._opened(lane)
-        command = ("EVALSHA", script.sha(self.version, cluster=self._options.cluster), len(keys), *keys, *parts)
         try:
-            return await _both(pipe, command, wait, asking=asking)
-        except NoScriptError:  # the server was restarted, or somebody has flushed its scripts
-            await pipe.call("SCRIPT", "LOAD", script.source(self.version, cluster=self._options.cluster))
-            return await _both(pipe, command, wait, asking=asking)
+            return await _both(pipe, (*self.dialect.call(script), len(keys), *keys, *parts), wait, asking=asking)
+        except ResponseError as error:  # the server was restarted, or somebody has flushed what it was told
+            if not unknown(error):
+                raise
+            await self._teach(pipe, script)
+            return await _both(pipe, (*self.dialect.call(script), len(keys), *keys, *parts), wait, asking=asking)
+
+    async def _teach(self, pipe: Pipe, script: Script) -> None:
+        try:
+            await pipe.call(*self.dialect.load(script))
+        except ResponseError as error:
+            if not self.dialect.functions:
+                raise
+            log.debug("Redis at %s takes no functions, so it gets scripts: %s", self.where, error)
+            self._functions = False
+            await pipe.call(*self.dialect.load(script))
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect.of(self.version, cluster=self._options.cluster, functions=self._functions)
 
     async def _opened(self, lane: str) -> Pipe:
         async with self._locks.setdefault(lane, asyncio.Lock()):
@@ -132,13 +146,19 @@ class Node:
 
     async def load(self) -> None:
         """Have all scripts there, so that the first messages are not slow."""
-        for script in _SCRIPTS:
-            await self.call("work", "SCRIPT", "LOAD", script.source(self.version, cluster=self._options.cluster))
+        pipe = await self._opened("work")
+        for script in SCRIPTS[:1] if self.dialect.functions else SCRIPTS:
+            await self._teach(pipe, script)
 
     async def close(self) -> None:
         self._closed = True
         for pipe in self._pipes.values():
             await pipe.close()
+
+
+def unknown(error: ResponseError) -> bool:
+    """Whether the server does not know the script or function."""
+    return isinstance(error, NoScriptError) or "Function not found" in str(error)
 
 
 async def _both(pipe: Pipe, command: Sequence[Part], wait: Sequence[Part], *, asking: bool) -> tuple[Any, Any]:

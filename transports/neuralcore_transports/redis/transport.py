@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+import hiredis
 import msgspec
 from redis.exceptions import RedisError
 
@@ -35,9 +36,9 @@ from neuralcore.messaging.transport import (
     Transport,
 )
 from neuralcore_transports.redis.bells import Bells
-from neuralcore_transports.redis.client import Client
+from neuralcore_transports.redis.client import Client, Fetched, Found
 from neuralcore_transports.redis.cluster import Cluster
-from neuralcore_transports.redis.consumer import RedisConsumer
+from neuralcore_transports.redis.consumer import GROUP_MISSING, RedisConsumer
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
 from neuralcore_transports.redis.keeper import Beat, Events, Keeper
@@ -46,6 +47,7 @@ from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
 from neuralcore_transports.redis.options import RedisOptions
 from neuralcore_transports.redis.places import Places
+from neuralcore_transports.redis.scripts import Dialect
 from neuralcore_transports.redis.servers import Servers, Standalone
 
 __all__ = ["RedisTransport"]
@@ -104,6 +106,7 @@ class RedisTransport(Transport):
         self.ended: set[str] = set()
         """Groups of broadcasts that are over: what they had in flight is settled by itself."""
         self._epochs = itertools.count(1)
+        self._reader = hiredis.Reader()
         self._version: int | None = None
         self._declared: dict[str, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -146,7 +149,7 @@ class RedisTransport(Transport):
             self.options,
             self._layout,
             session,
-            self._servers.version(),
+            Dialect.of(self._servers.version(), cluster=self.options.cluster),
             self.leases,
             Events(
                 beat=lambda beat: self._call(self._beat, beat),
@@ -257,25 +260,46 @@ class RedisTransport(Transport):
 
     # What is heard
 
-    def _heard(self, lines: list[bytes]) -> None:
-        kind, *rest = (line.decode() for line in lines)
+    def _heard(self, kind: str, rest: bytes) -> None:
+        if kind == "given":
+            self._given(rest)
+            return
+        lines = rest.decode().split("\n")
         if kind == "ready":
-            base, group = rest
+            base, group = lines
             known = [consumer for consumer in self.consumers if consumer.heard(base, group)]
             if not known and self.running:
                 self.spawn(self.client.channel("ring", base, group))
         elif kind == "taken":
-            self._taken(*rest)
-        elif kind == "reply" and rest[0] in self.inboxes:
-            self.inboxes[rest[0]].wake()
+            self._taken(*lines)
+        elif kind == "reply" and lines[0] in self.inboxes:
+            self.inboxes[lines[0]].wake()
         elif kind == "channels":
-            self._channels_changed(int(rest[0]))
+            self._channels_changed(int(lines[0]))
+
+    def _given(self, message: bytes) -> None:
+        """Messages that were handed out as they were stored."""
+        self._reader.feed(message)
+        base, group, consumer, due, recreated, found = self._reader.gets()
+        names = base.decode(), group.decode(), consumer.decode()
+        fetched = Fetched([Found(*each) for each in found], None if due < 0 else due / 1000)
+        known = [each for each in self.consumers if each.given(*names, fetched)]
+        if not known and self.running:
+            self.spawn(self.recover(*names))
+        if recreated:
+            self.data_lost(self._layout.channel(names[0]), GROUP_MISSING.format(names[1]))
+
+    async def recover(self, base: str, group: str, consumer: str) -> None:
+        """Give back what that consumer was handed and does not know of."""
+        leases = [lease for each in self.leases.of(base, group) if (lease := lease_of(each)) is not None]
+        known = [lease.entry for lease in leases if lease.consumer == consumer]
+        await self.client.channel("recover", base, group, consumer, *known)
 
     def _listening_again(self) -> None:
         """What was said meanwhile was not heard."""
         self._runtime.reconnected()
         for consumer in self.consumers:
-            consumer.look_again(channels=True)
+            consumer.look_again(channels=True, deaf=True)
         for inbox in self.inboxes.values():
             inbox.wake()
         for base, group in self.leases.places():

@@ -1,19 +1,38 @@
--- Who found nothing waits, and is told by a message on its own topic.
+-- Who found nothing waits, and is told by a message on its own topic. `waiting` has for each session and group how many
+-- messages it may be handed without asking, below which priority, and its consumer.
 
--- Wake up to `n` of each group's waiting sessions; with a `group`, only that one's.
-local function ring(prefix, base, n, group)
-  local waiting = redis.call('SMEMBERS', base .. ':waiting')
-  if #waiting == 0 then
-    return
+local function wait_here(base, session, group, credit, below, consumer)
+  redis.call('HSET', base .. ':waiting', session .. '\n' .. group,
+    string.format('%d %d ', credit, below) .. consumer)
+end
+
+local function waiting_of(base, group)
+  local found, flat = {}, redis.call('HGETALL', base .. ':waiting')
+  for i = 1, #flat, 2 do
+    local session, its = string.match(flat[i], '^([^\n]*)\n(.*)$')
+    if group == nil or group == its then
+      local credit, below, consumer = string.match(flat[i + 1], '^(%d+) (%d+) (.*)$')
+      found[#found + 1] = {
+        field = flat[i], session = session, group = its, credit = tonumber(credit), below = tonumber(below), consumer = consumer,
+      }
+    end
   end
+  return found
+end
+
+-- Whether somebody heard it: in a cluster only this node's listeners are counted.
+local function tell(prefix, session, message)
+  return redis.call('PUBLISH', prefix .. ':bell:' .. session, message) > 0 or CLUSTER
+end
+
+-- Have up to `n` of each group's waiting sessions look for themselves; with a `group`, only that one's.
+local function ring(prefix, base, n, group)
   local told = {}
-  for _, who in ipairs(waiting) do
-    local session, its = string.match(who, '^([^\n]*)\n(.*)$')
-    if (group == nil or group == its) and (told[its] or 0) < n then
-      redis.call('SREM', base .. ':waiting', who)
-      local heard = redis.call('PUBLISH', prefix .. ':bell:' .. session, 'ready\n' .. base .. '\n' .. its)
-      if heard > 0 or CLUSTER then -- in a cluster only this node's listeners are counted
-        told[its] = (told[its] or 0) + 1
+  for _, who in ipairs(waiting_of(base, group)) do
+    if (told[who.group] or 0) < n then
+      redis.call('HDEL', base .. ':waiting', who.field)
+      if tell(prefix, who.session, 'ready\n' .. base .. '\n' .. who.group) then
+        told[who.group] = (told[who.group] or 0) + 1
       end
     end
   end

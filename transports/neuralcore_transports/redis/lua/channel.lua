@@ -2,19 +2,21 @@
 
 local function open_channel(base)
   local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
-    'claimed')
+    'claimed', 'turn')
   if not m[1] then
     return nil
   end
   local c = {
     base = base, incarnation = m[1], last = m[2], capacity = tonumber(m[3] or ''), overflow = m[4] or 'block',
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
-    groups = {}, named = false, claimed = m[9] or '',
+    groups = {}, named = false, claimed = m[9] or '', turn = tonumber(m[10] or ''),
   }
   c.retains = c.age or c.count or c.bytes
+  c.has = {}
   local found = redis.call('HGETALL', base .. ':groups')
   for i = 1, #found, 2 do
     c.groups[#c.groups + 1] = found[i]
+    c.has[found[i]] = true
     if found[i + 1] == '' then
       c.named = true
     end
@@ -50,77 +52,29 @@ local function save_last(c)
   end
 end
 
+-- Its bands, as texts, most urgent first.
+local function bands(c)
+  c.bands = c.bands or bands_of(c.base)
+  return c.bands
+end
+
 local function new_band(c, prio)
-  if c.known and c.known[prio] then
-    return
-  end
-  c.known = c.known or {}
-  c.known[prio] = true
-  if redis.call('ZADD', c.base .. ':bands', 'NX', prio, string.format('%d', prio)) == 1 then
-    for _, group in ipairs(c.groups) do
-      redis.pcall('XGROUP', 'CREATE', stream(c.base, prio), group, '0', 'MKSTREAM')
+  local name = string.format('%d', prio)
+  for _, band in ipairs(bands(c)) do
+    if band == name then
+      return
     end
+  end
+  redis.call('ZADD', c.base .. ':bands', prio, name)
+  c.bands = nil
+  for _, group in ipairs(c.groups) do
+    redis.pcall('XGROUP', 'CREATE', stream(c.base, prio), group, '0', 'MKSTREAM')
   end
 end
 
 local function stored(c)
   local total = 0
-  for _, prio in ipairs(bands_of(c.base)) do
-    total = total + redis.call('XLEN', stream(c.base, prio))
-  end
-  return total
-end
-
--- Messages that some group has not settled, or that no group has asked for yet.
-local function unsettled(c)
-  local unclaimed = tonumber(redis.call('HGET', c.base .. ':meta', 'unclaimed') or '0')
-  return stored(c) - redis.call('ZCARD', c.base .. ':idle') + unclaimed
-end
-
--- The next id: the server's milliseconds, and a number that keeps the channel's order when its clock does not move on.
-local function next_id(c, now)
-  if not c.ms then
-    local ms, n = string.match(c.last, '^(%d+)%-(%d+)$')
-    c.ms, c.n = tonumber(ms), tonumber(n)
-  end
-  if now > c.ms then
-    c.ms, c.n = now, 0
-  else
-    c.n = c.n + 1
-  end
-  c.last = string.format('%d-%d', c.ms, c.n)
-  c.moved = true
-  return c.last
-end
-
--- Somebody else has added an entry with a later id.
-local function skip_to(c, id)
-  c.last, c.ms = id, nil
-end
-
-local function save_last(c)
-  if c.moved then
-    redis.call('HSET', c.base .. ':meta', 'last', c.last)
-    c.moved = false
-  end
-end
-
-local function new_band(c, prio)
-  if c.known and c.known[prio] then
-    return
-  end
-  c.known = c.known or {}
-  c.known[prio] = true
-  if redis.call('ZADD', c.base .. ':bands', 'NX', prio, string.format('%d', prio)) == 1 then
-    for _, group in ipairs(c.groups) do
-      redis.pcall('XGROUP', 'CREATE', stream(c.base, prio), group, '0', 'MKSTREAM')
-    end
-  end
-end
-
-local function stored(c)
-  local total = 0
-  for _, prio in ipairs(bands_of(c.base)) do
+  for _, prio in ipairs(bands(c)) do
     total = total + redis.call('XLEN', stream(c.base, prio))
   end
   return total

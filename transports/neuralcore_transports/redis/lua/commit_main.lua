@@ -6,142 +6,151 @@
 --     1 if it has a key, delay, 1 to let its key pass, 1 if it has tries, index of the publish it comes after or 0
 -- Answers {'ok', statuses of publishes, of settlements, {incarnation, last} of each block} or {'no channel', base…}.
 
-local now, prefix, window = now_ms(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local channels, missing = {}, {}
+local function commit_main(ARGV)
+  local now, prefix, window = now_ms(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+  local channels, missing = {}, {}
 
-local function channel(base)
-  if channels[base] == nil then
-    channels[base] = open_channel(base) or false
-    if not channels[base] then
-      missing[#missing + 1] = base
+  local function channel(base)
+    if channels[base] == nil then
+      channels[base] = open_channel(base) or false
+      if not channels[base] then
+        missing[#missing + 1] = base
+      end
+    end
+    return channels[base]
+  end
+
+  -- First everything is looked at: nothing is stored while a channel is not known.
+  local at, ids = 5, {}
+  for block = 1, tonumber(ARGV[4]) do
+    local base, count = ARGV[at], tonumber(ARGV[at + 1])
+    if string.sub(base, 1, 1) ~= '@' then
+      channel(base)
+    end
+    at = at + 2
+    ids[block] = {}
+    for i = 1, count do
+      ids[block][i] = ARGV[at + 1]
+      at = at + 5 + tonumber(ARGV[at + 4])
     end
   end
-  return channels[base]
-end
-
--- First everything is looked at: nothing is stored while a channel is not known.
-local at, ids = 5, {}
-for block = 1, tonumber(ARGV[4]) do
-  local base, count = ARGV[at], tonumber(ARGV[at + 1])
-  if string.sub(base, 1, 1) ~= '@' then
-    channel(base)
+  if #missing > 0 then
+    return {'no channel', unpack(missing)}
   end
-  at = at + 2
-  ids[block] = {}
-  for i = 1, count do
-    ids[block][i] = ARGV[at + 1]
-    at = at + 5 + tonumber(ARGV[at + 4])
-  end
-end
-if #missing > 0 then
-  return {'no channel', unpack(missing)}
-end
 
-local published, settled, marks = {}, {}, {}
+  local published, settled, marks = {}, {}, {}
 
-at = 5
-for block = 1, tonumber(ARGV[4]) do
-  local base, count = ARGV[at], tonumber(ARGV[at + 1])
-  at = at + 2
-  if string.sub(base, 1, 1) == '@' then
-    for _ = 1, count do
-      published[#published + 1], at = reply(prefix, string.sub(base, 2), at)
-    end
-  else
-    local c = channel(base)
-    local w = window_of(c, now, window)
-    enter_window(c, w)
-    local known, stored = known_of(w, ids[block], now), {}
-    for _ = 1, count do
-      published[#published + 1], at = publish(c, known, stored, now, at)
-    end
-    remember(w, stored)
-    marks[#marks + 1] = base
-  end
-end
-
-local blocks = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, blocks do
-  local base, group, consumer, repeated = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1'
-  local count = tonumber(ARGV[at + 4])
-  at = at + 5
-  local c = channel(base)
-  local g = open_group(base, group)
-  local there = c and redis.call('HEXISTS', base .. ':groups', group) == 1
-  local taken = redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
-  local acks, done, lost, again = {}, {}, 0, false
-  for _ = 1, count do
-    local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil
-    local delay, pass, tried, after = tonumber(ARGV[at + 5]), ARGV[at + 6] == '1', ARGV[at + 7] == '1', tonumber(ARGV[at + 8])
-    at = at + 9
-    local verdict
-    if after > 0 and published[after] ~= STORED and published[after] ~= DUPLICATE then
-      verdict = SKIPPED
-    elseif not there or outcome == 'L' or done[prio .. ':' .. id] then
-      verdict = LOST
-    elseif outcome == 'A' then
-      acks[prio] = acks[prio] or {ids = {}, places = {}}
-      local these = acks[prio]
-      these.ids[#these.ids + 1] = id
-      these.places[#these.places + 1] = #settled + 1
-      these[#these.ids] = {key = key, tried = tried}
-      verdict = SETTLED
+  at = 5
+  for block = 1, tonumber(ARGV[4]) do
+    local base, count = ARGV[at], tonumber(ARGV[at + 1])
+    at = at + 2
+    if string.sub(base, 1, 1) == '@' then
+      for _ = 1, count do
+        published[#published + 1], at = reply(prefix, string.sub(base, 2), ARGV, at)
+      end
     else
-      verdict = settle(c, g, consumer, prio, id, outcome, key, delay, pass, now)
-      if verdict == LOST and repeated and not taken then
-        verdict = SETTLED -- by the first try, whose answer was lost
+      local c = channel(base)
+      local w = window_of(c, now, window)
+      enter_window(c, w)
+      local known, stored = known_of(w, ids[block], now), {}
+      for _ = 1, count do
+        published[#published + 1], at = publish(c, known, stored, now, ARGV, at)
       end
-      again = again or verdict == SETTLED and outcome ~= 'T'
-    end
-    if verdict == SETTLED and outcome ~= 'T' then
-      done[prio .. ':' .. id] = true
-    end
-    settled[#settled + 1] = verdict
-  end
-  for prio, these in pairs(acks) do
-    local verdicts = ack(c, g, consumer, prio, these.ids, taken)
-    for i, id in ipairs(these.ids) do
-      if verdicts[i] then
-        settled[these.places[i]] = verdicts[i]
-      end
-      if verdicts[i] ~= LOST then
-        local item = (these[i].key or these[i].tried) and item_of(prio, id)
-        if these[i].tried then
-          redis.call('HDEL', g.tries, item)
-        end
-        if these[i].key then
-          free_key(g, these[i].key, item)
-          again = true
-        end
-      end
+      remember(w, stored)
+      marks[#marks + 1] = base
     end
   end
-  for i = #settled - count + 1, #settled do
-    lost = lost + (settled[i] == LOST and 1 or 0)
-  end
-  if lost > 0 and c then
-    redis.call('HINCRBY', base .. ':meta', 'rejected', lost)
-  end
-  if again then
-    ring(prefix, base, 1, group)
-  end
-end
 
-for base, c in pairs(channels) do
-  if c then
-    save_last(c)
-    if c.kept or (c.added and c.retains) then
-      trim(c, now, 1000)
+  local pushes = {}
+  local blocks = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, blocks do
+    local base, group, consumer, repeated = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1'
+    local count = tonumber(ARGV[at + 4])
+    at = at + 5
+    local c = channel(base)
+    local g = open_group(base, group)
+    local there = c and c.has[group]
+    local taken = redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
+    local acks, done, lost, again = {}, {}, 0, false
+    for _ = 1, count do
+      local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil
+      local delay, pass, tried, after = tonumber(ARGV[at + 5]), ARGV[at + 6] == '1', ARGV[at + 7] == '1', tonumber(ARGV[at + 8])
+      at = at + 9
+      local verdict
+      if after > 0 and published[after] ~= STORED and published[after] ~= DUPLICATE then
+        verdict = SKIPPED
+      elseif not there or outcome == 'L' or done[prio .. ':' .. id] then
+        verdict = LOST
+      elseif outcome == 'A' then
+        acks[prio] = acks[prio] or {ids = {}, places = {}}
+        local these = acks[prio]
+        these.ids[#these.ids + 1] = id
+        these.places[#these.places + 1] = #settled + 1
+        these[#these.ids] = {key = key, tried = tried}
+        verdict = SETTLED
+      else
+        verdict = settle(c, g, consumer, prio, id, outcome, key, delay, pass, now)
+        if verdict == LOST and repeated and not taken then
+          verdict = SETTLED -- by the first try, whose answer was lost
+        end
+        again = again or verdict == SETTLED and outcome ~= 'T'
+      end
+      if verdict == SETTLED and outcome ~= 'T' then
+        done[prio .. ':' .. id] = true
+      end
+      settled[#settled + 1] = verdict
     end
-    if c.added then
-      ring(prefix, base, c.added)
+    for prio, these in pairs(acks) do
+      local verdicts = ack(c, g, consumer, prio, these.ids, taken)
+      for i, id in ipairs(these.ids) do
+        if verdicts[i] then
+          settled[these.places[i]] = verdicts[i]
+        end
+        if verdicts[i] ~= LOST then
+          local item = (these[i].key or these[i].tried) and item_of(prio, id)
+          if these[i].tried then
+            redis.call('HDEL', g.tries, item)
+          end
+          if these[i].key then
+            free_key(g, these[i].key, item)
+            again = true
+          end
+        end
+      end
+    end
+    for i = #settled - count + 1, #settled do
+      lost = lost + (settled[i] == LOST and 1 or 0)
+    end
+    if lost > 0 and c then
+      redis.call('HINCRBY', base .. ':meta', 'rejected', lost)
+    end
+    if again then
+      pushes[#pushes + 1] = {c, group}
     end
   end
-end
 
-local told = {}
-for i, base in ipairs(marks) do
-  told[i] = {channels[base].incarnation, channels[base].last}
+  for base, c in pairs(channels) do
+    if c then
+      save_last(c)
+      if c.kept or (c.added and c.retains) then
+        trim(c, now, 1000)
+      end
+      if c.added then
+        push(prefix, c, now, c.added)
+      end
+    end
+  end
+
+  for _, each in ipairs(pushes) do
+    if not each[1].added then
+      push(prefix, each[1], now, 1, each[2])
+    end
+  end
+
+  local told = {}
+  for i, base in ipairs(marks) do
+    told[i] = {channels[base].incarnation, channels[base].last}
+  end
+  return {'ok', published, settled, told}
 end
-return {'ok', published, settled, told}

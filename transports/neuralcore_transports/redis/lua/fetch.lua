@@ -1,12 +1,11 @@
--- Hand out what is most urgent.
--- ARGV: clock, prefix, base, group, consumer, session, limit, below (a priority), wait (1: be told when there is something)
--- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated,
---   {priority, id, attempts failed, 1 if suspect, fields}…}
+-- Hand out what is most urgent: up to `limit`, of priorities below `below`. Answers a list of
+-- {priority, id, attempts failed, 1 if suspect, fields, 1 if it came back}, whether there may be more, on how many
+-- streams the group was missing, and the milliseconds until the next comes due or -1.
 
 local MOST = 2000 -- entries that one call looks at
 
 local function fetch(c, g, consumer, now, limit, below)
-  local out, looked, recreated = {}, 0, 0
+  local out, looked, recreated, delayed = {}, 0, 0, false
 
   local function left()
     return limit - #out
@@ -92,6 +91,7 @@ local function fetch(c, g, consumer, now, limit, below)
       if due and due > now then
         redis.call('ZADD', g.due, due, string.format('%03d', prio) .. rank_of(id) .. rank_of(id))
         waiting[#waiting + 1] = id
+        delayed = true
       else
         offer(prio, id, fields, nil, waiting)
       end
@@ -102,9 +102,9 @@ local function fetch(c, g, consumer, now, limit, below)
     return #entries
   end
 
-  wake_due(g, now, 1000)
+  local due = wake_due(g, now, 1000)
   local more = false
-  for _, band in ipairs(bands_of(c.base)) do
+  for _, band in ipairs(bands(c)) do
     local prio = tonumber(band)
     if prio >= below then
       break
@@ -150,5 +150,5 @@ local function fetch(c, g, consumer, now, limit, below)
       break
     end
   end
-  return out, more, recreated
+  return out, more, recreated, delayed and wake_due(g, now, 0) or due
 end

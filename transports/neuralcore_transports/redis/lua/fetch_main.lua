@@ -1,17 +1,23 @@
-local now = now_ms(ARGV[1])
-local prefix, base, group, consumer, session = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local c = open_channel(base)
-if not c then
-  return {'no channel'}
+-- ARGV: clock, prefix, base, group, consumer, session, limit, below. Whoever gets all there is waits for more.
+-- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated, found}.
+
+local function fetch_main(ARGV)
+  local now = now_ms(ARGV[1])
+  local prefix, base, group, consumer, session = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+  local c = open_channel(base)
+  if not c then
+    return {'no channel'}
+  end
+  if not c.has[group] then
+    return {'no group', -1, 0, c.incarnation, c.last, 0}
+  end
+  local g = open_group(base, group)
+  local found, more, recreated, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
+  if more then
+    redis.call('HDEL', base .. ':waiting', session .. '\n' .. group)
+    ring(prefix, base, 1, group)
+  else
+    wait_here(base, session, group, tonumber(ARGV[7]) - #found, tonumber(ARGV[8]), consumer)
+  end
+  return {'ok', due, more and 1 or 0, c.incarnation, c.last, recreated, found}
 end
-if redis.call('HEXISTS', base .. ':groups', group) == 0 then
-  return {'no group', -1, 0, c.incarnation, c.last, 0}
-end
-local g = open_group(base, group)
-local found, more, recreated = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
-if more then
-  ring(prefix, base, 1, group)
-elseif ARGV[9] == '1' then
-  redis.call('SADD', base .. ':waiting', session .. '\n' .. group)
-end
-return {'ok', wake_due(g, now, 0), more and 1 or 0, c.incarnation, c.last, recreated, found}

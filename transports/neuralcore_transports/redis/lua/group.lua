@@ -72,14 +72,17 @@ local function forget_waiting(g, prio, id, key)
   end
 end
 
--- What has become due is ready; at most `limit`. The milliseconds until the next, if any.
+-- What has become due is ready; at most `limit`. The milliseconds until the next, or -1.
 local function wake_due(g, now, limit)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', g.due, '-inf', now, 'LIMIT', 0, limit)) do
-    redis.call('ZREM', g.due, member)
-    to_back(g, tonumber(string.sub(member, 1, 3)), string.sub(member, 4, 43), string.sub(member, 44, 83))
+  local following = redis.call('ZRANGE', g.due, 0, 0, 'WITHSCORES')[2]
+  if following and limit > 0 and tonumber(following) <= now then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', g.due, '-inf', now, 'LIMIT', 0, limit)) do
+      redis.call('ZREM', g.due, member)
+      to_back(g, tonumber(string.sub(member, 1, 3)), string.sub(member, 4, 43), string.sub(member, 44, 83))
+    end
+    following = redis.call('ZRANGE', g.due, 0, 0, 'WITHSCORES')[2]
   end
-  local following = redis.call('ZRANGE', g.due, 0, 0, 'WITHSCORES')
-  return following[2] and math.max(0, tonumber(following[2]) - now) or -1
+  return following and math.max(0, tonumber(following) - now) or -1
 end
 
 -- It is nobody's any more, and ready, in its old place unless told otherwise.

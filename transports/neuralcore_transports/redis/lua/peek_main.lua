@@ -1,22 +1,24 @@
 -- ARGV: clock, prefix, base, group, session. The priority of what would be handed out, or -1, whereupon the session waits.
-local now = now_ms(ARGV[1])
-local base, group = ARGV[3], ARGV[4]
-local g = open_group(base, group)
-local due = wake_due(g, now, 1000)
-for _, band in ipairs(bands_of(base)) do
-  local prio = tonumber(band)
-  if redis.call('ZCOUNT', g.back, prio, prio) > 0 then
-    return {prio, due}
-  end
-  local position = delivered(stream(base, prio), group)
-  if position then
-    local info = redis.call('XINFO', 'STREAM', stream(base, prio))
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' and rank_of(info[i + 1]) > position then
-        return {prio, due}
+local function peek_main(ARGV)
+  local now = now_ms(ARGV[1])
+  local base, group = ARGV[3], ARGV[4]
+  local g = open_group(base, group)
+  local due = wake_due(g, now, 1000)
+  for _, band in ipairs(bands_of(base)) do
+    local prio = tonumber(band)
+    if redis.call('ZCOUNT', g.back, prio, prio) > 0 then
+      return {prio, due}
+    end
+    local position = delivered(stream(base, prio), group)
+    if position then
+      local info = redis.call('XINFO', 'STREAM', stream(base, prio))
+      for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' and rank_of(info[i + 1]) > position then
+          return {prio, due}
+        end
       end
     end
   end
+  wait_here(base, ARGV[5], group, 0, 256, '-')
+  return {-1, due}
 end
-redis.call('SADD', base .. ':waiting', ARGV[5] .. '\n' .. group)
-return {-1, due}

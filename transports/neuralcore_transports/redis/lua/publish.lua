@@ -16,8 +16,7 @@ local function window_of(c, now, default)
 end
 
 local function enter_window(c, w)
-  local turn = redis.call('HGET', c.base .. ':meta', 'turn')
-  local before = turn and tonumber(turn)
+  local before = c.turn
   if before ~= w.turn then
     redis.call('UNLINK', w.stale)
     if before and math.abs(w.turn - before) > 1 then
@@ -90,9 +89,9 @@ end
 
 -- Drop the least urgent message that waits, of those the oldest, if it is no more urgent than the new one.
 local function evict(c, priority, now)
-  local bands = bands_of(c.base)
-  for i = #bands, 1, -1 do
-    local prio = tonumber(bands[i])
+  local all = bands(c)
+  for i = #all, 1, -1 do
+    local prio = tonumber(all[i])
     if prio < priority then
       return false
     end
@@ -150,19 +149,19 @@ local function make_room(c, prio, now)
   return DROPPED
 end
 
--- `first` to `last`: the entry's fields in ARGV.
-local function add(c, prio, id, due, first, last)
+-- `first` to `last`: the entry's fields in `args`.
+local function add(c, prio, id, due, args, first, last)
   local key = stream(c.base, prio)
   if due then
-    return redis.pcall('XADD', key, id, 'ncdue', string.format('%d', due), unpack(ARGV, first, last))
+    return redis.pcall('XADD', key, id, 'ncdue', string.format('%d', due), unpack(args, first, last))
   end
-  return redis.pcall('XADD', key, id, unpack(ARGV, first, last))
+  return redis.pcall('XADD', key, id, unpack(args, first, last))
 end
 
-local function store(c, prio, now, due, first, last)
+local function store(c, prio, now, due, args, first, last)
   new_band(c, prio)
   local id = next_id(c, now)
-  local added = add(c, prio, id, due, first, last)
+  local added = add(c, prio, id, due, args, first, last)
   if type(added) == 'table' and added.err and string.find(added.err, 'equal or smaller', 1, true) then
     local info = redis.call('XINFO', 'STREAM', stream(c.base, prio))
     for i = 1, #info, 2 do
@@ -171,7 +170,7 @@ local function store(c, prio, now, due, first, last)
       end
     end
     id = next_id(c, now)
-    added = add(c, prio, id, due, first, last)
+    added = add(c, prio, id, due, args, first, last)
   end
   if type(added) == 'table' and added.err then
     error(added.err)
@@ -186,12 +185,12 @@ local function store(c, prio, now, due, first, last)
   end
 end
 
--- One message, whose parameters begin at ARGV[at]: priority, id in the window, delay, not before, number of fields.
+-- One message, whose parameters begin at args[at]: priority, id in the window, delay, not before, number of fields.
 -- `known`: the ids in the window. `stored` gets what is to be remembered.
 -- Its status, and where the next one begins.
-local function publish(c, known, stored, now, at)
-  local prio, id = tonumber(ARGV[at]), ARGV[at + 1]
-  local delay, not_before, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+local function publish(c, known, stored, now, args, at)
+  local prio, id = tonumber(args[at]), args[at + 1]
+  local delay, not_before, count = tonumber(args[at + 2]), tonumber(args[at + 3]), tonumber(args[at + 4])
   local first, last = at + 5, at + 4 + count
   if known[id] then
     return DUPLICATE, last + 1
@@ -204,7 +203,7 @@ local function publish(c, known, stored, now, at)
   if delay > 0 or not_before > now then
     due = math.max(now + delay, not_before)
   end
-  store(c, prio, now, due, first, last)
+  store(c, prio, now, due, args, first, last)
   known[id] = true
   stored[#stored + 1] = id
   stored[#stored + 1] = string.format('%d', now)

@@ -5,143 +5,145 @@
 --   removed    group, pattern or channel: it was removed on purpose
 --   sessions   name -> the server's milliseconds at which it counts as dead
 
-local now = now_ms(ARGV[1])
-local prefix, what = ARGV[2], ARGV[3]
-local base = prefix .. ':{registry}'
+local function registry_main(ARGV)
+  local now = now_ms(ARGV[1])
+  local prefix, what = ARGV[2], ARGV[3]
+  local base = prefix .. ':{registry}'
 
-local function changed()
-  local version = redis.call('INCR', base .. ':version')
-  redis.call('PUBLISH', prefix .. ':bell', 'channels\n' .. version)
-end
-
--- format; answers the format of what is there
-if what == 'open' then
-  redis.call('SET', base .. ':format', ARGV[4], 'NX')
-  return redis.call('GET', base .. ':format')
-end
-
--- names…; answers the patterns and who they are of
-if what == 'add' then
-  local added = 0
-  for i = 4, #ARGV do
-    added = added + redis.call('HSETNX', base .. ':channels', ARGV[i], 1)
+  local function changed()
+    local version = redis.call('INCR', base .. ':version')
+    redis.call('PUBLISH', prefix .. ':bell', 'channels\n' .. version)
   end
-  if added > 0 then
-    changed()
+
+  -- format; answers the format of what is there
+  if what == 'open' then
+    redis.call('SET', base .. ':format', ARGV[4], 'NX')
+    return redis.call('GET', base .. ':format')
   end
-  return redis.call('HGETALL', base .. ':patterns')
-end
 
--- channel, its incarnation: it was removed on purpose, so that its absence is no loss
-if what == 'drop' then
-  redis.call('SET', base .. ':gone:' .. ARGV[5], 1, 'EX', 7 * 86400)
-  if redis.call('HDEL', base .. ':channels', ARGV[4]) == 1 then
-    changed()
-  end
-  return {}
-end
-
-if what == 'gone' then
-  return redis.call('EXISTS', base .. ':gone:' .. ARGV[4])
-end
-
--- pattern, group of each; answers 1 for each that is known
-if what == 'subscribed' then
-  local out = {}
-  for i = 4, #ARGV, 2 do
-    out[#out + 1] = redis.call('HEXISTS', base .. ':patterns', ARGV[i] .. '\n' .. ARGV[i + 1])
-  end
-  return out
-end
-
-if what == 'channels' then
-  return redis.call('HKEYS', base .. ':channels')
-end
-
--- session, then pattern, group, start of each; answers for each 1 if the channels of now are to be joined, and all channels
-if what == 'subscribe' then
-  local states = {}
-  for i = 5, #ARGV, 3 do
-    local field = ARGV[i] .. '\n' .. ARGV[i + 1]
-    local value = redis.call('HGET', base .. ':patterns', field)
-    if not value then
-      value = '+' .. ARGV[4] .. '\n' .. ARGV[i + 2]
-      redis.call('HSET', base .. ':patterns', field, value)
+  -- names…; answers the patterns and who they are of
+  if what == 'add' then
+    local added = 0
+    for i = 4, #ARGV do
+      added = added + redis.call('HSETNX', base .. ':channels', ARGV[i], 1)
     end
-    states[#states + 1] = value
-    redis.call('HDEL', base .. ':removed', ARGV[i + 1] .. '\n' .. ARGV[i])
-  end
-  return {states, redis.call('HKEYS', base .. ':channels')}
-end
-
--- session, then pattern, group of each: the channels have been joined
-if what == 'joined' then
-  for i = 5, #ARGV, 2 do
-    redis.call('HSET', base .. ':patterns', ARGV[i] .. '\n' .. ARGV[i + 1], '=' .. ARGV[4])
-  end
-  return {}
-end
-
--- group: a broadcast is over; answers the channels
-if what == 'left' then
-  for _, field in ipairs(redis.call('HKEYS', base .. ':patterns')) do
-    if string.match(field, '^[^\n]*\n(.*)$') == ARGV[4] then
-      redis.call('HDEL', base .. ':patterns', field)
+    if added > 0 then
+      changed()
     end
+    return redis.call('HGETALL', base .. ':patterns')
   end
-  return redis.call('HKEYS', base .. ':channels')
-end
 
--- group, and a pattern or ''; answers the channels
-if what == 'forget' then
-  local found = redis.call('HKEYS', base .. ':patterns')
-  for _, field in ipairs(found) do
-    local pattern, group = string.match(field, '^([^\n]*)\n(.*)$')
-    if group == ARGV[4] and (ARGV[5] == '' or pattern == ARGV[5]) then
-      redis.call('HDEL', base .. ':patterns', field)
-      redis.call('HSET', base .. ':removed', group .. '\n' .. pattern, 1)
+  -- channel, its incarnation: it was removed on purpose, so that its absence is no loss
+  if what == 'drop' then
+    redis.call('SET', base .. ':gone:' .. ARGV[5], 1, 'EX', 7 * 86400)
+    if redis.call('HDEL', base .. ':channels', ARGV[4]) == 1 then
+      changed()
     end
+    return {}
   end
-  if ARGV[5] ~= '' then
-    redis.call('HSET', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5], 1)
+
+  if what == 'gone' then
+    return redis.call('EXISTS', base .. ':gone:' .. ARGV[4])
   end
-  return redis.call('HKEYS', base .. ':channels')
-end
 
--- group, pattern, channel: whether somebody has removed it, so that its absence is no loss
-if what == 'removed' then
-  return redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5])
-    + redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[6])
-end
-
--- session, lease, 1 for a new one; answers if it was known, the version of the channels, and the sessions that are overdue
-if what == 'beat' then
-  local known = redis.call('ZSCORE', base .. ':sessions', ARGV[4])
-  if known or ARGV[6] == '1' then
-    redis.call('ZADD', base .. ':sessions', now + tonumber(ARGV[5]), ARGV[4])
-  end
-  local overdue = redis.call('ZRANGEBYSCORE', base .. ':sessions', '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
-  for i = 2, #overdue, 2 do
-    overdue[i] = now - tonumber(overdue[i])
-  end
-  return {known and 1 or 0, tonumber(redis.call('GET', base .. ':version') or '0'), overdue}
-end
-
-if what == 'sessions' then
-  return redis.call('ZRANGE', base .. ':sessions', 0, -1)
-end
-
--- A session that has left, or whose channels have all been looked through.
-if what == 'end' then
-  redis.call('ZREM', base .. ':sessions', ARGV[4])
-  local found = redis.call('HGETALL', base .. ':patterns')
-  for i = 1, #found, 2 do
-    local session = string.match(found[i + 1], '^.([^\n]*)')
-    if session == ARGV[4] then
-      redis.call('HDEL', base .. ':patterns', found[i])
+  -- pattern, group of each; answers 1 for each that is known
+  if what == 'subscribed' then
+    local out = {}
+    for i = 4, #ARGV, 2 do
+      out[#out + 1] = redis.call('HEXISTS', base .. ':patterns', ARGV[i] .. '\n' .. ARGV[i + 1])
     end
+    return out
   end
-  return {}
-end
 
-return redis.error_reply('ERR unknown operation ' .. what)
+  if what == 'channels' then
+    return redis.call('HKEYS', base .. ':channels')
+  end
+
+  -- session, then pattern, group, start of each; answers for each 1 if the channels of now are to be joined, and all channels
+  if what == 'subscribe' then
+    local states = {}
+    for i = 5, #ARGV, 3 do
+      local field = ARGV[i] .. '\n' .. ARGV[i + 1]
+      local value = redis.call('HGET', base .. ':patterns', field)
+      if not value then
+        value = '+' .. ARGV[4] .. '\n' .. ARGV[i + 2]
+        redis.call('HSET', base .. ':patterns', field, value)
+      end
+      states[#states + 1] = value
+      redis.call('HDEL', base .. ':removed', ARGV[i + 1] .. '\n' .. ARGV[i])
+    end
+    return {states, redis.call('HKEYS', base .. ':channels')}
+  end
+
+  -- session, then pattern, group of each: the channels have been joined
+  if what == 'joined' then
+    for i = 5, #ARGV, 2 do
+      redis.call('HSET', base .. ':patterns', ARGV[i] .. '\n' .. ARGV[i + 1], '=' .. ARGV[4])
+    end
+    return {}
+  end
+
+  -- group: a broadcast is over; answers the channels
+  if what == 'left' then
+    for _, field in ipairs(redis.call('HKEYS', base .. ':patterns')) do
+      if string.match(field, '^[^\n]*\n(.*)$') == ARGV[4] then
+        redis.call('HDEL', base .. ':patterns', field)
+      end
+    end
+    return redis.call('HKEYS', base .. ':channels')
+  end
+
+  -- group, and a pattern or ''; answers the channels
+  if what == 'forget' then
+    local found = redis.call('HKEYS', base .. ':patterns')
+    for _, field in ipairs(found) do
+      local pattern, group = string.match(field, '^([^\n]*)\n(.*)$')
+      if group == ARGV[4] and (ARGV[5] == '' or pattern == ARGV[5]) then
+        redis.call('HDEL', base .. ':patterns', field)
+        redis.call('HSET', base .. ':removed', group .. '\n' .. pattern, 1)
+      end
+    end
+    if ARGV[5] ~= '' then
+      redis.call('HSET', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5], 1)
+    end
+    return redis.call('HKEYS', base .. ':channels')
+  end
+
+  -- group, pattern, channel: whether somebody has removed it, so that its absence is no loss
+  if what == 'removed' then
+    return redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[5])
+      + redis.call('HEXISTS', base .. ':removed', ARGV[4] .. '\n' .. ARGV[6])
+  end
+
+  -- session, lease, 1 for a new one; answers if it was known, the version of the channels, and the sessions that are overdue
+  if what == 'beat' then
+    local known = redis.call('ZSCORE', base .. ':sessions', ARGV[4])
+    if known or ARGV[6] == '1' then
+      redis.call('ZADD', base .. ':sessions', now + tonumber(ARGV[5]), ARGV[4])
+    end
+    local overdue = redis.call('ZRANGEBYSCORE', base .. ':sessions', '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
+    for i = 2, #overdue, 2 do
+      overdue[i] = now - tonumber(overdue[i])
+    end
+    return {known and 1 or 0, tonumber(redis.call('GET', base .. ':version') or '0'), overdue}
+  end
+
+  if what == 'sessions' then
+    return redis.call('ZRANGE', base .. ':sessions', 0, -1)
+  end
+
+  -- A session that has left, or whose channels have all been looked through.
+  if what == 'end' then
+    redis.call('ZREM', base .. ':sessions', ARGV[4])
+    local found = redis.call('HGETALL', base .. ':patterns')
+    for i = 1, #found, 2 do
+      local session = string.match(found[i + 1], '^.([^\n]*)')
+      if session == ARGV[4] then
+        redis.call('HDEL', base .. ':patterns', found[i])
+      end
+    end
+    return {}
+  end
+
+  return redis.error_reply('ERR unknown operation ' .. what)
+end
