@@ -12,8 +12,10 @@ import contextlib
 import io
 import re
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Block", "blocks", "run_page"]
@@ -37,16 +39,26 @@ def blocks(page: Path) -> list[Block]:
     return [Block(match[1], text.count("\n", 0, match.start(1)) + 1) for match in FENCE.finditer(text)]
 
 
-def run_page(page: Path) -> None:
-    """Raises AssertionError where output differs, and whatever a block raises, with the page's line numbers."""
+def run_page(page: Path, swaps: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises AssertionError where output differs, and whatever a block raises, with the page's line numbers.
+
+    ``swaps``: what is written otherwise here, such as a server's port.
+    """
     module = types.ModuleType(f"docs_{page.stem.replace('-', '_')}")
     loop = asyncio.new_event_loop()
     try:
         for block in blocks(page):
-            printed = _run(block, page, module.__dict__, loop)
+            printed = _run(_swapped(block, swaps), page, module.__dict__, loop)
             assert printed == block.expected, f"{page}:{block.line}: printed {printed}, the page says {block.expected}"
     finally:
         loop.close()
+
+
+def _swapped(block: Block, swaps: Mapping[str, str]) -> Block:
+    source = block.source
+    for text, other in swaps.items():
+        source = source.replace(text, other)
+    return Block(source, block.line)
 
 
 def _run(block: Block, page: Path, namespace: dict[str, Any], loop: asyncio.AbstractEventLoop) -> list[str]:

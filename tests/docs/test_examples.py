@@ -10,14 +10,20 @@ import pytest
 from tests.docs.examples import Block, blocks, run_page
 
 ROOT = Path(__file__).resolve().parents[2]
+REDIS = "localhost:6379"
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_a_page_run(
+    page: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(page.parent)
+    swaps = {}
+    if any(REDIS in block.source for block in blocks(page)):
+        swaps[REDIS] = request.getfixturevalue("redis_server").url().removeprefix("redis://")
     with warnings.catch_warnings():
-        run_page(page)
+        run_page(page, swaps)
 
 
 def test_the_pages_a_newcomer_reads_have_examples() -> None:

@@ -8,7 +8,9 @@
     client.py      what is asked of the servers             errors.py     what can be wrong with a server
     committing.py  a commit as the server reads it          known.py      noticing that the server lost something
     places.py      where reading starts; browsing           leases.py     what this client has in flight
-    servers.py     which server has a key                   keeper.py     the thread that keeps a client alive
+    servers.py     the servers behind a URL; one of them    keeper.py     the thread that keeps a client alive
+    cluster.py     several, that share the keys             scripts.py    what they are taught
+    durability.py  what a server can promise
     pipe.py        one connection, many callers             bells.py      what the server tells
     lua/           the logic: it runs in the server, in one step each
 """

@@ -14,6 +14,7 @@ from neuralcore.messaging.errors import NotStored, TransportError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX, matches, validate_channel
 from neuralcore.messaging.transport import CommitResult, Envelope, PublishStatus, Settlement, SettleStatus
 from neuralcore_transports.redis.committing import MOST_FIELDS, PUBLISHED, SETTLED, Parts, publish_parts, settle_parts
+from neuralcore_transports.redis.durability import WAITAOF_SINCE
 from neuralcore_transports.redis.errors import ServerBusy
 from neuralcore_transports.redis.known import Known
 from neuralcore_transports.redis.layout import Layout
@@ -284,7 +285,7 @@ class Client:
         milliseconds = round(options.timeout * 500)
         if not order or (options.durability == "server" and not options.replicas):
             return ()
-        if options.durability == "disk" and self.servers.version() >= (7, 2):
+        if options.durability == "disk" and self.servers.version() >= WAITAOF_SINCE:
             return "WAITAOF", 1, options.replicas, milliseconds
         return ("WAIT", options.replicas, milliseconds) if options.replicas else ()
 

@@ -126,6 +126,15 @@ class Cluster(Servers):
 
         return await self._redirected(self.slot(key), ask)
 
+    async def each(self, *command: Part) -> list[Any]:
+        answers = []
+        for address in set(self._owners.values()):
+            try:
+                answers.append(await self._node(address).call("work", *command))
+            except RedisError as error:
+                raise translated(error, self._node(address).where) from error
+        return answers
+
     async def _redirected(self, slot: int, ask: Callable[..., Any]) -> Any:
         node, asking = self._owner(slot), False
         failure: Exception = NotSent("")

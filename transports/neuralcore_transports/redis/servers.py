@@ -192,6 +192,10 @@ class Servers(ABC):
     async def call(self, lane: str, key: str, *command: Part) -> Any: ...
 
     @abstractmethod
+    async def each(self, *command: Part) -> list[Any]:
+        """The answers of all servers that take writes. Raises TransportError."""
+
+    @abstractmethod
     def version(self) -> tuple[int, ...]:
         """Of the oldest server."""
 
@@ -237,6 +241,9 @@ class Standalone(Servers):
             return await self.node.call(lane, *command)
         except RedisError as error:
             raise translated(error, self.node.where) from error
+
+    async def each(self, *command: Part) -> list[Any]:
+        return [await self.call("work", "", *command)]
 
     def version(self) -> tuple[int, ...]:
         return self.node.version

@@ -39,6 +39,7 @@ from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.client import Client, Fetched, Found
 from neuralcore_transports.redis.cluster import Cluster
 from neuralcore_transports.redis.consumer import GROUP_MISSING, RedisConsumer
+from neuralcore_transports.redis.durability import check_durability
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
 from neuralcore_transports.redis.keeper import Beat, Events, Keeper
@@ -134,6 +135,7 @@ class RedisTransport(Transport):
         )
         try:
             await self._servers.open()
+            await check_durability(self._servers)
             await self._check_format()
             await self._register()
             try:
