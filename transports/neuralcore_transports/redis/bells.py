@@ -37,7 +37,7 @@ class Bells:
         self._pipe: Pipe | None = None
         self._task: asyncio.Task[None] | None = None
         self._subscribed = 0
-        self._ready = asyncio.Event()
+        self._ready: asyncio.Future[None]
 
     async def open(self) -> None:
         """Raises RedisError, OSError."""
@@ -46,11 +46,12 @@ class Bells:
 
     async def _listen(self) -> None:
         self._subscribed = 0
-        self._ready.clear()
+        self._ready = ready = asyncio.get_running_loop().create_future()
         pipe = await self._servers.listen(self._push)
+        pipe.on_broken = lambda error: None if ready.done() else ready.set_exception(error)
         try:
             pipe.tell("SUBSCRIBE", *self._topics)
-            await asyncio.wait_for(self._ready.wait(), self._servers.options.timeout)
+            await asyncio.wait_for(ready, self._servers.options.timeout)
         except BaseException:
             await pipe.close()
             raise
@@ -63,8 +64,8 @@ class Bells:
             self._heard(kind.decode(), rest)
         elif kind == b"subscribe":
             self._subscribed += 1
-            if self._subscribed == len(self._topics):
-                self._ready.set()
+            if self._subscribed == len(self._topics) and not self._ready.done():
+                self._ready.set_result(None)
 
     async def _keep(self) -> None:
         """Find out when the connection is dead, though nothing is said on it, and make another."""

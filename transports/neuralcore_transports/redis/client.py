@@ -48,6 +48,11 @@ class Fetched:
     """Seconds until something becomes due."""
     more: bool = False
     state: str = "ok"
+    """Or ``no group``, ``no channel``: the server does not know it."""
+    recreated: int = 0
+    """Streams on which the group was missing."""
+    trimmed: int = 0
+    """Entries that somebody else has deleted though they were pending."""
 
 
 @dataclass(slots=True)
@@ -340,15 +345,15 @@ class Client:
         if state == "no channel":
             self.known.gone(channel)
             return Fetched(state=state)
-        due, more, incarnation, last, recreated = reply[1:6]
+        due, more, incarnation, last, (recreated, trimmed), found = reply[1:]
         self.known.see(channel, incarnation, last, mark)
-        if state != "ok":
-            return Fetched(state=state)
         return Fetched(
-            [Found(*each) for each in reply[6]],
+            [Found(*each) for each in found],
             None if due < 0 else due / 1000,
             bool(more),
-            "recreated" if recreated else "ok",
+            state,
+            recreated,
+            trimmed,
         )
 
     async def peek(self, base: str, group: str) -> tuple[int | None, float | None]:

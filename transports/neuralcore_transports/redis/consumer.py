@@ -20,7 +20,7 @@ from neuralcore_transports.redis.pipe import Broken, NotSent
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
 
-__all__ = ["GROUP_MISSING", "Place", "RedisConsumer"]
+__all__ = ["Place", "RedisConsumer"]
 
 _ANY: Final = 256
 """Less urgent than every priority."""
@@ -34,7 +34,6 @@ _A_POLL: Final = 0.005
 
 _UNWANTED: Final = 0.1
 """Seconds after which what was handed out, and is not asked for, goes back."""
-GROUP_MISSING: Final = "the group {!r} was missing on a stream, and begins with what is there"
 
 _numbers = itertools.count(1)
 
@@ -228,6 +227,7 @@ class RedisConsumer(Consumer):
         place.due = None if fetched.due is None else self._loop.time() + fetched.due
         for found in fetched.found:
             self._hand_out(place, found, consumer)
+        self._tell_lost(place, fetched)
         self._event.set()
         self._loop.call_later(_UNWANTED, self._give_back_unwanted)
         return True
@@ -415,6 +415,7 @@ class RedisConsumer(Consumer):
         place.seen = self._loop.time()
         for found in fetched.found:
             self._hand_out(place, found, consumer)
+        self._tell_lost(place, fetched)
         if fetched.state != "ok":
             await self._missing(place, fetched)
         return place, limit, len(fetched.found)
@@ -439,11 +440,15 @@ class RedisConsumer(Consumer):
         place.broken = None
         place.consumer = self._transport.consumer_name()
 
+    def _tell_lost(self, place: Place, fetched: Fetched) -> None:
+        if fetched.recreated:
+            detail = f"the group {place.group!r} was missing on a stream, and begins with what is there"
+            self._transport.data_lost(place.channel, detail)
+        if fetched.trimmed:
+            self._transport.trimmed(place.channel, fetched.trimmed)
+
     async def _missing(self, place: Place, fetched: Fetched) -> None:
         """The server has lost the group, or the channel; or somebody has removed it."""
-        if fetched.state == "recreated":
-            self._transport.data_lost(place.channel, GROUP_MISSING.format(place.group))
-            return
         interest = self._interests.get(place.interest)
         if interest is None:  # it has ended meanwhile
             return
@@ -489,6 +494,7 @@ class RedisConsumer(Consumer):
         self._transport.consumers.discard(self)
         if self._looking is not None:
             await asyncio.wait({self._looking})
+            _ = self._looking.exception()  # nobody asks any more
         if not self._transport.running:
             return
         await self.update(())

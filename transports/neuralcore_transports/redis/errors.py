@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from redis import exceptions
@@ -59,6 +60,7 @@ _PASSING: Final = {
     "UNBLOCKED": "it was turned into a replica",
 }
 _REFUSING: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "NOPROTO")
+_REFUSING_IN_SCRIPTS: Final = ("ACL failure in script", "The user executing the script can't")
 
 
 def translated(error: Exception, where: str) -> Exception:
@@ -66,10 +68,12 @@ def translated(error: Exception, where: str) -> Exception:
     text = _text(error)
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError) or text.startswith(_REFUSING):
         return RedisRefused(where, text)
+    if any(words in text for words in _REFUSING_IN_SCRIPTS):
+        return RedisRefused(where, text)
     passing = next((why for code, why in _PASSING.items() if _has(text, code)), None)
     if passing is not None:
         return ServerBusy("redis", f"{where}: {passing} ({text})")
-    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
+    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | asyncio.TimeoutError | OSError):
         return Unavailable("redis", f"{where}: {text or type(error).__name__}")
     if isinstance(error, exceptions.ResponseError):
         if "unknown command" in text.lower():

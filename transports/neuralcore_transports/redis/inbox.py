@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import hiredis
 
 from neuralcore.messaging.transport import Envelope, Inbox
 from neuralcore_transports.redis.entries import envelope_of
@@ -24,6 +26,8 @@ class RedisInbox(Inbox):
         self.base = self._client.layout.base(address)
         self._event = asyncio.Event()
         self._ready = True
+        self._told: list[Envelope] = []
+        self._reader = hiredis.Reader()
 
     async def open(self) -> None:
         await self._ask("open")
@@ -45,6 +49,9 @@ class RedisInbox(Inbox):
         deadline = loop.time() + timeout
         while True:
             self._event.clear()
+            if self._told:
+                told, self._told = self._told, []
+                return told
             if self._ready:
                 found = await self._take()
                 if found:
@@ -69,11 +76,20 @@ class RedisInbox(Inbox):
         if not alive:
             await self.open()
             self._transport.data_lost(self._address, "the inbox ended while this process was not heard of")
-        return [self._read(reply) for reply in replies]
+        told, self._told = self._told, []
+        for reply in replies:
+            self._reader.feed(reply)
+            _, priority, fields = self._reader.gets()
+            told.append(self._read(priority, fields))
+        return told
 
-    def _read(self, reply: bytes) -> Envelope:
-        fields = list(_unpacked(reply))
-        return envelope_of(self._address, int(fields[0]), "0-0", fields[1:])
+    def told(self, priority: int, fields: Sequence[bytes]) -> None:
+        """A reply, without having been asked for."""
+        self._told.append(self._read(priority, fields))
+        self._event.set()
+
+    def _read(self, priority: int, fields: Sequence[bytes]) -> Envelope:
+        return envelope_of(self._address, priority, "0-0", fields)
 
     async def forget(self) -> None:
         await self._ask("close")
@@ -82,13 +98,3 @@ class RedisInbox(Inbox):
         self._transport.inboxes.pop(self.base, None)
         if self._transport.running:
             await self.forget()
-
-
-def _unpacked(reply: bytes) -> Iterator[bytes]:
-    """Texts, each behind its length and a colon."""
-    at = 0
-    while at < len(reply):
-        colon = reply.index(b":", at)
-        length = int(reply[at:colon])
-        yield reply[colon + 1 : colon + 1 + length]
-        at = colon + 1 + length

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from neuralcore.messaging.forking import NoFork
+from neuralcore_transports.redis.errors import translated
 from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
 from neuralcore_transports.redis.options import RedisOptions
@@ -109,7 +110,7 @@ class Keeper:
                         self._beat()
                     pause = max(0.0, self._options.lease / _BEATS - (time.monotonic() - began))
                 except Exception as error:  # noqa: BLE001 - the keeper outlives whatever happens to the server
-                    self._events.failed(error)
+                    self._events.failed(translated(error, self._options.shown))
                     self._drop()
                     pause = min(0.25, self._options.lease / _BEATS)
         finally:

@@ -55,9 +55,13 @@ class Pipe:
         """Raises RedisError, OSError."""
         try:
             await asyncio.wait_for(self._connection.connect(), self._timeout)  # type: ignore[no-untyped-call]
-        except BaseException:
+        except BaseException as error:
             self._error = NotSent("it was never opened")
             await self._disconnect()
+            if isinstance(error, asyncio.TimeoutError):
+                raise asyncio.TimeoutError(
+                    f"no greeting within {self._timeout:g} s: is it a Redis server, with TLS as the URL says?"
+                ) from None
             raise
         self._reader = self._loop.create_task(self._read())
 
@@ -100,7 +104,8 @@ class Pipe:
                     )
                 except RedisError as error:
                     # The library takes some answers, such as LOADING, for a lost connection; they have a code.
-                    if error.status_code is None and not isinstance(error, ResponseError):
+                    # An error that answers no call is SUBSCRIBE's: there will be nothing to hear.
+                    if not self._waiting or (error.status_code is None and not isinstance(error, ResponseError)):
                         raise
                     self._fail(error)
                 else:

@@ -38,7 +38,7 @@ from neuralcore.messaging.transport import (
 from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.client import Client, Fetched, Found
 from neuralcore_transports.redis.cluster import Cluster
-from neuralcore_transports.redis.consumer import GROUP_MISSING, RedisConsumer
+from neuralcore_transports.redis.consumer import RedisConsumer
 from neuralcore_transports.redis.durability import check_durability
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
@@ -235,6 +235,11 @@ class RedisTransport(Transport):
         self._runtime.count("data_lost")
         self._runtime.data_lost(channel, detail)
 
+    def trimmed(self, channel: str, count: int) -> None:
+        """Somebody has trimmed a stream, or deleted entries."""
+        self._runtime.count("trimmed", count)
+        self.data_lost(channel, f"somebody else has deleted {count} messages that a group had not settled")
+
     def _lost(self, channel: str, incarnation: bytes | None, detail: str) -> None:
         if incarnation is None:
             self.data_lost(channel, detail)
@@ -263,8 +268,10 @@ class RedisTransport(Transport):
     # What is heard
 
     def _heard(self, kind: str, rest: bytes) -> None:
-        if kind == "given":
-            self._given(rest)
+        if kind in ("given", "answer"):
+            self._reader.feed(rest)
+            told = self._reader.gets()
+            (self._given if kind == "given" else self._answered)(*told)
             return
         lines = rest.decode().split("\n")
         if kind == "ready":
@@ -279,17 +286,20 @@ class RedisTransport(Transport):
         elif kind == "channels":
             self._channels_changed(int(lines[0]))
 
-    def _given(self, message: bytes) -> None:
+    def _answered(self, base: bytes, priority: int, fields: list[bytes]) -> None:
+        inbox = self.inboxes.get(base.decode())
+        if inbox is not None:
+            inbox.told(priority, fields)
+
+    def _given(
+        self, base: bytes, group: bytes, consumer: bytes, due: int, lost: list[int], found: list[list[Any]]
+    ) -> None:
         """Messages that were handed out as they were stored."""
-        self._reader.feed(message)
-        base, group, consumer, due, recreated, found = self._reader.gets()
         names = base.decode(), group.decode(), consumer.decode()
-        fetched = Fetched([Found(*each) for each in found], None if due < 0 else due / 1000)
+        fetched = Fetched([Found(*each) for each in found], None if due < 0 else due / 1000, False, "ok", *lost)
         known = [each for each in self.consumers if each.given(*names, fetched)]
         if not known and self.running:
             self.spawn(self.recover(*names))
-        if recreated:
-            self.data_lost(self._layout.channel(names[0]), GROUP_MISSING.format(names[1]))
 
     async def recover(self, base: str, group: str, consumer: str) -> None:
         """Give back what that consumer was handed and does not know of."""

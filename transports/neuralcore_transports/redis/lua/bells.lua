@@ -20,6 +20,22 @@ local function waiting_of(base, group)
   return found
 end
 
+local MOST_BYTES = 262144 -- of what is told: a server drops listeners that have too much to read
+
+-- As the protocol would write it.
+local function encode(out, value)
+  if type(value) == 'table' then
+    out[#out + 1] = '*' .. #value .. '\r\n'
+    for _, each in ipairs(value) do
+      encode(out, each)
+    end
+  elseif type(value) == 'number' then
+    out[#out + 1] = string.format(':%d\r\n', value)
+  else
+    out[#out + 1] = '$' .. #value .. '\r\n' .. value .. '\r\n'
+  end
+end
+
 -- Whether somebody heard it: in a cluster only this node's listeners are counted.
 local function tell(prefix, session, message)
   return redis.call('PUBLISH', prefix .. ':bell:' .. session, message) > 0 or CLUSTER

@@ -223,7 +223,7 @@ local function channel_main(ARGV)
     return {'ok'}
   end
 
-  -- Answers 1 if there may be more to do, and the sessions whose broadcasts are here.
+  -- Answers 1 if there may be more to do and the sessions whose broadcasts are here.
   if what == 'tidy' then
     local more = sweep(c, now, 500)
     more = trim(c, now, 500) or more

@@ -1,11 +1,12 @@
 -- Hand out what is most urgent: up to `limit`, of priorities below `below`. Answers a list of
--- {priority, id, attempts failed, 1 if suspect, fields, 1 if it came back}, whether there may be more, on how many
--- streams the group was missing, and the milliseconds until the next comes due or -1.
+-- {priority, id, attempts failed, 1 if suspect, fields, 1 if it came back}, whether there may be more, what was lost
+-- {streams on which the group was missing, pending entries that somebody else has deleted}, and the milliseconds until the
+-- next comes due or -1.
 
 local MOST = 2000 -- entries that one call looks at
 
 local function fetch(c, g, consumer, now, limit, below)
-  local out, looked, recreated, delayed = {}, 0, 0, false
+  local out, looked, recreated, trimmed, delayed = {}, 0, 0, 0, false
 
   local function left()
     return limit - #out
@@ -56,7 +57,7 @@ local function fetch(c, g, consumer, now, limit, below)
       else -- somebody has deleted it
         redis.call('XACK', key, g.name, id)
         redis.call('HDEL', g.tries, item_of(prio, id))
-        redis.call('HINCRBY', c.base .. ':meta', 'trimmed', 1)
+        trimmed = trimmed + 1
       end
     end
     if #waiting > 0 then
@@ -150,5 +151,8 @@ local function fetch(c, g, consumer, now, limit, below)
       break
     end
   end
-  return out, more, recreated, delayed and wake_due(g, now, 0) or due
+  if trimmed > 0 then
+    redis.call('HINCRBY', c.base .. ':meta', 'trimmed', trimmed)
+  end
+  return out, more, {recreated, trimmed}, delayed and wake_due(g, now, 0) or due
 end

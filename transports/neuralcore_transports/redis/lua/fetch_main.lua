@@ -9,15 +9,15 @@ local function fetch_main(ARGV)
     return {'no channel'}
   end
   if not c.has[group] then
-    return {'no group', -1, 0, c.incarnation, c.last, 0}
+    return {'no group', -1, 0, c.incarnation, c.last, {0, 0}, {}}
   end
   local g = open_group(base, group)
-  local found, more, recreated, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
+  local found, more, lost, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
   if more then
     redis.call('HDEL', base .. ':waiting', session .. '\n' .. group)
     ring(prefix, base, 1, group)
   else
     wait_here(base, session, group, tonumber(ARGV[7]) - #found, tonumber(ARGV[8]), consumer)
   end
-  return {'ok', due, more and 1 or 0, c.incarnation, c.last, recreated, found}
+  return {'ok', due, more and 1 or 0, c.incarnation, c.last, lost, found}
 end

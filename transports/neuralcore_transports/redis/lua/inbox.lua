@@ -1,4 +1,4 @@
--- Replies: kept for a while where somebody waits for them, dropped where nobody does.
+-- Replies: told where somebody listens, kept for a while where he is only expected back, dropped where nobody waits.
 
 local INBOX_CAPACITY = 10000
 
@@ -6,15 +6,21 @@ local INBOX_CAPACITY = 10000
 local function reply(prefix, base, args, at)
   local last = at + 4 + tonumber(args[at + 4])
   local owner = redis.call('GET', base .. ':open')
-  if not owner or redis.call('LLEN', base .. ':replies') >= INBOX_CAPACITY then
+  if not owner then
     return DROPPED, last + 1
   end
-  local texts = {#args[at] .. ':' .. args[at]}
-  for i = at + 5, last do
-    texts[#texts + 1] = #args[i] .. ':' .. args[i]
+  local message = {}
+  encode(message, {base, tonumber(args[at]), {unpack(args, at + 5, last)}})
+  local text = table.concat(message)
+  if not CLUSTER and #text <= MOST_BYTES and redis.call('EXISTS', base .. ':replies') == 0
+    and tell(prefix, owner, 'answer\n' .. text) then
+    return STORED, last + 1
   end
-  redis.call('RPUSH', base .. ':replies', table.concat(texts))
+  if redis.call('LLEN', base .. ':replies') >= INBOX_CAPACITY then
+    return DROPPED, last + 1
+  end
+  redis.call('RPUSH', base .. ':replies', text)
   redis.call('PEXPIRE', base .. ':replies', redis.call('PTTL', base .. ':open'))
-  redis.call('PUBLISH', prefix .. ':bell:' .. owner, 'reply\n' .. base)
+  tell(prefix, owner, 'reply\n' .. base)
   return STORED, last + 1
 end

@@ -1,20 +1,6 @@
 -- What is stored is handed out at once to those who wait for it, with its lease, on their topics.
 
 local MOST_PUSHED = 50
-local MOST_BYTES = 262144 -- a server drops listeners that have too much to read
-
-local function encode(out, value)
-  if type(value) == 'table' then
-    out[#out + 1] = '*' .. #value .. '\r\n'
-    for _, each in ipairs(value) do
-      encode(out, each)
-    end
-  elseif type(value) == 'number' then
-    out[#out + 1] = string.format(':%d\r\n', value)
-  else
-    out[#out + 1] = '$' .. #value .. '\r\n' .. value .. '\r\n'
-  end
-end
 
 local function take_back_all(c, g, found)
   for _, entry in ipairs(found) do
@@ -26,12 +12,12 @@ local function take_back_all(c, g, found)
 end
 
 local function push_to(prefix, c, g, who, now)
-  local found, more, recreated, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
+  local found, more, lost, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
   if #found == 0 then
     return 0, more
   end
   local parts = {'given\n'}
-  encode(parts, {c.base, who.group, who.consumer, due, recreated, found})
+  encode(parts, {c.base, who.group, who.consumer, due, lost, found})
   local message = table.concat(parts)
   if #message <= MOST_BYTES and tell(prefix, who.session, message) then
     if who.credit > #found then
