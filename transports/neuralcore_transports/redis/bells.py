@@ -16,6 +16,7 @@ __all__ = ["Bells"]
 
 log = logging.getLogger("neuralcore.redis")
 
+_FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 
 
@@ -69,24 +70,25 @@ class Bells:
 
     async def _keep(self) -> None:
         """Find out when the connection is dead, though nothing is said on it, and make another."""
-        wait = 0.05
+        wait = 0.0
         while True:
+            assert self._pipe is not None
             try:
-                assert self._pipe is not None
                 while True:
                     await self._pipe.call("PING")
+                    wait = 0.0
                     await asyncio.sleep(self._servers.options.timeout / 2)
             except (Broken, NotSent, RedisError) as error:
                 log.debug("the connection for news is gone: %s", error)
+            await self._pipe.close()
             while True:
+                await asyncio.sleep(wait)
+                wait = min(max(2 * wait, _FIRST_WAIT), _LONGEST_WAIT)
                 try:
                     await self._listen()
                     break
                 except (RedisError, OSError, asyncio.TimeoutError, NotSent, Broken) as error:
                     log.debug("no connection for news: %r", error)
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, _LONGEST_WAIT)
-            wait = 0.05
             self._back()
 
     async def close(self) -> None:

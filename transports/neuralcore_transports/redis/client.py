@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import NotStored, TransportError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX, matches, validate_channel
@@ -147,7 +149,8 @@ class Client:
 
     async def has_group(self, channel: str, group: str) -> bool:
         base = self.layout.base(channel)
-        return bool(await self.call(f"{base}:groups", "HEXISTS", f"{base}:groups", group))
+        found = await self.call(f"{base}:meta", "HGET", f"{base}:meta", "groups")
+        return found is not None and group in msgspec.msgpack.decode(found)[::2]
 
     # Committing
 

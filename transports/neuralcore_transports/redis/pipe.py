@@ -45,6 +45,7 @@ class Pipe:
         self._reader: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Future[None]] = set()
+        self._ending: asyncio.Future[None] | None = None
         self.on_broken: Callable[[Exception], None] = lambda error: None
 
     @property
@@ -83,7 +84,11 @@ class Pipe:
         self._send(hiredis.pack_command(command))  # type: ignore[arg-type]
 
     def _send(self, packed: bytes) -> None:
-        rest = begun(self._connection.send_packed_command([packed], check_health=False))
+        try:
+            rest = begun(self._connection.send_packed_command([packed], check_health=False))
+        except (RedisError, OSError) as error:  # some of it may have gone
+            self._break(error)
+            return
         if rest is not None:  # the socket takes no more for now
             sending = asyncio.ensure_future(rest)
             self._sending.add(sending)
@@ -166,6 +171,7 @@ class Pipe:
 
     async def close(self) -> None:
         self._break(NotSent("this client has closed it"))
-        await self._ending
+        if self._ending is not None:
+            await self._ending
         if self._reader is not None:
             await asyncio.wait({self._reader})

@@ -67,7 +67,8 @@ class Places:
 
     async def bands(self, channel: str) -> list[int]:
         base = self._client.layout.base(channel)
-        return [int(band) for band in await self._call(base, "ZRANGE", f"{base}:bands", 0, -1)]
+        found = await self._call(base, "HGET", f"{base}:meta", "bands")
+        return [int(band) for band in (found or b"").split()]
 
     async def _entries(self, channel: str, priority: int, since: _Id) -> AsyncIterator[tuple[_Id, Sequence[bytes]]]:
         first = "{}-{}".format(*since)

@@ -116,7 +116,11 @@ class Node:
                 return pipe
             try:
                 pipe = await self.connect()
-                await self._greet(pipe)
+                try:
+                    await self._greet(pipe)
+                except BaseException:
+                    await pipe.close()
+                    raise
             except (RedisError, OSError, asyncio.TimeoutError) as error:
                 self._on_broken(error)
                 raise NotSent(str(error) or type(error).__name__) from error

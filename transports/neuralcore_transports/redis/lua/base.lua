@@ -36,10 +36,6 @@ local function stream(base, prio)
   return base .. ':p:' .. string.format('%d', prio)
 end
 
-local function bands_of(base)
-  return redis.call('ZRANGE', base .. ':bands', 0, -1)
-end
-
 -- Commands take some thousands of arguments at once: calls `each` with slices of `list`.
 local function sliced(list, each)
   for first = 1, #list, 1000 do

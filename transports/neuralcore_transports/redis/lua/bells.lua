@@ -58,6 +58,7 @@ end
 local function take_from(prefix, base, group, consumer, reason)
   redis.call('HSET', base .. ':taken', group .. '\n' .. consumer, reason)
   redis.call('PEXPIRE', base .. ':taken', 7 * 86400 * 1000)
+  redis.call('HSET', base .. ':meta', 'taken', 1) -- there is something to look up
   local session = string.match(consumer, '^(.*)%.%d+$') or consumer
   redis.call('PUBLISH', prefix .. ':bell:' .. session, 'taken\n' .. base .. '\n' .. group)
 end

@@ -2,7 +2,7 @@
 
 local function open_channel(base)
   local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
-    'claimed', 'turn')
+    'claimed', 'turn', 'bands', 'groups', 'taken')
   if not m[1] then
     return nil
   end
@@ -10,18 +10,29 @@ local function open_channel(base)
     base = base, incarnation = m[1], last = m[2], capacity = tonumber(m[3] or ''), overflow = m[4] or 'block',
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
     groups = {}, named = false, claimed = m[9] or '', turn = tonumber(m[10] or ''),
+    bands = {}, sessions = {}, taken = m[13],
   }
   c.retains = c.age or c.count or c.bytes
-  c.has = {}
-  local found = redis.call('HGETALL', base .. ':groups')
+  for band in string.gmatch(m[11] or '', '%d+') do
+    c.bands[#c.bands + 1] = tonumber(band)
+  end
+  local found = m[12] and cmsgpack.unpack(m[12]) or {}
   for i = 1, #found, 2 do
     c.groups[#c.groups + 1] = found[i]
-    c.has[found[i]] = true
-    if found[i + 1] == '' then
-      c.named = true
-    end
+    c.sessions[found[i]] = found[i + 1]
+    c.named = c.named or found[i + 1] == ''
   end
   return c
+end
+
+-- `sessions`: for each group the session that it ends with, or ''.
+local function save_groups(c)
+  local flat = {}
+  for _, group in ipairs(c.groups) do
+    flat[#flat + 1] = group
+    flat[#flat + 1] = c.sessions[group]
+  end
+  redis.call('HSET', c.base .. ':meta', 'groups', cmsgpack.pack(flat))
 end
 
 -- The next id: the server's milliseconds, and a number that keeps the channel's order when its clock does not move on.
@@ -52,21 +63,15 @@ local function save_last(c)
   end
 end
 
--- Its bands, as texts, most urgent first.
-local function bands(c)
-  c.bands = c.bands or bands_of(c.base)
-  return c.bands
-end
-
 local function new_band(c, prio)
-  local name = string.format('%d', prio)
-  for _, band in ipairs(bands(c)) do
-    if band == name then
+  for _, band in ipairs(c.bands) do
+    if band == prio then
       return
     end
   end
-  redis.call('ZADD', c.base .. ':bands', prio, name)
-  c.bands = nil
+  c.bands[#c.bands + 1] = prio
+  table.sort(c.bands) -- most urgent first
+  redis.call('HSET', c.base .. ':meta', 'bands', table.concat(c.bands, ' '))
   for _, group in ipairs(c.groups) do
     redis.pcall('XGROUP', 'CREATE', stream(c.base, prio), group, '0', 'MKSTREAM')
   end
@@ -74,7 +79,7 @@ end
 
 local function stored(c)
   local total = 0
-  for _, prio in ipairs(bands(c)) do
+  for _, prio in ipairs(c.bands) do
     total = total + redis.call('XLEN', stream(c.base, prio))
   end
   return total

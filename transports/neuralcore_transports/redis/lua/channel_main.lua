@@ -54,7 +54,9 @@ local function channel_main(ARGV)
     new_band(c, 50)
     if created then
       for i = 14, #ARGV, 2 do
-        attach(c, ARGV[i], ARGV[i + 1], 'beginning', now)
+        if not c.sessions[ARGV[i]] then -- several of its patterns may cover the channel
+          attach(c, ARGV[i], ARGV[i + 1], 'beginning', now)
+        end
       end
     elseif ARGV[13] == '1' then
       -- What now holds one kind of messages may hold less, or know their sizes.
@@ -77,7 +79,7 @@ local function channel_main(ARGV)
 
   -- group, session, start; answers 1 if the group is new here
   if what == 'attach' then
-    if redis.call('HEXISTS', base .. ':groups', ARGV[5]) == 1 then
+    if c.sessions[ARGV[5]] then
       return {'ok', 0, c.incarnation}
     end
     attach(c, ARGV[5], ARGV[6], ARGV[7], now)
@@ -86,7 +88,7 @@ local function channel_main(ARGV)
 
   -- group, start
   if what == 'seek' then
-    local session = redis.call('HGET', base .. ':groups', ARGV[5])
+    local session = c.sessions[ARGV[5]]
     if not session then
       return {'no group'}
     end
@@ -99,7 +101,7 @@ local function channel_main(ARGV)
 
   -- group
   if what == 'leave' then
-    if redis.call('HEXISTS', base .. ':groups', ARGV[5]) == 0 then
+    if not c.sessions[ARGV[5]] then
       return {'ok', 0}
     end
     drop_group(prefix, c, ARGV[5], 'removed')
@@ -113,10 +115,10 @@ local function channel_main(ARGV)
     for _, group in ipairs({unpack(c.groups)}) do
       drop_group(prefix, c, group, 'removed')
     end
-    for _, prio in ipairs(bands_of(base)) do
+    for _, prio in ipairs(c.bands) do
       redis.call('UNLINK', stream(base, prio))
     end
-    for _, name in ipairs({'meta', 'bands', 'groups', 'idle', 'sweep', 'waiting', 'taken', 'ids:0', 'ids:1', 'ids:2'}) do
+    for _, name in ipairs({'meta', 'idle', 'sweep', 'waiting', 'taken', 'ids:0', 'ids:1', 'ids:2'}) do
       redis.call('UNLINK', base .. ':' .. name)
     end
     return {'ok', c.incarnation}
@@ -126,9 +128,8 @@ local function channel_main(ARGV)
   if what == 'reclaim' then
     local session, ended = ARGV[5], ARGV[6] == '1'
     local found, more = 0, false
-    local groups = redis.call('HGETALL', base .. ':groups')
-    for i = 1, #groups, 2 do
-      local group, owner = groups[i], groups[i + 1]
+    for _, group in ipairs({unpack(c.groups)}) do
+      local owner = c.sessions[group]
       if owner == session and ended then
         drop_group(prefix, c, group, 'ended')
       else
@@ -155,7 +156,7 @@ local function channel_main(ARGV)
       end
     end
     if expired > 0 then
-      redis.call('HSET', base .. ':taken', g.name .. '\n' .. ARGV[6], 'held')
+      take_from(prefix, base, g.name, ARGV[6], 'held')
       ring(prefix, base, expired, g.name)
     end
     return {'ok', expired}
@@ -165,7 +166,7 @@ local function channel_main(ARGV)
   if what == 'owned' then
     local out = {}
     for i = 6, #ARGV, 3 do
-      local mine = redis.call('HEXISTS', base .. ':groups', ARGV[5]) == 1
+      local mine = c.sessions[ARGV[5]] ~= nil
         and owned(stream(base, tonumber(ARGV[i + 1])), ARGV[5], ARGV[i + 2], ARGV[i])
       out[#out + 1] = mine and 1 or 0
     end
@@ -178,7 +179,7 @@ local function channel_main(ARGV)
     for i = 7, #ARGV do
       known[ARGV[i]] = true
     end
-    for _, prio in ipairs(bands_of(base)) do
+    for _, prio in ipairs(c.bands) do
       local key, from = stream(base, prio), '-'
       local pending = redis.pcall('XPENDING', key, ARGV[5], from, '+', 1000, ARGV[6])
       while not pending.err and #pending > 0 do
@@ -228,7 +229,7 @@ local function channel_main(ARGV)
     local more = sweep(c, now, 500)
     more = trim(c, now, 500) or more
     local sessions = {}
-    for _, session in ipairs(redis.call('HVALS', base .. ':groups')) do
+    for _, session in pairs(c.sessions) do
       if session ~= '' then
         sessions[#sessions + 1] = session
       end
@@ -238,12 +239,11 @@ local function channel_main(ARGV)
 
   -- depth, stored, rejected, trimmed, then for each group: name, session, unsettled, in flight
   if what == 'stats' then
-    local bands = bands_of(base)
     local out = {'ok', unsettled(c), stored(c), tonumber(redis.call('HGET', base .. ':meta', 'rejected') or '0'),
       tonumber(redis.call('HGET', base .. ':meta', 'trimmed') or '0')}
     for _, group in ipairs(c.groups) do
       local open, flying = 0, 0
-      for _, prio in ipairs(bands) do
+      for _, prio in ipairs(c.bands) do
         local key = stream(base, prio)
         local position = delivered(key, group)
         if position then
@@ -258,7 +258,7 @@ local function channel_main(ARGV)
         end
       end
       out[#out + 1] = group
-      out[#out + 1] = redis.call('HGET', base .. ':groups', group)
+      out[#out + 1] = c.sessions[group]
       out[#out + 1] = open
       out[#out + 1] = flying
     end

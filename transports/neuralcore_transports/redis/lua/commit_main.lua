@@ -70,8 +70,8 @@ local function commit_main(ARGV)
     at = at + 5
     local c = channel(base)
     local g = open_group(base, group)
-    local there = c and c.has[group]
-    local taken = redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
+    local there = c and c.sessions[group]
+    local taken = c and c.taken and redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
     local acks, done, lost, again = {}, {}, 0, false
     for _ = 1, count do
       local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil

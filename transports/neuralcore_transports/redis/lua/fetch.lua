@@ -103,16 +103,16 @@ local function fetch(c, g, consumer, now, limit, below)
     return #entries
   end
 
-  local due = wake_due(g, now, 1000)
+  local quiet = redis.call('EXISTS', g.due, g.back) == 0 -- nothing has come back
+  local due = quiet and -1 or wake_due(g, now, 1000)
   local more = false
-  for _, band in ipairs(bands(c)) do
-    local prio = tonumber(band)
+  for _, prio in ipairs(c.bands) do
     if prio >= below then
       break
     end
     local position = nil
     while left() > 0 and looked < MOST do
-      local members = redis.call('ZRANGEBYSCORE', g.back, prio, prio, 'LIMIT', 0, left())
+      local members = quiet and {} or redis.call('ZRANGEBYSCORE', g.back, prio, prio, 'LIMIT', 0, left())
       local before, following = {}, nil
       if #members > 0 then
         -- What was nacked comes behind its equals of that time, which may not have been handed out yet.

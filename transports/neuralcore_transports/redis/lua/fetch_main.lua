@@ -8,7 +8,7 @@ local function fetch_main(ARGV)
   if not c then
     return {'no channel'}
   end
-  if not c.has[group] then
+  if not c.sessions[group] then
     return {'no group', -1, 0, c.incarnation, c.last, {0, 0}, {}}
   end
   local g = open_group(base, group)

@@ -33,7 +33,7 @@ local function position_before(c, first)
 end
 
 local function place_group(c, group, first)
-  for _, prio in ipairs(bands_of(c.base)) do
+  for _, prio in ipairs(c.bands) do
     local key, position = stream(c.base, prio), position_before(c, first)
     local made = redis.pcall('XGROUP', 'CREATE', key, group, position, 'MKSTREAM')
     if made.err then -- BUSYGROUP: somebody else has made one of its name
@@ -49,8 +49,9 @@ local function attach(c, group, session, start, now)
     start = (session ~= '' or c.named) and 'new' or 'beginning'
   end
   place_group(c, group, first_wanted(c, start))
-  redis.call('HSET', c.base .. ':groups', group, session)
   c.groups[#c.groups + 1] = group
+  c.sessions[group] = session
+  save_groups(c)
   if session == '' then
     c.named = true
     c.claimed = rank_of(c.last)
@@ -63,7 +64,7 @@ end
 -- Whatever it had in flight is lost to its owners. Its entries are to be looked through: nobody may want them now.
 local function drop_group(prefix, c, group, reason)
   local told = {}
-  for _, prio in ipairs(bands_of(c.base)) do
+  for _, prio in ipairs(c.bands) do
     local key = stream(c.base, prio)
     local consumers = redis.pcall('XINFO', 'CONSUMERS', key, group)
     if not consumers.err then
@@ -78,15 +79,16 @@ local function drop_group(prefix, c, group, reason)
   end
   local g = open_group(c.base, group)
   redis.call('UNLINK', g.back, g.due, g.keys, g.parked, g.tries)
-  local session = redis.call('HGET', c.base .. ':groups', group)
-  redis.call('HDEL', c.base .. ':groups', group)
+  local session = c.sessions[group]
+  c.sessions[group] = nil
   for i, each in ipairs(c.groups) do
     if each == group then
       table.remove(c.groups, i)
       break
     end
   end
-  for _, prio in ipairs(bands_of(c.base)) do
+  save_groups(c)
+  for _, prio in ipairs(c.bands) do
     redis.call('HSET', c.base .. ':sweep', prio, (session == '' and not c.retains) and 'x-' or 'k-')
   end
 end

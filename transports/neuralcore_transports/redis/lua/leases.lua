@@ -20,7 +20,7 @@ end
 -- Take what a session's consumers have, at most `limit`; how many that were.
 local function reclaim(prefix, c, g, session, limit)
   local taken = 0
-  for _, prio in ipairs(bands_of(c.base)) do
+  for _, prio in ipairs(c.bands) do
     local key = stream(c.base, prio)
     local consumers = redis.pcall('XINFO', 'CONSUMERS', key, g.name)
     if not consumers.err then

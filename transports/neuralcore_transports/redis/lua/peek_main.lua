@@ -4,8 +4,8 @@ local function peek_main(ARGV)
   local base, group = ARGV[3], ARGV[4]
   local g = open_group(base, group)
   local due = wake_due(g, now, 1000)
-  for _, band in ipairs(bands_of(base)) do
-    local prio = tonumber(band)
+  local c = open_channel(base)
+  for _, prio in ipairs(c and c.bands or {}) do
     if redis.call('ZCOUNT', g.back, prio, prio) > 0 then
       return {prio, due}
     end

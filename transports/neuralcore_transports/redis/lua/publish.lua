@@ -89,9 +89,9 @@ end
 
 -- Drop the least urgent message that waits, of those the oldest, if it is no more urgent than the new one.
 local function evict(c, priority, now)
-  local all = bands(c)
+  local all = c.bands
   for i = #all, 1, -1 do
-    local prio = tonumber(all[i])
+    local prio = all[i]
     if prio < priority then
       return false
     end
