@@ -3,4 +3,5 @@
 ::
 
     window.py    what a group has settled of a partition, out of order      runs.py    sets of offsets
+    topics.py    channels and topics, both ways
 """
