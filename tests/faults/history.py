@@ -74,6 +74,8 @@ class Journal:
 class Story:
     seed: int | None = None
     faults: list[str] = field(default_factory=list)
+    struck: list[int] = field(default_factory=list)
+    """Their places in the order of events."""
     attempted: dict[str, int] = field(default_factory=dict)
     """By id, when it began: a place in the order of events."""
     acked: dict[str, int] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class Story:
         match event["what"]:
             case "fault":
                 self.faults.append(id)
+                self.struck.append(place)
             case "attempted":
                 self.attempted.setdefault(id, place)
                 if "key" in event:

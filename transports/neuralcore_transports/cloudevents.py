@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ ATTRIBUTES: Final = {
 
 _ESCAPE: Final = "nc_header_"
 _SECOND: Final = 1_000_000_000
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - its text has no zone
+_FIRST: Final = -62_135_596_800 * _SECOND
+_LAST: Final = 253_402_300_800 * _SECOND - 1
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -43,14 +46,14 @@ def plain_name(name: Any) -> Any:
 
 
 def written_time(ns: int) -> str:
-    """RFC 3339, to the nanosecond."""
-    seconds, rest = divmod(ns, _SECOND)
+    """RFC 3339, to the nanosecond; the nearest one that it can say, which ends with the year 9999."""
+    seconds, rest = divmod(min(max(ns, _FIRST), _LAST), _SECOND)
     return f"{_written_second(seconds)}.{rest:09}Z"
 
 
 @lru_cache(maxsize=64)
 def _written_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def read_time(text: Any) -> Any:

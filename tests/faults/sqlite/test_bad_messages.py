@@ -15,9 +15,9 @@ from neuralcore.messaging.dead_letters import DeadLetters
 from neuralcore.messaging.errors import PayloadTooLarge
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.sqlite import SqliteTransport
+from tests.faults.plan import figures, tell
 from tests.faults.report import Figures
 from tests.faults.sqlite.files import Maker
-from tests.faults.sqlite.plan import figures, tell
 
 BAD = {
     "no JSON": ("application/json", b"{"),

@@ -16,7 +16,7 @@ from neuralcore._core import Clock
 from neuralcore.messaging.transport import Consumer, Demand, Envelope, Group, Interest, Outcome, Settlement
 from neuralcore_transports.sqlite import SqliteTransport
 from tests.faults.cancellation import every_point
-from tests.faults.sqlite.plan import figures, tell, times
+from tests.faults.plan import figures, tell, times
 from tests.faults.sqlite.survivors import survivors
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from tests.faults.acts import early, retry_gaps, times_from
 from tests.faults.clocks import Clock
 from tests.faults.history import Story
-from tests.faults.sqlite.plan import long_only, needs_compiler, some, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.plan import long_only, needs_compiler, some, tell, times
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 pytestmark = needs_compiler
 
@@ -25,7 +25,7 @@ def test_nothing_is_early_late_or_lost(tmp_path: Path, direction: int) -> None:
     clock = Clock(tmp_path)
     jumps, count = times(4, 40), times(120, 900)
     failing = {str(number): "fail once" for number in range(0, count, 10)}
-    with Stage(tmp_path, query="lease=0.5", env=clock.environment()) as stage:
+    with SqliteStage(tmp_path, query="lease=0.5", env=clock.environment()) as stage:
         workers = [stage.consumer(retry=RETRY, concurrency=4, work=0.01) for _ in range(2)]
         producers = [
             stage.producer(count=count, at_once=1, pause=0.02, orders=failing),
@@ -45,8 +45,8 @@ def test_nothing_is_early_late_or_lost(tmp_path: Path, direction: int) -> None:
         judge(stage, direction, lost)
 
 
-def judge(stage: Stage, direction: int, lost: int) -> None:
-    story, gaps, waits = stage.story(), retry_gaps(stage.journal_path), delays(stage.journal_path)
+def judge(stage: SqliteStage, direction: int, lost: int) -> None:
+    story, gaps, waits = stage.story(), retry_gaps(stage.journal_path), times_from(stage.journal_path, "late")
     note = (
         f"retries after {min(gaps):.2f} to {max(gaps):.2f}s (wanted {RETRY}), delayed by {min(waits):.2f} to"
         f" {max(waits):.2f}s (wanted {DELAY}), leases lost {lost}"
@@ -61,31 +61,10 @@ def judge(stage: Stage, direction: int, lost: int) -> None:
     assert not story.duplicated
 
 
-def early(waited: list[float], wanted: float) -> list[float]:
-    return [seconds for seconds in waited if seconds < wanted - 0.01]
-
-
-def _times(journal: Path, what: str) -> dict[str, list[float]]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for event in map(json.loads, journal.read_text().splitlines()):
-        if event["what"] == what:
-            found[event["id"]].append(event["at"])
-    return found
-
-
-def retry_gaps(journal: Path) -> list[float]:
-    return [at[1] - at[0] for at in _times(journal, "delivered").values() if len(at) > 1]
-
-
-def delays(journal: Path) -> list[float]:
-    begun = _times(journal, "attempted")
-    return [at[0] - begun[id][0] for id, at in _times(journal, "delivered").items() if id.startswith("late")]
-
-
 def test_the_jump_is_real_for_what_follows_the_wall_clock(tmp_path: Path) -> None:
     """``not_before`` and expiry do: the shim moves the clock that the store reads."""
     clock = Clock(tmp_path)
-    with Stage(tmp_path, query="lease=1", env=clock.environment()) as stage:
+    with SqliteStage(tmp_path, query="lease=1", env=clock.environment()) as stage:
         stage.consumer()
         stage.publish(0, 1, name="dated", not_before=3600.0)
         assert stage.outstanding() == 1
@@ -99,7 +78,7 @@ def test_the_jump_is_real_for_what_follows_the_wall_clock(tmp_path: Path) -> Non
 @long_only
 def test_a_reboot_with_a_wall_clock_that_went_back_loses_nothing(tmp_path: Path) -> None:
     clock = Clock(tmp_path)
-    with Stage(tmp_path, query="lease=1", env=clock.environment()) as stage:
+    with SqliteStage(tmp_path, query="lease=1", env=clock.environment()) as stage:
         for turn in range(times(2, 10)):
             stage.publish(turn * 30, 30, name="p")
             stage.publish(turn * 5, 5, name="later", delay=1.0)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.disks import SmallDisk
-from tests.faults.sqlite.plan import SEED, needs_mount, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.plan import SEED, needs_mount, tell, times
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 pytestmark = needs_mount
 
@@ -19,7 +20,8 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> 
     """Somebody else fills it while messages are published and settled, to the last byte or nearly."""
     rounds = 2
     seed = SEED * 1000 + number
-    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db", seed=seed) as stage:
+    small = SmallDisk(tmp_path / "small")
+    with small as disk, SqliteStage(tmp_path, database=disk.path / "bus.db", seed=seed) as stage:
         producer = stage.producer(wait=True, size=2000, at_once=4)
         producer.expect("ready")
         consumer = stage.consumer(work=0.001)
@@ -41,7 +43,7 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> 
         assert stage.left() == 0
 
 
-def judge(stage: Stage, rounds: int, errors: list[str]) -> None:
+def judge(stage: SqliteStage, rounds: int, errors: list[str]) -> None:
     story = stage.story()
     after = [id for id in story.acked if int(id.split("-")[1]) % 1000 >= 500]
     tell(7, "a full disk of 2 MB", story, f"errors: {errors}")
@@ -53,7 +55,7 @@ def judge(stage: Stage, rounds: int, errors: list[str]) -> None:
 
 
 def test_what_has_filled_its_disk_can_be_drained_without_more_room(tmp_path: Path) -> None:
-    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+    with SmallDisk(tmp_path / "small") as disk, SqliteStage(tmp_path, database=disk.path / "bus.db") as stage:
         producer = stage.producer(wait=True, size=2000, at_once=4)
         producer.expect("ready")
         producer.say("publish 0 1000")
@@ -73,7 +75,7 @@ def test_what_has_filled_its_disk_can_be_drained_without_more_room(tmp_path: Pat
 
 
 def test_it_opens_on_a_disk_that_filled_up_and_says_what_is_wrong(tmp_path: Path) -> None:
-    with SmallDisk(tmp_path / "small") as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+    with SmallDisk(tmp_path / "small") as disk, SqliteStage(tmp_path, database=disk.path / "bus.db") as stage:
         disk.fill()
         with stage.producer() as producer:
             producer.wait()
@@ -86,7 +88,8 @@ def test_it_opens_on_a_disk_that_filled_up_and_says_what_is_wrong(tmp_path: Path
 
 def test_what_is_consumed_makes_room_by_itself(tmp_path: Path) -> None:
     """Several times the disk goes through it, at a pace that leaves the keepers the lock: they slow nobody."""
-    with SmallDisk(tmp_path / "small", size=4 << 20) as disk, Stage(tmp_path, database=disk.path / "bus.db") as stage:
+    small = SmallDisk(tmp_path / "small", size=4 << 20)
+    with small as disk, SqliteStage(tmp_path, database=disk.path / "bus.db") as stage:
         producer = stage.producer(wait=True, size=4000, at_once=2, pause=0.002)
         stage.consumer(concurrency=4)
         for turn in range(times(4, 40)):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.faults.plan import long_only, tell, times
 from tests.faults.report import Figures
-from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage
+from tests.faults.sqlite.stage import SqliteStage
 
 
-def test_forced_duplicates_have_one_effect(stage: Stage) -> None:
+def test_forced_duplicates_have_one_effect(stage: SqliteStage) -> None:
     """Whoever was killed is started again from its first message, as one that does not know what was stored."""
     stage.query = "lease=1&durability=normal"
     stage.consumer(concurrency=4)
@@ -32,7 +32,7 @@ def test_forced_duplicates_have_one_effect(stage: Stage) -> None:
 
 
 @long_only
-def test_without_the_window_it_would_be_seen(stage: Stage) -> None:
+def test_without_the_window_it_would_be_seen(stage: SqliteStage) -> None:
     stage.query = "lease=1&durability=normal&dedup_window=0.001"
     stage.consumer()
     for _ in range(2):

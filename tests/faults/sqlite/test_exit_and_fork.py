@@ -9,9 +9,10 @@ import textwrap
 
 import pytest
 
+from tests.faults.plan import figures, some, tell, times
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import figures, some, tell, times
-from tests.faults.sqlite.stage import PATHS, Stage
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import PATHS
 
 PRELUDE = """
 import asyncio, os, sys, signal, warnings
@@ -25,7 +26,7 @@ async def handle(message: Message):
 """
 
 
-def script(stage: Stage, text: str) -> Worker:
+def script(stage: SqliteStage, text: str) -> Worker:
     source = PRELUDE + textwrap.dedent(text)
     return Worker(sys.executable, "-c", source, stage.url, env={**os.environ, "PYTHONPATH": PATHS})
 
@@ -39,7 +40,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", some(2, sorted(ENDS)))
-def test_an_interpreter_ends_with_an_open_bus(stage: Stage, how: str) -> None:
+def test_an_interpreter_ends_with_an_open_bus(stage: SqliteStage, how: str) -> None:
     stage.publish(0, 3)
     text = f"""
         async def work():
@@ -87,7 +88,7 @@ CHILDREN = {
 
 
 @pytest.mark.parametrize("child", CHILDREN)
-def test_a_forked_child_fails_clearly_and_its_parent_goes_on(stage: Stage, child: str) -> None:
+def test_a_forked_child_fails_clearly_and_its_parent_goes_on(stage: SqliteStage, child: str) -> None:
     forks = times(2, 60)
     text = f"""
 def say(error):
@@ -128,7 +129,7 @@ def indented(text: str) -> str:
     return textwrap.indent(textwrap.dedent(text), " " * 12).strip()
 
 
-def test_a_child_that_ends_takes_nothing_from_its_parent(stage: Stage) -> None:
+def test_a_child_that_ends_takes_nothing_from_its_parent(stage: SqliteStage) -> None:
     """Neither the database's locks nor the lock that says that its parent lives."""
     stage.query = "lease=30"
     stage.publish(0, 2)

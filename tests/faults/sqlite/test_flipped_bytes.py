@@ -11,8 +11,8 @@ import pytest
 
 from neuralcore.messaging.transport import Outcome
 from tests.faults.disks import Flip, flip
+from tests.faults.plan import SEED, figures, tell, times
 from tests.faults.sqlite.files import Maker, body, copy, envelope
-from tests.faults.sqlite.plan import SEED, figures, tell, times
 from tests.faults.sqlite.survivors import Survivors, survivors
 from tests.faults.sqlite_format import DATABASE_REGIONS, WAL_REGIONS
 

@@ -6,15 +6,16 @@ import time
 
 import pytest
 
-from tests.faults.sqlite.plan import tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.plan import tell, times
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 LEASE = 0.5
 LEASES = 5
 
 
 @pytest.mark.parametrize(("row", "how"), [(20, "work"), (22, "block")])
-def test_long_handlers_keep_their_leases(stage: Stage, row: int, how: str) -> None:
+def test_long_handlers_keep_their_leases(stage: SqliteStage, row: int, how: str) -> None:
     stage.query = f"lease={LEASE}"
     doing = "awaits" if how == "work" else "blocks the loop"
     count = times(2, 12)
@@ -32,18 +33,18 @@ def test_long_handlers_keep_their_leases(stage: Stage, row: int, how: str) -> No
     assert story.redelivered == lost == 0
 
 
-def test_without_the_keeper_leases_are_lost(stage: Stage) -> None:
+def test_without_the_keeper_leases_are_lost(stage: SqliteStage) -> None:
     """The negative control."""
     stage.query = f"lease={LEASE}"
     stage.publish(0, 2)
-    broken = stage.consumer(block=LEASE * 8, broken="no heart")
+    broken = stage.consumer(block=LEASE * 8, heart=False)
     broken.until(lambda lines: len(lines) > 1)
     stage.consumer()
     stage.until_settled()
     assert stage.story().redelivered > 0
 
 
-def test_max_hold_revokes_without_a_stale_ack(stage: Stage) -> None:
+def test_max_hold_revokes_without_a_stale_ack(stage: SqliteStage) -> None:
     stage.query = f"lease={LEASE}&max_hold=1"
     stage.journal.fault("handler past max_hold")
     stage.publish(0, 1)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 
+from tests.faults.acts import has_begun, inside_a_handler, lost_attempts
 from tests.faults.history import Journal
+from tests.faults.plan import long_only, tell, times
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 ENDLESS = 1000
 """Attempts: no kill is one too many."""
 
 
-def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
+def test_what_a_killed_consumer_had_is_delivered_again(stage: SqliteStage) -> None:
     kills = times(5, 240)
     stage.undertaker()
     producer = stage.producer(at_once=1, pause=0.03, keys=7)  # slower than they are: nothing waits but for recovery
@@ -28,7 +28,7 @@ def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     stage.consumer(concurrency=4, work=0.001, max_attempts=ENDLESS)
     stage.until_settled()
     story = stage.story()
-    wronged = list(lost_attempts(stage.journal_path))
+    wronged = lost_attempts(stage.journal_path)
     tell(2, "kill -9 consumer", story, f"attempts counted of handlers that had not begun: {len(wronged)}")
     story.check()
     # A suspect's attempt is stored before its handler is called, and some kills fall between the two: one message each.
@@ -39,44 +39,20 @@ def test_what_a_killed_consumer_had_is_delivered_again(stage: Stage) -> None:
     assert stage.damage() == ""
 
 
-def inside_a_handler(consumer: Worker) -> None:
-    consumer.until(lambda lines: _said("begun", lines) > _said("done", lines))
-
-
-def _said(word: str, lines: list[str]) -> int:
-    return sum(line.startswith(word) for line in lines)
-
-
-def begun(consumer: Worker, count: int) -> None:
-    consumer.until(lambda lines: _said("begun", lines) >= count)
-
-
 def test_an_attempt_too_many_would_be_noticed(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     for attempt in (1, 1, 3, 5):
         journal.delivered("m", group="g", attempt=attempt)
     journal.close()
-    assert list(lost_attempts(tmp_path / "journal")) == [("m", 5)]
-
-
-def lost_attempts(journal: Path) -> list[tuple[str, int]]:
-    """Deliveries that count more attempts than handlers had begun before."""
-    before: Counter[str] = Counter()
-    found = []
-    for event in map(json.loads, journal.read_text().splitlines()):
-        if event["what"] == "delivered":
-            if event["attempt"] > 1 + before[event["id"]]:
-                found.append((event["id"], event["attempt"]))
-            before[event["id"]] += 1
-    return found
+    assert lost_attempts(tmp_path / "journal") == [("m", 5)]
 
 
 @long_only
-def test_a_message_that_is_taken_back_in_time_is_not_settled_by_the_dead(stage: Stage) -> None:
+def test_a_message_that_is_taken_back_in_time_is_not_settled_by_the_dead(stage: SqliteStage) -> None:
     """A consumer that acks before it works: the check finds what it never did."""
     stage.publish(0, 20)
     consumer = stage.consumer(concurrency=4, work=5.0, broken="acks first")
-    begun(consumer, 4)
+    has_begun(consumer, 4)
     stage.strike(consumer, 0.2, "kill -9 consumer")
     stage.consumer()
     stage.until_settled(timeout=2)

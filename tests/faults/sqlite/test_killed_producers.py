@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
+from tests.faults.plan import some, tell, times
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import some, tell, times
-from tests.faults.sqlite.stage import Stage
+from tests.faults.sqlite.stage import SqliteStage
 
 
 @pytest.mark.parametrize("durability", some(1, ["full", "normal", "off"]))
-def test_acknowledged_messages_survive_their_producers(stage: Stage, durability: str) -> None:
+def test_acknowledged_messages_survive_their_producers(stage: SqliteStage, durability: str) -> None:
     stage.query = f"lease=1&durability={durability}"
     stage.consumer(concurrency=4)
     number = itertools.count()
@@ -33,7 +33,7 @@ def test_acknowledged_messages_survive_their_producers(stage: Stage, durability:
     assert stage.damage() == ""
 
 
-def test_the_check_can_fail(stage: Stage) -> None:
+def test_the_check_can_fail(stage: SqliteStage) -> None:
     """A producer that says so before it is so."""
     stage.consumer()
     for _ in range(5):

@@ -6,11 +6,12 @@ import contextlib
 import sqlite3
 import time
 
-from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.plan import long_only, tell, times
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 
-def test_many_processes_on_one_file(stage: Stage) -> None:
+def test_many_processes_on_one_file(stage: SqliteStage) -> None:
     """Producers and consumers of two groups, all of them checkpointing, and some of them killed."""
     stage.query = "lease=1&durability=normal"
     consumers = [stage.consumer(group=group, concurrency=2, log_due=60_000) for group in ("g", "h", "g")]
@@ -31,7 +32,7 @@ def test_many_processes_on_one_file(stage: Stage) -> None:
 
 
 @long_only
-def test_a_row_that_goes_behind_its_back_is_missed(stage: Stage) -> None:
+def test_a_row_that_goes_behind_its_back_is_missed(stage: SqliteStage) -> None:
     stage.publish(0, 50)
     with contextlib.closing(sqlite3.connect(stage.database)) as connection, connection:
         connection.execute("DELETE FROM nc_message WHERE seq = (SELECT max(seq) FROM nc_message)")
@@ -41,7 +42,7 @@ def test_a_row_that_goes_behind_its_back_is_missed(stage: Stage) -> None:
     assert "counts" in stage.damage()
 
 
-def test_a_writer_that_dies_inside_its_transaction_is_undone(stage: Stage) -> None:
+def test_a_writer_that_dies_inside_its_transaction_is_undone(stage: SqliteStage) -> None:
     """Killed at random all the time, some are in the midst of writing: the others are not kept waiting."""
     stage.query = "lease=1&durability=normal&busy=5"
     stage.consumer(concurrency=4)

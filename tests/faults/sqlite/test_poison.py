@@ -6,19 +6,20 @@ import random
 
 import pytest
 
-from tests.faults.sqlite.plan import SEED, long_only, tell, times
-from tests.faults.sqlite.stage import Stage
+from tests.faults.acts import supervise
+from tests.faults.plan import SEED, long_only, tell, times
+from tests.faults.sqlite.stage import SqliteStage
 
 ATTEMPTS = 3
 
 
 @pytest.mark.parametrize("turn", range(times(1, 6)))
-def test_poison_is_dead_lettered_and_good_ones_flow(stage: Stage, turn: int) -> None:
+def test_poison_is_dead_lettered_and_good_ones_flow(stage: SqliteStage, turn: int) -> None:
     rng = random.Random(f"{SEED}/{turn}")
     poison = sorted(rng.sample(range(1000), 1 if turn == 0 else rng.randint(1, 3)))
     stage.publish(0, 1000, name="p", orders={str(number): "die" for number in poison})
     stage.undertaker()
-    crashes = supervise(stage, concurrency=rng.choice((1, 4)))
+    crashes = supervise(stage, concurrency=rng.choice((1, 4)), attempts=ATTEMPTS)
     story = stage.story()
     dead = set(story.groups["g"].dead)
     tell(12, "messages that kill their process among 1000", story, f"poison={len(poison)} crashes={crashes}")
@@ -28,30 +29,8 @@ def test_poison_is_dead_lettered_and_good_ones_flow(stage: Stage, turn: int) -> 
     assert stage.damage() == ""
 
 
-def supervise(stage: Stage, *, concurrency: int, most: int = 30, attempts: int = ATTEMPTS) -> int:
-    """Start a consumer again whenever it dies; how often it did."""
-    crashes = 0
-    while crashes < most:
-        consumer = stage.start("consume", concurrency=concurrency, max_attempts=attempts, work=0.0005)
-        if settles(stage, consumer):
-            break
-        consumer.kill()
-        stage.journal.fault("poison")
-        crashes += 1
-    return crashes
-
-
-def settles(stage: Stage, consumer) -> bool:
-    """False when it dies first."""
-    while consumer.alive:
-        stage.until_settled(timeout=0.1)
-        if not stage.outstanding():
-            return True
-    return False
-
-
 @long_only
-def test_a_thousand_attempts_would_be_noticed(stage: Stage) -> None:
+def test_a_thousand_attempts_would_be_noticed(stage: SqliteStage) -> None:
     stage.publish(0, 20, name="p", orders={"3": "die"})
     stage.undertaker()
     assert supervise(stage, concurrency=1, most=6, attempts=1000) == 6

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.plan import SEED, figures, long_only, needs_compiler, some, tell, times
 from tests.faults.powercut import Cut, Mode, PowerCut
 from tests.faults.report import Figures
-from tests.faults.sqlite.plan import SEED, figures, long_only, needs_compiler, some, tell, times
-from tests.faults.sqlite.stage import Stage
+from tests.faults.sqlite.stage import SqliteStage
 from tests.faults.sqlite.survivors import survivors
 
 pytestmark = needs_compiler
@@ -71,7 +71,7 @@ def run(folder: Path, durability: str, *, strict: bool = False, lie: bool = Fals
     power = PowerCut(folder / "disk", strict=strict)
     power.lie(lie)
     query = f"lease=1&durability={durability}"
-    with Stage(folder, query=query, env=power.environment(), database=power.directory / "bus.db") as stage:
+    with SqliteStage(folder, query=query, env=power.environment(), database=power.directory / "bus.db") as stage:
         stage.consumer(work=0.002, log_due=LOG_DUE)
         first = stage.producer(size=500, pause=0.002, log_due=LOG_DUE)
         second = stage.producer(size=3000, pause=0.004, at_once=2, log_due=LOG_DUE)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+from tests.faults.plan import tell, times
 from tests.faults.report import Figures
-from tests.faults.sqlite.plan import tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 SIZE = 8_000
 MB = 1 << 20
 
 
-def judged(stage: Stage, note: str) -> Figures:
+def judged(stage: SqliteStage, note: str) -> Figures:
     """What was published and is neither settled nor still in the store is lost."""
     left, story = stage.left(), stage.story()  # in this order: what was settled meanwhile counts twice, and not never
     gone = len(story.acked) - left - len(story.groups["g"].done)
     return dataclasses.replace(Figures.of(story, note), lost=max(0, gone))
 
 
-def test_memory_is_bounded_however_much_waits(stage: Stage) -> None:
+def test_memory_is_bounded_however_much_waits(stage: SqliteStage) -> None:
     stage.query = "lease=5&durability=off"
     count = times(6_000, 40_000)
     consumer = stage.consumer(work=0.05)

@@ -8,15 +8,16 @@ import time
 
 import pytest
 
+from tests.faults.plan import tell, times
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 LEASE = 1.0
 
 
 @pytest.mark.parametrize("rounds", [times(2, 25)])
-def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stage, rounds: int) -> None:
+def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: SqliteStage, rounds: int) -> None:
     producer = stage.producer(wait=True)
     stopped, other = stage.consumer(work=0.05), stage.consumer(work=0.01)
     held = 0
@@ -48,7 +49,7 @@ def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Stag
     assert stage.damage() == ""
 
 
-def pause(stage: Stage, worker: Worker) -> int:
+def pause(stage: SqliteStage, worker: Worker) -> int:
     """Outside its transactions: who is stopped inside one keeps the lock. How often it had to be let out of one."""
     held = 0
     while True:
@@ -61,7 +62,7 @@ def pause(stage: Stage, worker: Worker) -> int:
         time.sleep(0.005)
 
 
-def writable(stage: Stage) -> bool:
+def writable(stage: SqliteStage) -> bool:
     with contextlib.closing(sqlite3.connect(stage.database, timeout=0.5, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -71,7 +72,7 @@ def writable(stage: Stage) -> bool:
         return True
 
 
-def test_who_is_stopped_inside_a_transaction_stops_the_others_with_a_clear_error(stage: Stage) -> None:
+def test_who_is_stopped_inside_a_transaction_stops_the_others_with_a_clear_error(stage: SqliteStage) -> None:
     """As SQLite's lock has it; they go on when it goes on."""
     stage.query = "lease=1&busy=0.5"
     stage.consumer()
@@ -94,6 +95,6 @@ def test_who_is_stopped_inside_a_transaction_stops_the_others_with_a_clear_error
     assert len(story.refused) == 3
 
 
-def refused(stage: Stage) -> int:
+def refused(stage: SqliteStage) -> int:
     with contextlib.closing(sqlite3.connect(stage.database)) as connection:
         return int(connection.execute("SELECT sum(rejected) FROM nc_channel").fetchone()[0])

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 import pytest
 
+from tests.faults.acts import has_begun, terminate
+from tests.faults.plan import long_only, tell, times
 from tests.faults.processes import Worker
-from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 
 @pytest.mark.parametrize("grace", [10.0, 0.01])
-def test_terminated_consumers_drain_or_give_back(stage: Stage, grace: float) -> None:
+def test_terminated_consumers_drain_or_give_back(stage: SqliteStage, grace: float) -> None:
     """With no time to drain, handlers are cancelled and their messages delivered again."""
     work = 0.02 if grace >= 1 else 1.0  # in the second case somebody is inside a handler when the time is over
     reports = []
@@ -34,7 +34,7 @@ def test_terminated_consumers_drain_or_give_back(stage: Stage, grace: float) -> 
     judge(stage, grace, reports)
 
 
-def judge(stage: Stage, grace: float, reports: list[dict[str, Any]]) -> None:
+def judge(stage: SqliteStage, grace: float, reports: list[dict[str, Any]]) -> None:
     story, released = stage.story(), sum(report["released"] for report in reports)
     tell(30, f"SIGTERM under load, {grace:g} s to drain", story, f"released: {released}")
     story.check()
@@ -51,21 +51,11 @@ def judge(stage: Stage, grace: float, reports: list[dict[str, Any]]) -> None:
     assert stage.damage() == ""
 
 
-def terminate(stage: Stage, worker: Worker, seconds: float) -> dict[str, Any]:
-    worker.until(lambda lines: sum(line.startswith("begun") for line in lines) > 3)
-    time.sleep(seconds)
-    stage.journal.fault("SIGTERM consumer")
-    worker.terminate()
-    assert worker.wait(timeout=20) == 0, worker.errors
-    (report,) = [line.removeprefix("closed ") for line in worker.lines if line.startswith("closed ")]
-    return dict(json.loads(report))
-
-
 @long_only
-def test_a_kill_instead_would_be_noticed(stage: Stage) -> None:
+def test_a_kill_instead_would_be_noticed(stage: SqliteStage) -> None:
     stage.publish(0, 50)
     consumer = stage.start("run", concurrency=4, work=0.05)
-    consumer.until(lambda lines: sum(line.startswith("begun") for line in lines) > 3)
+    has_begun(consumer, 4)
     consumer.kill()
     stage.consumer(concurrency=8)
     stage.until_settled()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.disks import Truncation, truncations
+from tests.faults.plan import SEED, figures, tell, times
 from tests.faults.sqlite.files import Maker, body, copy, envelope
-from tests.faults.sqlite.plan import SEED, figures, tell, times
 from tests.faults.sqlite.survivors import Survivors, survivors
 from tests.faults.sqlite_format import frames
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sqlite.plan import long_only, tell, times
-from tests.faults.sqlite.stage import Stage, reply
+from tests.faults.plan import long_only, tell, times
+from tests.faults.sqlite.stage import SqliteStage
+from tests.faults.stage import reply
 
 PACKAGES = ("msgspec", "numpy", "aiosqlite")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -47,7 +48,7 @@ def make(version: str, place: Path) -> None:
 
 
 @long_only
-def test_two_versions_share_a_file(stage: Stage) -> None:
+def test_two_versions_share_a_file(stage: SqliteStage) -> None:
     others = [version for version in ("3.10", "3.13") if version != HERE]
     pythons = [interpreter(version) for version in others]
     stage.query = "lease=1&durability=normal"
@@ -68,7 +69,7 @@ def test_two_versions_share_a_file(stage: Stage) -> None:
     assert stage.damage() == ""
 
 
-def start(stage: Stage, python: str):
+def start(stage: SqliteStage, python: str):
     worker = stage.start("consume", python=python, env=PURE, concurrency=2, work=0.002, log_due=100_000)
     worker.expect("ready", timeout=40)
     return worker

@@ -310,10 +310,10 @@ class Client:
             )
 
     async def _make_missing(self, bases: Iterable[bytes]) -> None:
-        for base in bases:
-            channel = self.layout.channel(base.decode())
+        channels = [self.layout.channel(base.decode()) for base in bases]
+        for channel in channels:
             self.known.gone(channel)
-            await self.ensure(channel)
+        await asyncio.gather(*map(self.ensure, channels))
 
     def _note(
         self,
@@ -335,14 +335,19 @@ class Client:
 
     # Fetching
 
-    async def fetch(self, channel: str, base: str, group: str, consumer: str, limit: int, below: int) -> Fetched:
-        """Raises NotSent, Broken (something may have been handed out), TransportError."""
+    async def fetch(
+        self, channel: str, base: str, group: str, consumer: str, limit: int, credit: int, below: int
+    ) -> Fetched:
+        """``credit``: how many it may be given in all, those of now and those that come, without asking again.
+
+        Raises NotSent, Broken (something may have been handed out), TransportError.
+        """
         mark = self.known.mark(channel)
         reply, _ = await self.servers.script(
             "fetch",
             FETCH,
             (f"{base}:meta",),
-            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, below),
+            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, credit, below),
         )
         state = reply[0].decode()
         if state == "no channel":

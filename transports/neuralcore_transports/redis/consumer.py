@@ -7,62 +7,31 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
+from neuralcore_transports.redis.agenda import ANY, Agenda, Place
 from neuralcore_transports.redis.client import Fetched, Found
 from neuralcore_transports.redis.entries import envelope_of
 from neuralcore_transports.redis.leases import Lease, lease_of
+from neuralcore_transports.redis.membership import Membership
 from neuralcore_transports.redis.pipe import Broken, NotSent
 
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
 
-__all__ = ["Place", "RedisConsumer"]
+__all__ = ["RedisConsumer"]
 
-_ANY: Final = 256
-"""Less urgent than every priority."""
 _MOST: Final = 500
 """Entries that one fetch hands out."""
 _PEEKS: Final = 64
 _FRESH: Final = 0.2
 """Seconds for which it is believed what a peek has seen."""
-_A_POLL: Final = 0.005
-"""Seconds of every poll interval that one channel may take: a thousand are polled less often."""
-
 _UNWANTED: Final = 0.1
 """Seconds after which what was handed out, and is not asked for, goes back."""
 
 _numbers = itertools.count(1)
-
-
-@dataclass(eq=False, slots=True)
-class Place:
-    """One group on one channel, as one consumer sees it."""
-
-    channel: str
-    base: str
-    group: str
-    interest: int
-    consumer: str
-    """The name under which entries are pending: a new one whenever old leases may be lost."""
-    ready: bool = True
-    """There may be something."""
-    head: int | None = None
-    """The priority of what is next, as far as it is known."""
-    seen: float = 0.0
-    """When that was known."""
-    looked: float = 0.0
-    due: float | None = None
-    """When something becomes due: loop time."""
-    credit: int = 0
-    """How many messages the server may still hand out unasked …"""
-    below: int = 0
-    """… of priorities below this."""
-    broken: str | None = None
-    """A fetch by a consumer of this name was not answered: what it handed out is to be given back."""
 
 
 class RedisConsumer(Consumer):
@@ -70,10 +39,14 @@ class RedisConsumer(Consumer):
         self._transport = transport
         self._client = transport.client
         self._name = group
+        self._membership = Membership(transport.client, transport.places, broadcast=group is None)
         self._loop = asyncio.get_running_loop()
         self._interests: dict[int, Interest] = {}
         self._groups: dict[int, str] = {}
         self._places: dict[tuple[str, str], Place] = {}
+        self._agenda = Agenda(transport.client.options.poll)
+        self._crowd: Counter[int] = Counter()
+        """How many places answer each interest."""
         self._got: list[Delivery] = []
         """Handed out, and not yet asked for."""
         self._event = asyncio.Event()
@@ -89,7 +62,7 @@ class RedisConsumer(Consumer):
         """Raises ValueError for a start that cannot be found."""
         wanted = {interest.id: interest for interest in interests}
         groups = {id: self._groups.get(id) or self._group() for id in wanted}
-        await self._join(list(interests), groups)
+        await self._membership.join(list(interests), groups)
         ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
         self._interests, self._groups = wanted, groups
         await self._find_places()
@@ -98,79 +71,39 @@ class RedisConsumer(Consumer):
     def _group(self) -> str:
         return self._name if self._name is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
 
-    @property
-    def _session(self) -> str:
-        """What groups without a name end with."""
-        return "" if self._name is not None else self._client.session
-
-    async def _join(self, interests: Sequence[Interest], groups: Mapping[int, str]) -> None:
-        if not interests:
-            return
-        client = self._client
-        channels = await client.channels()
-        claimed: set[tuple[str, str]] = set()
-        starts = [await self._start(interest, groups[interest.id], channels, claimed) for interest in interests]
-        asked: list[str] = []
-        for interest, start in zip(interests, starts, strict=True):
-            asked += (interest.pattern, groups[interest.id], start)
-        states, names = await client.registry("subscribe", self._session, *asked)
-        joined: list[str] = []
-        for interest, state in zip(interests, states, strict=True):
-            text = state.decode()
-            if not text.startswith("+"):
-                continue
-            start = text[1:].partition("\n")[2]
-            for name in names:
-                if matches(interest.pattern, name.decode()):
-                    await self._attach(name.decode(), groups[interest.id], start)
-            joined += (interest.pattern, groups[interest.id])
-        if joined:
-            await client.registry("joined", self._session, *joined)
-
-    async def _start(
-        self, interest: Interest, group: str, channels: Sequence[str], claimed: set[tuple[str, str]]
-    ) -> str:
-        """Where it begins on channels that it is not on, and that no interest before it takes along.
-
-        Raises ValueError for what cannot be found there.
-        """
-        covered = [channel for channel in channels if matches(interest.pattern, channel)]
-        new = [channel for channel in covered if (channel, group) not in claimed]
-        claimed.update((channel, group) for channel in new)
-        if interest.start is None or (await self._client.registry("subscribed", interest.pattern, group))[0]:
-            return ""
-        for channel in new:
-            if not await self._client.has_group(channel, group):
-                return await self._transport.places.start(interest.start, covered)
-        return ""
-
-    async def _attach(self, channel: str, group: str, start: str) -> None:
-        base = self._client.layout.base(channel)
-        reply = await self._client.channel("attach", base, group, self._session, start)
-        if reply[0] == b"no channel":
-            await self._client.ensure(channel)
-            await self._client.channel("attach", base, group, self._session, start)
-
     async def _find_places(self) -> None:
         """The channels that its patterns cover, each with the interest that it answers."""
         self._stale = False
-        wanted: dict[tuple[str, str], tuple[str, int]] = {}
+        wanted: set[tuple[str, str]] = set()
         for channel in await self._client.channels():
-            base = self._client.layout.base(channel)
-            found = [interest for interest in self._interests.values() if matches(interest.pattern, channel)]
-            if self._name is not None and found:
-                found = [min(found, key=lambda interest: specificity(interest.pattern))]
-            for interest in found:
-                wanted[base, self._groups[interest.id]] = (channel, interest.id)
+            wanted.update(self._cover(channel))
         for key in [key for key in self._places if key not in wanted]:
+            self._agenda.remove(self._places.pop(key))
             await self._client.channel("away", *key, self._client.session)
-            del self._places[key]
-        for (base, group), (channel, interest_id) in wanted.items():
+        self._crowd = Counter(place.interest for place in self._places.values())
+        self._event.set()
+
+    def _cover(self, channel: str) -> list[tuple[str, str]]:
+        """Have the places that its interests want there."""
+        found = [interest for interest in self._interests.values() if matches(interest.pattern, channel)]
+        if self._name is not None and found:
+            found = [min(found, key=lambda interest: specificity(interest.pattern))]
+        base = self._client.layout.base(channel)
+        for interest in found:
+            group = self._groups[interest.id]
             place = self._places.get((base, group))
             if place is None:
-                place = Place(channel, base, group, interest_id, self._transport.consumer_name())
+                place = Place(channel, base, group, interest.id, self._transport.consumer_name())
                 self._places[base, group] = place
-            place.interest = interest_id
+                self._agenda.add(place)
+                self._crowd[interest.id] += 1
+            place.interest = interest.id
+        return [(base, self._groups[interest.id]) for interest in found]
+
+    def channels_came(self, channels: Sequence[str]) -> None:
+        """They were made just now."""
+        for channel in channels:
+            self._cover(channel)
         self._event.set()
 
     async def _leave(self, ended: Mapping[str, Interest]) -> None:
@@ -182,14 +115,8 @@ class RedisConsumer(Consumer):
             await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
         if self._name is None:
             for group, interest in ended.items():
-                await self._end_broadcast(group, interest.pattern)
-
-    async def _end_broadcast(self, group: str, pattern: str) -> None:
-        self._transport.ended.add(group)
-        for name in await self._client.registry("left", group):
-            channel = name.decode()
-            if matches(pattern, channel):
-                await self._client.channel("leave", self._client.layout.base(channel), group)
+                self._transport.ended.add(group)
+                await self._membership.end(group, interest.pattern)
 
     async def end(self) -> None:
         """Its client leaves: nobody waits here any more, and its broadcasts are over."""
@@ -197,7 +124,7 @@ class RedisConsumer(Consumer):
             await self._client.channel("away", place.base, place.group, self._client.session)
         if self._name is None:
             for id, interest in self._interests.items():
-                await self._end_broadcast(self._groups[id], interest.pattern)
+                await self._membership.end(self._groups[id], interest.pattern)
 
     # Fetching
 
@@ -206,8 +133,8 @@ class RedisConsumer(Consumer):
         place = self._places.get((base, group))
         if place is None:
             return False
-        place.ready = True
         place.head = None
+        self._agenda.mark(place)
         self._event.set()
         if not self._fetching:
             self._loop.call_later(_UNWANTED, self._pass_on, place)
@@ -215,7 +142,7 @@ class RedisConsumer(Consumer):
 
     def _pass_on(self, place: Place) -> None:
         """It was told of something, and does not want it now: another member may."""
-        if place.ready and not self._fetching and self._name is not None and self._transport.running:
+        if self._agenda.is_ready(place) and not self._fetching and self._name is not None and self._transport.running:
             self._transport.spawn(self._client.channel("ring", place.base, place.group))
 
     def given(self, base: str, group: str, consumer: str, fetched: Fetched) -> bool:
@@ -224,7 +151,7 @@ class RedisConsumer(Consumer):
         if place is None:
             return False
         place.credit -= len(fetched.found)
-        place.due = None if fetched.due is None else self._loop.time() + fetched.due
+        self._set_due(place, fetched.due)
         for found in fetched.found:
             self._hand_out(place, found, consumer)
         self._tell_lost(place, fetched)
@@ -254,10 +181,9 @@ class RedisConsumer(Consumer):
     def look_again(self, *, channels: bool = False, deaf: bool = False) -> None:
         """There may be something anywhere. ``deaf``: what it was given meanwhile has not arrived."""
         self._stale |= channels
-        for place in self._places.values():
-            place.ready = True
-            if deaf and place.broken is None:
-                place.broken = place.consumer
+        self._agenda.mark_all()
+        for place in self._places.values() if deaf else ():
+            place.broken = place.broken or place.consumer
         self._event.set()
 
     def places(self) -> Iterable[Place]:
@@ -272,19 +198,19 @@ class RedisConsumer(Consumer):
                 found = self._take(demand)
                 if found:
                     return found
-                if self._looking is None and (self._stale or any(self._wanted(demand))):
+                if self._looking is None and (self._stale or self._wanted(demand)):
                     self._looking = self._loop.create_task(self._look(dict(demand)))
                 if self._looking is not None:
                     await self._looked(self._looking)
                     found = self._take(demand)
                     if found:
                         return found
-                    if any(self._wanted(demand)) and self._loop.time() < deadline:
+                    if self._wanted(demand) and self._loop.time() < deadline:
                         continue
                 left = deadline - self._loop.time()
                 if left <= 0:
                     return []
-                await self._told(min(left, self._until_due()))
+                await self._told(min(left, self._agenda.wait(self._loop.time())))
         finally:
             self._fetching -= 1
 
@@ -319,35 +245,30 @@ class RedisConsumer(Consumer):
         self._got = kept
         return taken
 
-    def _wanted(self, demand: Mapping[int, Demand]) -> Iterable[Place]:
+    def _wanted(self, demand: Mapping[int, Demand]) -> list[Place]:
         """Where something may be that is asked for."""
-        now = self._loop.time()
-        interval = max(self._client.options.poll, _A_POLL * len(self._places))
-        for place in self._places.values():
+        for place in self._places.values() if len(self._places) <= _PEEKS else ():
             wanted = demand.get(place.interest)
-            if wanted is None or wanted.limit <= 0:
-                continue
-            if (
-                place.ready
-                or now - place.looked >= interval
-                or (place.due is not None and place.due <= now)
-                or 2 * place.credit < min(wanted.limit, _MOST)
-                or place.below < _bound(wanted)
-            ):
-                yield place
+            if wanted is not None and self._starves(place, wanted):
+                self._agenda.mark(place)
+        return list(self._agenda.ready(demand, self._loop.time()))
 
-    def _until_due(self) -> float:
-        """Seconds until one of its channels is to be looked at although nobody rings."""
-        now = self._loop.time()
-        interval = max(self._client.options.poll, _A_POLL * len(self._places))
-        times = [place.looked + interval for place in self._places.values()]
-        times += [place.due for place in self._places.values() if place.due is not None]
-        return max(0.0, min(times, default=now + interval) - now)
+    def _starves(self, place: Place, wanted: Demand) -> bool:
+        """The server would hand out too little of what is wanted."""
+        share = self._share(place, wanted)
+        return share > 0 and (2 * place.credit < share or place.below < _bound(wanted))
+
+    def _share(self, place: Place, wanted: Demand) -> int:
+        """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
+        return min(wanted.limit // self._crowd[place.interest], _MOST)
+
+    def _set_due(self, place: Place, seconds: float | None) -> None:
+        self._agenda.set_due(place, None if seconds is None else self._loop.time() + seconds)
 
     async def _look(self, demand: dict[int, Demand]) -> None:
         if self._stale:
             await self._find_places()
-        places = list(self._wanted(demand))
+        places = self._wanted(demand)
         if len(places) > 1:
             places = await self._by_urgency(places)
         left = {id: wanted.limit for id, wanted in demand.items()}
@@ -363,7 +284,7 @@ class RedisConsumer(Consumer):
                 limit = min(share, _MOST)
                 if limit > 0:
                     left[place.interest] -= limit
-                    tasks.append(self._fetch(place, limit, demand[place.interest].more_urgent_than))
+                    tasks.append(self._fetch(place, limit, demand[place.interest]))
             for place, asked, given in await _all(tasks):
                 left[place.interest] += asked - given
 
@@ -374,45 +295,43 @@ class RedisConsumer(Consumer):
         await asyncio.gather(*(self._peek(place) for place in unknown[:_PEEKS]))
         left = set(map(id, unknown[:_PEEKS]))
         found = [place for place in places if place.head is not None or id(place) not in left]
-        return sorted(found, key=lambda place: (_ANY if place.head is None else place.head, place.looked))
+        return sorted(found, key=lambda place: (ANY if place.head is None else place.head, place.looked))
 
     async def _peek(self, place: Place) -> None:
-        place.ready = False
+        self._agenda.looking(place, self._loop.time())
         place.credit = 0
         try:
             place.head, due = await self._client.peek(place.base, place.group)
         except BaseException:
-            place.ready = True
+            self._agenda.mark(place)
             raise
-        now = self._loop.time()
-        place.looked = place.seen = now
-        place.due = None if due is None else now + due
-        place.ready |= place.head is not None
+        place.seen = self._loop.time()
+        self._set_due(place, due)
+        if place.head is not None:
+            self._agenda.mark(place)
 
-    async def _fetch(self, place: Place, limit: int, below: int | None) -> tuple[Place, int, int]:
+    async def _fetch(self, place: Place, limit: int, wanted: Demand) -> tuple[Place, int, int]:
         if place.broken is not None:
             await self._recover(place)
-        place.ready = False
-        place.looked = self._loop.time()
-        consumer = place.consumer
+        self._agenda.looking(place, self._loop.time())
+        consumer, below, credit = place.consumer, _bound(wanted), self._share(place, wanted)
         try:
-            fetched = await self._client.fetch(
-                place.channel, place.base, place.group, consumer, limit, _ANY if below is None else below
-            )
+            fetched = await self._client.fetch(place.channel, place.base, place.group, consumer, limit, credit, below)
         except (NotSent, Broken) as error:
-            place.ready = True
+            self._agenda.mark(place)
             place.broken = consumer if isinstance(error, Broken) else place.broken
             raise self._transport.unavailable(error) from error
         except BaseException:
-            place.ready = True
+            self._agenda.mark(place)
             place.broken = consumer
             raise
-        place.due = None if fetched.due is None else self._loop.time() + fetched.due
-        place.ready |= fetched.more
-        place.credit = 0 if fetched.more else limit - len(fetched.found)
-        place.below = _ANY if below is None else below
+        self._set_due(place, fetched.due)
+        place.credit = 0 if fetched.more else max(0, credit - len(fetched.found))
+        place.below = below
         place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
         place.seen = self._loop.time()
+        if fetched.more:
+            self._agenda.mark(place)
         for found in fetched.found:
             self._hand_out(place, found, consumer)
         self._tell_lost(place, fetched)
@@ -452,21 +371,15 @@ class RedisConsumer(Consumer):
         interest = self._interests.get(place.interest)
         if interest is None:  # it has ended meanwhile
             return
-        pattern = interest.pattern
-        if await self._client.registry("removed", place.group, pattern, place.channel):
-            self._places.pop((place.base, place.group), None)
+        if await self._client.registry("removed", place.group, interest.pattern, place.channel):
+            self._agenda.remove(self._places.pop((place.base, place.group), place))
             return
         if fetched.state == "no group":
             self._transport.data_lost(
                 place.channel, f"the server had forgotten the group {place.group!r}; it begins with what is there"
             )
-        await self._client.ensure(place.channel)
-        asked: list[str] = []
-        for interest in self._interests.values():
-            asked += (interest.pattern, self._groups[interest.id], "")
-        await self._client.registry("subscribe", self._session, *asked)
-        await self._attach(place.channel, place.group, "beginning" if self._name is not None else "")
-        place.ready = True
+        await self._membership.restore(place.channel, place.group, list(self._interests.values()), self._groups)
+        self._agenda.mark(place)
 
     async def seek(self, interest: int, position: Cursor) -> None:
         """Raises ValueError for a position that cannot be found."""
@@ -487,7 +400,7 @@ class RedisConsumer(Consumer):
             self._got = [delivery for delivery in self._got if delivery not in held]
             self._transport.leases.lose(held)
             place.consumer = self._transport.consumer_name()
-            place.ready = True
+            self._agenda.mark(place)
         self._event.set()
 
     async def close(self) -> None:
@@ -504,7 +417,7 @@ class RedisConsumer(Consumer):
 
 
 def _bound(demand: Demand) -> int:
-    return _ANY if demand.more_urgent_than is None else demand.more_urgent_than
+    return ANY if demand.more_urgent_than is None else demand.more_urgent_than
 
 
 def _equals(places: Sequence[Place]) -> Iterable[list[Place]]:

@@ -284,7 +284,7 @@ class RedisTransport(Transport):
         elif kind == "reply" and lines[0] in self.inboxes:
             self.inboxes[lines[0]].wake()
         elif kind == "channels":
-            self._channels_changed(int(lines[0]))
+            self._channels_changed(int(lines[0]), lines[1:])
 
     def _answered(self, base: bytes, priority: int, fields: list[bytes]) -> None:
         inbox = self.inboxes.get(base.decode())
@@ -337,13 +337,17 @@ class RedisTransport(Transport):
         owned = reply[1] if reply[0] == b"ok" else [0] * len(held)
         self.leases.lose(delivery for (delivery, _), mine in zip(held, owned, strict=True) if not mine)
 
-    def _channels_changed(self, version: int) -> None:
-        if version == self._version:
+    def _channels_changed(self, version: int, came: Sequence[str] = ()) -> None:
+        """``came``: all that is new in that version, where it is known."""
+        before, self._version = self._version, version
+        if version == before:
             return
-        first, self._version = self._version is None, version
         for consumer in self.consumers:
-            consumer.look_again(channels=True)
-        if not first:
+            if came and before == version - 1:
+                consumer.channels_came(came)
+            else:
+                consumer.look_again(channels=True)
+        if before is not None:
             self._runtime.channels_changed()
 
     def _broken(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
--- ARGV: clock, prefix, base, group, consumer, session, limit, below. Whoever gets all there is waits for more.
+-- ARGV: clock, prefix, base, group, consumer, session, limit, credit, below. Whoever gets all there is waits for more.
 -- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated, found}.
 
 local function fetch_main(ARGV)
@@ -12,12 +12,12 @@ local function fetch_main(ARGV)
     return {'no group', -1, 0, c.incarnation, c.last, {0, 0}, {}}
   end
   local g = open_group(base, group)
-  local found, more, lost, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[8]))
+  local found, more, lost, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[9]))
   if more then
     redis.call('HDEL', base .. ':waiting', session .. '\n' .. group)
     ring(prefix, base, 1, group)
   else
-    wait_here(base, session, group, tonumber(ARGV[7]) - #found, tonumber(ARGV[8]), consumer)
+    wait_here(base, session, group, math.max(0, tonumber(ARGV[8]) - #found), tonumber(ARGV[9]), consumer)
   end
   return {'ok', due, more and 1 or 0, c.incarnation, c.last, lost, found}
 end

@@ -10,9 +10,10 @@ local function registry_main(ARGV)
   local prefix, what = ARGV[2], ARGV[3]
   local base = prefix .. ':{registry}'
 
-  local function changed()
+  -- `names`: what has come, where that is all.
+  local function changed(names)
     local version = redis.call('INCR', base .. ':version')
-    redis.call('PUBLISH', prefix .. ':bell', 'channels\n' .. version)
+    redis.call('PUBLISH', prefix .. ':bell', 'channels\n' .. version .. (names or ''))
   end
 
   -- format; answers the format of what is there
@@ -23,12 +24,14 @@ local function registry_main(ARGV)
 
   -- names…; answers the patterns and who they are of
   if what == 'add' then
-    local added = 0
+    local added = ''
     for i = 4, #ARGV do
-      added = added + redis.call('HSETNX', base .. ':channels', ARGV[i], 1)
+      if redis.call('HSETNX', base .. ':channels', ARGV[i], 1) == 1 then
+        added = added .. '\n' .. ARGV[i]
+      end
     end
-    if added > 0 then
-      changed()
+    if added ~= '' then
+      changed(added)
     end
     return redis.call('HGETALL', base .. ':patterns')
   end

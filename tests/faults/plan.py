@@ -17,12 +17,25 @@ from tests.faults.history import Story
 from tests.faults.report import Entry, Figures
 from tests.faults.shims import NoCompiler, available
 
-__all__ = ["ENTRIES", "LONG", "SEED", "figures", "long_only", "needs_compiler", "needs_mount", "some", "tell", "times"]
+__all__ = [
+    "ENTRIES",
+    "LONG",
+    "SEED",
+    "begin",
+    "figures",
+    "long_only",
+    "needs_compiler",
+    "needs_mount",
+    "some",
+    "tell",
+    "times",
+]
 
 LONG: Final = os.environ.get("NEURALCORE_FAULTS") == "long"
 SEED: Final = int(os.environ.get("NEURALCORE_SEED", "7"))
-ENTRIES: Final[list[Entry]] = []
-"""Printed after the run."""
+ENTRIES: Final[dict[str, list[Entry]]] = {}
+"""By transport; printed after the run."""
+_current: Final = [""]
 
 long_only = pytest.mark.skipif(not LONG, reason="only in the long form: make faults")
 needs_compiler = pytest.mark.skipif(not available(), reason=str(NoCompiler()))
@@ -45,6 +58,12 @@ def figures(fault: str, injected: int, *, note: str = "", **counts: int) -> Figu
     return Figures(seed=SEED, faults=Counter({fault: injected}), note=note, **counts)
 
 
+def begin(transport: str) -> None:
+    """A test of this transport begins: what is told is its."""
+    _current[0] = transport
+
+
 def tell(row: int, fault: str, found: Story | Figures, note: str = "") -> None:
     """What came of a test, for the report: its row of the matrix, and what was done, the same in each round."""
-    ENTRIES.append(Entry(row, fault, found if isinstance(found, Figures) else Figures.of(found, note)))
+    entry = Entry(row, fault, found if isinstance(found, Figures) else Figures.of(found, note))
+    ENTRIES.setdefault(_current[0], []).append(entry)

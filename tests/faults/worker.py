@@ -1,4 +1,4 @@
-"""A producer or a consumer in a process of its own: ``python worker.py '{"role": "produce", "url": …}'``.
+"""A producer or a consumer in a process of its own: ``python -m tests.faults.worker '{"role": "produce", "url": …}'``.
 
 It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears
 ``stop`` (drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import itertools
 import json
 import logging
@@ -26,11 +27,10 @@ from typing import Any
 
 warnings.filterwarnings("ignore", "neuralcore", RuntimeWarning)  # interpreters without the native core
 
-from neuralcore import Message  # noqa: E402
+from neuralcore import Message, Retention  # noqa: E402
 from neuralcore.messaging.bus import MessageBus  # noqa: E402
-from neuralcore.messaging.errors import NotStored  # noqa: E402
+from neuralcore.messaging.errors import NotStored, PublishUnknown, Unavailable  # noqa: E402
 from neuralcore.messaging.retry import RetryPolicy  # noqa: E402
-from neuralcore_transports.sqlite import SqliteTransport, checkpoint, keeper  # noqa: E402
 from tests.faults.history import Journal  # noqa: E402
 
 __all__ = ["Settings", "main"]
@@ -42,6 +42,9 @@ class Settings:
     """``produce``, ``consume``, ``run`` (a consumer under ``bus.run()``) or ``bury`` (a consumer of dead letters)."""
     url: str
     journal: str
+    transport: str
+    """The module whose ``make(url, **tuning)`` makes one."""
+    tuning: dict[str, Any] = dataclasses.field(default_factory=dict)
     name: str = "w"
     channel: str = "work"
     group: str = "g"
@@ -53,12 +56,16 @@ class Settings:
     size: int = 0
     keys: int = 0
     copies: int = 1
+    insist: bool = False
+    """Publish again, with the same id, what was not stored or may not have been, until it is acknowledged."""
     delay: float = 0.0
     not_before: float = 0.0
     """Seconds from now, by the wall clock."""
     orders: dict[str, str] = dataclasses.field(default_factory=dict)
-    """What the handlers of some messages are to do, by their number: ``die``, ``fail``, ``fail once``."""
+    """What the handlers of some messages are to do, by their number: ``die``, ``fail``, ``fail once``, ``stay``."""
     # Consuming
+    obey: bool = True
+    """Do what messages order."""
     concurrency: int = 1
     capacity: int = 1000
     work: float = 0.0
@@ -72,10 +79,10 @@ class Settings:
     # The process
     grace: float = 10.0
     """Seconds for draining after SIGTERM."""
-    log_due: int = 0
-    """Bytes of log at which it is checkpointed."""
+    keep: int = 0
+    """Settled messages that the channel keeps."""
     broken: str = ""
-    """For testing the tests: ``claims`` (says acked before it publishes), ``acks first``, ``no heart``."""
+    """For testing the tests: ``claims`` (says acked before it publishes), ``acks first``."""
 
 
 def say(*words: object) -> None:
@@ -87,9 +94,13 @@ class Process:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.journal = Journal(settings.journal)
-        self.bus = MessageBus(SqliteTransport.from_url(settings.url), name=settings.name, capacity=settings.capacity)
+        transport = importlib.import_module(settings.transport).make(settings.url, **settings.tuning)
+        self.bus = MessageBus(transport, name=settings.name, capacity=settings.capacity)
+        if settings.keep:
+            self.bus.create_channel(settings.channel, retention=Retention(count=settings.keep))
         self.handled = 0
         self.lost = 0
+        self.repeats = 0
         self.errors: set[str] = set()
         self._witness = (
             os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
@@ -122,17 +133,28 @@ class Process:
         if settings.broken == "claims":
             journal.acked(id)
             say("acked", id)
+        wait = 0.02
+        while await self._try(number, id, key) and settings.insist:
+            self.repeats += 1
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 0.5)
+
+    async def _try(self, number: int, id: str, key: str | None) -> bool:
+        """Whether it may be worth another."""
+        settings, journal = self.settings, self.journal
         try:
             await self.bus.publish(settings.channel, self._payload(number), message_id=id, key=key, **self._options())
         except NotStored as error:
             journal.refused(id)
             self._failed(error)
+            return True
         except Exception as error:
             self._failed(error)
-        else:
-            journal.acked(id)
-            self.witness("+", id)
-            say("acked", id)
+            return isinstance(error, PublishUnknown | Unavailable)
+        journal.acked(id)
+        self.witness("+", id)
+        say("acked", id)
+        return False
 
     def _payload(self, number: int) -> dict[str, Any]:
         order = self.settings.orders.get(str(number), "")
@@ -172,7 +194,8 @@ class Process:
         say("begun", id, message.attempt)
         if settings.broken == "acks first":
             await message.ack()
-        self._obey(message)
+        if settings.obey:
+            await self._obey(message)
         if settings.block:
             time.sleep(settings.block)  # noqa: ASYNC251 - what must not be done is what is tested
         if settings.work:
@@ -183,10 +206,12 @@ class Process:
         self.journal.settled(id, group=settings.group)
         say("done", id)
 
-    def _obey(self, message: Message) -> None:
+    async def _obey(self, message: Message) -> None:
         match message.payload["do"]:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "stay":
+                await asyncio.sleep(3600)
             case "fail":
                 raise RuntimeError("as told")
             case "fail once" if message.attempt == 1:
@@ -199,6 +224,7 @@ class Process:
         return {
             "handled": self.handled,
             "lease lost": self.lost,
+            "repeats": self.repeats,
             "errors": sorted(self.errors),
             "counts": dict(self.bus.metrics().transport),
             "rss": pages * resource.getpagesize(),
@@ -250,17 +276,9 @@ def _listen(loop: asyncio.AbstractEventLoop, words: asyncio.Queue[list[str]]) ->
     threading.Thread(target=read, daemon=True).start()
 
 
-def _break(settings: Settings) -> None:
-    if settings.log_due:
-        checkpoint._DUE = settings.log_due  # type: ignore[misc]
-    if settings.broken == "no heart":
-        keeper.Keeper._beat = lambda self: None  # type: ignore[method-assign]
-
-
 def main(text: str) -> None:
     settings = Settings(**json.loads(text))
     logging.basicConfig(level=logging.WARNING)
-    _break(settings)
     process = Process(settings)
     if settings.role != "run":
         asyncio.run(process.serve())

@@ -1,0 +1,73 @@
+"""Row 30: SIGTERM under load. What runs is finished, the rest goes back untouched, and the process ends by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.faults.acts import begun, has_begun, terminate
+from tests.faults.plan import long_only, tell, times
+from tests.faults.processes import Worker
+from tests.faults.redis.stage import RedisStage
+from tests.faults.stage import reply
+from tests.servers.ports import until
+
+
+@pytest.mark.parametrize("grace", [10.0, 0.01])
+def test_terminated_consumers_drain_or_give_back(stage: RedisStage, grace: float) -> None:
+    """With no time to drain, handlers are cancelled and their messages delivered again."""
+    stage.query = "lease=5&timeout=2"  # what is not given back would be missed
+    work = 0.02 if grace >= 1 else 1.0  # in the second case somebody is inside a handler when the time is over
+    reports = []
+    producer = stage.producer(pause=0.01, keys=40)
+
+    def start() -> Worker:
+        return stage.start("run", concurrency=4, work=work, grace=grace)
+
+    working = [start(), start()]
+    for _ in range(times(3, 100)):
+        reports.append(terminate(stage, busiest(working), stage.moments.next(0.0, 0.1)))
+        working.append(start())
+    while working:
+        reports.append(terminate(stage, busiest(working), 0.0))
+    reply(producer, "stop")
+    stage.consumer(concurrency=8)
+    stage.until_settled()
+    judge(stage, grace, reports)
+
+
+def busiest(working: list[Worker]) -> Worker:
+    """Taken from the list; whoever has work, as one may be given all there is."""
+    until(lambda: any(begun(worker.lines) > 3 for worker in working), timeout=20, what="a consumer at work")
+    chosen = max(working, key=lambda worker: begun(worker.lines))
+    working.remove(chosen)
+    return chosen
+
+
+def judge(stage: RedisStage, grace: float, reports: list[dict[str, Any]]) -> None:
+    story, released = stage.story(), sum(report["released"] for report in reports)
+    tell(30, f"SIGTERM under load, {grace:g} s to drain", story, f"released: {released}")
+    story.check()
+    assert not story.duplicated
+    assert not story.groups["g"].dead
+    assert max(attempt for seen in story.groups["g"].attempts.values() for attempt in seen) == 1
+    if grace >= 1:
+        # What a fetch still brings when all handlers have ended goes back, unseen by any of them.
+        assert all(report["drained"] or report["released"] for report in reports)
+        assert not any(report["interrupted"] or report["abandoned"] for report in reports)
+        assert story.redelivered == 0, "a handler was interrupted, or its ack was lost"
+    else:
+        assert released > 0
+    assert stage.debris() == []
+
+
+@long_only
+def test_a_kill_instead_would_be_noticed(stage: RedisStage) -> None:
+    stage.publish(0, 50)
+    consumer = stage.start("run", concurrency=4, work=0.05)
+    has_begun(consumer, 4)
+    consumer.kill()
+    stage.consumer(concurrency=8)
+    stage.until_settled()
+    assert stage.story().redelivered > 0

@@ -1,0 +1,132 @@
+"""Transports without a bus, and what one does with them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from neuralcore._core import Clock
+from neuralcore.messaging.transport import (
+    CommitResult,
+    Consumer,
+    Delivery,
+    Demand,
+    Envelope,
+    Group,
+    Interest,
+    Outcome,
+    PublishStatus,
+    Settlement,
+)
+from neuralcore.testing.conformance.runtime import BareRuntime
+from neuralcore_transports.redis import RedisTransport
+
+__all__ = ["Member", "Runtime", "ack", "envelope", "eventually", "new_prefix", "opened", "publish", "with_options"]
+
+CHANNEL = "orders"
+_numbers = itertools.count(1)
+
+
+def new_prefix() -> str:
+    """Of the test's own, on a server that is shared."""
+    return f"t{secrets.token_hex(5)}"
+
+
+def with_options(url: str, **options: object) -> str:
+    text = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{url}{'&' if '?' in url else '?'}{text}" if text else url
+
+
+def envelope(id: str | None = None, channel: str = CHANNEL, **more: Any) -> Envelope:
+    return Envelope(id=id or f"m{next(_numbers)}", channel=channel, **{"body": b'"x"', **more})
+
+
+class Runtime(BareRuntime):
+    def __init__(self) -> None:
+        super().__init__(Clock())
+
+    def told(self, text: str) -> bool:
+        return any(text in event for event in self.events)
+
+
+@asynccontextmanager
+async def opened(url: str, **options: object) -> AsyncIterator[RedisTransport]:
+    """``transport._runtime`` remembers what it was told."""
+    transport = RedisTransport.from_url(with_options(url, **options))
+    runtime = Runtime()
+    await transport.open(runtime)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+        runtime.executor.shutdown()
+
+
+async def publish(transport: RedisTransport, *envelopes: Envelope) -> list[PublishStatus]:
+    return list((await transport.commit(envelopes or (envelope(),))).published)
+
+
+async def ack(transport: RedisTransport, *deliveries: Delivery) -> CommitResult:
+    return await transport.commit((), [Settlement(delivery, Outcome.ACK) for delivery in deliveries])
+
+
+class Member:
+    """A consumer with one interest."""
+
+    def __init__(self, transport: RedisTransport, consumer: Consumer) -> None:
+        self.transport = transport
+        self.consumer = consumer
+
+    @classmethod
+    async def of(cls, transport: RedisTransport, group: str | None = "g", pattern: str = CHANNEL) -> Member:
+        consumer = await transport.consume(Group(group))
+        await consumer.update([Interest(id=1, pattern=pattern)])
+        return cls(transport, consumer)
+
+    async def fetch(self, limit: int = 100, timeout: float = 5.0) -> Sequence[Delivery]:
+        return await self.consumer.fetch({1: Demand(limit)}, timeout)
+
+    async def drain(self, *ids: str, timeout: float = 20.0, silence: float = 0.1) -> list[Delivery]:
+        """Fetch and settle until all of the ids have come, and then nothing any more. Goes on whatever is raised."""
+        got: list[Delivery] = []
+
+        async def all_of_them() -> None:
+            while not set(ids) <= {each.envelope.id for each in got}:
+                try:
+                    found = await self.fetch(timeout=1.0)
+                    await ack(self.transport, *found)
+                except Exception:
+                    await asyncio.sleep(0.05)
+                else:
+                    got.extend(found)
+
+        try:
+            await asyncio.wait_for(all_of_them(), timeout)
+        except asyncio.TimeoutError:
+            missing = set(ids) - {each.envelope.id for each in got}
+            raise AssertionError(f"{len(missing)} never came: {sorted(missing)[:10]}") from None
+        while found := await self.fetch(timeout=silence):
+            await ack(self.transport, *found)
+            got.extend(found)
+        return got
+
+
+async def eventually(true: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
+    """For what nothing tells of. Whatever it raises meanwhile counts as not yet."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    error: Exception | None = None
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            found = true()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return found
+        except Exception as raised:
+            error = raised
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"waited {timeout} s for {what}") from error

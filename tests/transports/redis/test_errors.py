@@ -1,0 +1,457 @@
+"""What can be wrong with a server, for real: what a user sees, and that all goes on when the cause is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from neuralcore import MessageBus
+from neuralcore.messaging.errors import NotStored, PublishUnknown, TransportError, Unavailable
+from neuralcore.messaging.transport import PublishStatus
+from tests.faults.disks import SmallDisk
+from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.ports import free_port
+from tests.transports.redis.clients import Member, ack, envelope, eventually, new_prefix, opened, publish
+
+versions = pytest.mark.parametrize("version", REDIS_VERSIONS)
+both = pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+needs_mount = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=f"cannot mount: {SmallDisk.why_not()}")
+STORED = PublishStatus.STORED
+
+
+async def works(transport, member, *, timeout: float = 20.0) -> None:
+    """What is published arrives, and nothing else has been left."""
+    sent = envelope()
+
+    async def stored() -> bool:
+        return (await publish(transport, sent))[0] in (STORED, PublishStatus.DUPLICATE)
+
+    await eventually(stored, "a publish to work again", timeout)
+    await member.drain(sent.id, timeout=timeout)
+
+
+# Memory
+
+
+@versions
+async def test_out_of_memory(start_redis, version):
+    """Publishers are refused; consumers can drain it, and then publishers are let in."""
+    server = start_redis(version=version, maxmemory="6mb", appendfsync=None)
+    async with opened(server.url(), patience=2) as transport:
+        member = await Member.of(transport)
+        await member.fetch(timeout=0.01)
+        stored, body = [], b'"%s"' % (b"x" * 50_000)
+        began = time.monotonic()
+        with pytest.raises(NotStored, match=r"out of memory: raise maxmemory, or let consumers drain it \(.*OOM"):  # noqa: PT012
+            while time.monotonic() - began < 20:
+                sent = envelope(body=body)
+                if await publish(transport, sent) == [STORED]:
+                    stored.append(sent.id)
+        assert len(stored) > 20
+        assert (await transport.health()).ok
+        assert (await transport.stats())["orders"].depth == len(stored)
+        got = await member.drain(*stored)
+        assert sorted(each.envelope.id for each in got) == sorted(stored)
+        await works(transport, member)
+
+
+async def test_out_of_memory_from_the_beginning(start_redis):
+    server = start_redis(appendfsync=None)
+    with server.client() as admin:
+        admin.config_set("maxmemory", "500kb")
+        with pytest.raises(Unavailable, match="memory"):  # noqa: PT012 - a script that has begun to write may end
+            async with MessageBus(server.url()) as bus:
+                for _ in range(5):
+                    await bus.publish("orders", 1)
+        admin.config_set("maxmemory", "0")
+    async with MessageBus(server.url()) as bus:
+        assert await bus.publish("orders", 1)
+
+
+# Roles
+
+
+@versions
+async def test_a_server_that_became_a_replica(start_redis, version):
+    server = start_redis(version=version)
+    async with opened(server.url(), patience=0.5) as transport:
+        member = await Member.of(transport)
+        await works(transport, member)
+        with server.client() as admin:
+            admin.replicaof("127.0.0.1", free_port())  # that is not there, so that it keeps what it has
+            with pytest.raises(NotStored, match=r"it is a replica now, and takes no writes .*READONLY"):
+                await publish(transport, envelope("refused"))
+            with pytest.raises(Unavailable, match="replica"):
+                await member.fetch(timeout=3)
+            admin.execute_command("REPLICAOF NO ONE")
+        await works(transport, member)
+
+
+async def test_a_publish_waits_for_a_server_that_is_a_replica_for_a_moment(start_redis):
+    server = start_redis()
+    async with opened(server.url()) as transport:
+        await publish(transport)
+        with server.client() as admin:
+            admin.replicaof("127.0.0.1", free_port())  # that is not there, so that it keeps what it has
+            sending = asyncio.ensure_future(publish(transport, envelope("patient")))
+            await asyncio.sleep(0.1)
+            assert not sending.done()
+            admin.execute_command("REPLICAOF NO ONE")
+        assert await sending == [STORED]
+
+
+@versions
+@pytest.mark.parametrize("first", ["publish", "fetch"])
+async def test_a_replica_that_lacks_the_end_is_promoted(start_redis, version, proxy_to, first):
+    """What was published and is gone is reported, whoever comes first, and traffic goes on."""
+    master = start_redis(version=version)
+    replica = start_redis(version=version, replica_of=master)
+    proxy = proxy_to(master.port)
+    async with opened(f"redis://127.0.0.1:{proxy.port}", patience=5) as transport:
+        member = await Member.of(transport)
+        await works(transport, member)
+        await asyncio.to_thread(master.wait_for_replicas)
+        with replica.client() as admin:
+            admin.execute_command("REPLICAOF NO ONE")
+        await publish(transport, envelope("tail-1"), envelope("tail-2"))
+        proxy.target = ("127.0.0.1", replica.port)
+        proxy.cut()
+        if first == "fetch":
+
+            async def looked() -> bool:
+                return await member.fetch(timeout=0.1) == []
+
+            await eventually(looked, "the new server to be asked")
+        await works(transport, member)
+        await eventually(lambda: transport._runtime.told("data lost on orders"), "the loss to be reported", 2)
+        assert transport._runtime.told("went back from entry")
+
+
+# Starting up
+
+
+SLOW_LOADING = {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
+
+
+async def test_a_server_that_is_loading(start_redis):
+    server = start_redis(options=SLOW_LOADING, appendfsync=None)
+    async with opened(server.url(), patience=0.5) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("kept"))
+        with server.client() as admin:
+            for number in range(1500):
+                admin.set(f"ballast{number}", "x")
+            admin.save()
+        server.stop()
+        server.answers = lambda: True
+        server.start()
+        await eventually(lambda: transport._runtime.counters["connections_lost"], "the restart to be noticed")
+        with pytest.raises(NotStored, match="it is loading its data"):
+            await publish(transport, envelope("refused"))
+        fresh = opened(server.url(), prefix="other")
+        with pytest.raises(Unavailable, match="it is loading its data"):
+            await fresh.__aenter__()
+        await member.drain("kept", timeout=20)
+        await works(transport, member)
+
+
+# Disks
+
+
+@versions
+async def test_a_save_that_fails(start_redis, version):
+    server = start_redis(version=version, appendfsync=None, options={"enable-protected-configs": "yes"})
+    async with opened(server.url(), patience=0.5) as transport:
+        member = await Member.of(transport)
+        await works(transport, member)
+        with server.client() as admin:
+            admin.config_set("save", "3600 1")
+            folder = server.folder / "gone"
+            folder.mkdir()
+            admin.config_set("dir", str(folder))
+            folder.rmdir()
+            admin.bgsave()
+            failed = lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err"  # noqa: E731
+            await eventually(failed, "the save to fail")
+            with pytest.raises(NotStored, match=r"it cannot write to its disk, and refuses writes \(.*MISCONF"):
+                await publish(transport, envelope("refused"))
+            folder.mkdir()
+            admin.config_set("dir", str(folder))
+            admin.bgsave()
+            saved = lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "ok"  # noqa: E731
+            await eventually(saved, "a save that works")
+        await works(transport, member)
+
+
+@needs_mount
+async def test_a_full_disk(start_redis, tmp_path):
+    """Everything that was acknowledged is there after a restart."""
+    with SmallDisk(tmp_path / "small", size=4 << 20) as disk:
+        server = start_redis(options={"dir": str(disk.path)}, appendfsync="always")
+        try:
+            async with opened(server.url(), patience=0.5) as transport:
+                member = await Member.of(transport)
+                stored = [envelope()]
+                assert await publish(transport, *stored) == [STORED]
+                disk.fill(leave=100_000)
+                with pytest.raises(Unavailable):  # noqa: PT012
+                    for _ in range(100):
+                        sent = envelope(body=b'"%s"' % (b"x" * 5000))
+                        await publish(transport, sent)
+                        stored.append(sent)
+                disk.free()
+                if not server.running:  # with appendfsync always it ends itself
+                    server.start()
+                await works(transport, member)
+        finally:
+            server.kill()
+
+
+# What others do
+
+
+async def test_a_group_of_our_name_that_somebody_else_has_made(redis_server):
+    prefix = new_prefix()
+    with redis_server.client() as admin:
+        admin.xgroup_create(f"{prefix}:{{orders}}:p:50", "g", mkstream=True)
+    async with opened(redis_server.url(), prefix=prefix) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("one"), envelope("two", priority=3))
+        assert [each.envelope.id for each in await member.drain("one", "two")] == ["two", "one"]
+
+
+@both
+@pytest.mark.parametrize("command", ["SCRIPT FLUSH", "FUNCTION FLUSH"])
+async def test_scripts_that_are_flushed(redis_server, command):
+    prefix = new_prefix()
+    async with opened(redis_server.url(), prefix=prefix, lease=0.5) as transport:
+        member = await Member.of(transport)
+        with redis_server.client() as admin:
+            for number in range(20):
+                admin.execute_command(command)
+                await publish(transport, envelope(f"m{number}"))
+                admin.execute_command(command)
+                (got,) = await member.fetch()
+                admin.execute_command(command)
+                await ack(transport, got)
+                assert (got.envelope.id, got.attempt, got.suspect) == (f"m{number}", 1, False)
+        inbox = await transport.inbox()
+        await asyncio.sleep(0.6)  # some beats
+        assert transport._runtime.counters["upkeep_failed"] == 0
+        assert inbox.address
+
+
+@both
+async def test_everything_is_flushed(redis_server):
+    server = redis_server
+    prefix = new_prefix()
+    async with opened(server.url(), prefix=prefix, lease=0.5, poll=0.2) as transport:
+        member = await Member.of(transport)
+        broadcast = await Member.of(transport, None)
+        await publish(transport, envelope("lost"), envelope("other", channel="other"))
+        (held,) = await member.fetch()
+        forget(server, prefix)
+
+        async def told() -> bool:
+            await member.fetch(timeout=0.1)
+            return transport._runtime.told("data lost on orders")
+
+        await eventually(told, "the loss to be reported")
+        assert [each.name for each in (await ack(transport, held)).settled] == ["LEASE_LOST"]
+        await works(transport, member)
+        sent = envelope()
+        await publish(transport, sent)
+        assert sent.id in {each.envelope.id for each in await broadcast.drain(sent.id)}
+        await publish(transport, envelope(channel="other"))
+        await eventually(lambda: transport._runtime.told("data lost on other"), "the other loss to be reported")
+        assert sorted(await transport.channels()) == ["orders", "other"]
+
+
+def forget(server, prefix: str) -> None:
+    """FLUSHALL, of what one test has on a server that is shared."""
+    with server.client() as admin:
+        admin.eval(
+            "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end", 0, f"{prefix}:*"
+        )
+
+
+@versions
+async def test_flushall_while_traffic_runs(start_redis, version):
+    server = start_redis(version=version)
+    async with opened(server.url(), lease=0.5, poll=0.2) as transport:
+        member = await Member.of(transport)
+        await publish(transport)
+        ended = asyncio.Event()
+
+        async def send() -> int:
+            sent = 0
+            while not ended.is_set():
+                await publish(transport)
+                sent += 1
+            return sent
+
+        sending = asyncio.ensure_future(send())
+        receiving = asyncio.ensure_future(member.drain("never", timeout=1.0))
+        with server.client() as admin:
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                admin.flushall()
+        await asyncio.wait({receiving})
+        receiving.exception()
+        ended.set()
+        assert await sending > 20
+        assert transport._runtime.told("data lost on orders")
+        await works(transport, member)
+
+
+@both
+async def test_a_group_that_somebody_else_destroys(redis_server):
+    prefix = new_prefix()
+    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("settled"))
+        await member.drain("settled")
+        with redis_server.client() as admin:
+            assert admin.xgroup_destroy(f"{prefix}:{{orders}}:p:50", "g")
+        await publish(transport, envelope("after"))
+        await member.drain("after")
+        assert transport._runtime.told("data lost on orders: the group 'g' was missing")
+        await works(transport, member)
+
+
+@both
+async def test_a_group_that_somebody_destroys_while_messages_are_in_flight(redis_server):
+    prefix = new_prefix()
+    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("held"))
+        (held,) = await member.fetch()
+        with redis_server.client() as admin:
+            admin.xgroup_destroy(f"{prefix}:{{orders}}:p:50", "g")
+        result = await ack(transport, held)
+        assert result.settled[0].name in ("SETTLED", "LEASE_LOST")
+        await works(transport, member)
+
+
+@both
+async def test_streams_that_somebody_trims(redis_server):
+    prefix = new_prefix()
+    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("held"), envelope("queued"))
+        (held,) = await member.fetch(1)
+        with redis_server.client() as admin:
+            admin.xtrim(f"{prefix}:{{orders}}:p:50", maxlen=0)
+        assert [each.name for each in (await ack(transport, held)).settled] == ["SETTLED"]
+        await works(transport, member)
+        assert (await transport.stats())["orders"].depth == 0
+
+
+# Durability
+
+
+@pytest.mark.slow
+@versions
+async def test_a_replica_that_does_not_confirm(start_redis, version):
+    """Stored, but not as durably as was asked for: never a false acknowledgement."""
+    master = start_redis(version=version)
+    replica = start_redis(version=version, replica_of=master)
+    await asyncio.to_thread(master.wait_for_replicas)
+    async with opened(master.url(), replicas=1, timeout=1, patience=2) as transport:
+        assert await publish(transport) == [STORED]
+        replica.pause()
+        with pytest.raises(Unavailable, match=r"only 0 of 1 replicas have it") as caught:
+            await publish(transport, envelope("unsure"))
+        assert not isinstance(caught.value, NotStored)
+        replica.resume()
+        assert (await publish(transport, envelope("unsure")))[0] in (STORED, PublishStatus.DUPLICATE)
+    replica.pause()
+    async with MessageBus(f"{master.url()}?replicas=1&timeout=0.5&patience=1") as bus:
+        with pytest.raises(PublishUnknown, match="not known whether"):
+            await bus.publish("orders", 1)
+    replica.resume()
+
+
+async def test_more_replicas_than_there_are(start_redis):
+    server = start_redis()
+    async with opened(server.url(), replicas=1, timeout=0.5, patience=1) as transport:
+        with pytest.raises(Unavailable, match="only 0 of 1 replicas"):
+            await publish(transport)
+
+
+@pytest.mark.parametrize("appendfsync", ["everysec", "always", "no"])
+async def test_on_disk_by_waitaof(start_redis, appendfsync):
+    server = start_redis(version="8.2", appendfsync=appendfsync)
+    began = time.monotonic()
+    async with opened(server.url(), durability="disk") as transport:
+        if appendfsync == "no":
+            with pytest.raises(Unavailable, match="not on disk"):
+                await publish(transport)
+            return
+        assert await publish(transport, envelope("kept")) == [STORED]
+        with server.client() as admin:
+            assert admin.info("persistence")["aof_pending_bio_fsync"] == 0
+            calls = admin.info("commandstats")["cmdstat_waitaof"]["calls"]
+        assert calls >= 1
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize(("version", "appendfsync"), [("7.0", "everysec"), ("7.0", "no"), ("7.0", None), ("8.2", None)])
+async def test_on_disk_is_refused_where_it_cannot_be_had(start_redis, version, appendfsync):
+    server = start_redis(version=version, appendfsync=appendfsync)
+    says = "appendonly yes" if appendfsync is None else "appendfsync always"
+    with pytest.raises(TransportError, match=says) as caught:
+        async with opened(server.url(), durability="disk"):
+            pass
+    assert not isinstance(caught.value, Unavailable)
+
+
+async def test_on_disk_before_waitaof(start_redis):
+    server = start_redis(version="7.0", appendfsync="always")
+    async with opened(server.url(), durability="disk") as transport:
+        assert await publish(transport, envelope("kept")) == [STORED]
+    server.restart(kill=True)
+    with server.client() as admin:
+        assert admin.xlen("nc:{orders}:p:50") == 1
+
+
+# What a bus says
+
+
+async def test_a_bus_on_a_server_that_goes_away_and_comes_back(start_redis):
+    server = start_redis()
+    got: list[object] = []
+    async with MessageBus(f"{server.url()}?patience=0.5&timeout=1") as bus:
+        await bus.subscribe("orders", lambda message: got.append(message.payload), group="g").ready()
+        await bus.publish("orders", "before")
+        server.kill()
+        with pytest.raises((NotStored, PublishUnknown), match="safe to retry|publish it again"):
+            await bus.publish("orders", "meanwhile")
+        server.start()
+        await bus.publish("orders", "after")
+        await eventually(lambda: "after" in got, "the message to arrive")
+    assert "meanwhile" not in got or got.count("meanwhile") == 1
+
+
+@pytest.mark.parametrize(("version", "expected"), [("7.0", (7, 0)), ("8.2", (8, 2))])
+async def test_the_version_of_the_server_is_found_out(start_redis, version, expected):
+    server = start_redis(version=version)
+    async with opened(server.url()) as transport:
+        assert transport._servers.version()[:2] == expected
+
+
+async def test_a_server_is_exchanged_for_another_version(start_redis, proxy_to):
+    """By an upgrade: the scripts, and WAITAOF, are what the new one has."""
+    old, new = start_redis(version="7.0", appendfsync="always"), start_redis(version="8.2")
+    proxy = proxy_to(old.port)
+    async with opened(f"redis://127.0.0.1:{proxy.port}", durability="disk", lease=0.5) as transport:
+        member = await Member.of(transport)
+        await works(transport, member)
+        proxy.target = ("127.0.0.1", new.port)
+        proxy.cut()
+        await works(transport, member)
+        assert transport._servers.version()[:2] == (8, 2)
+        with new.client() as admin:
+            assert "cmdstat_waitaof" in admin.info("commandstats")
