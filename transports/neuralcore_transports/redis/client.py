@@ -50,7 +50,7 @@ class Fetched:
     """Seconds until something becomes due."""
     more: bool = False
     state: str = "ok"
-    """Or ``no group``, ``no channel``: the server does not know it."""
+    """Or ``no group``, ``no channel``: the server does not know it; ``stale``: leases were taken from that consumer."""
     recreated: int = 0
     """Streams on which the group was missing."""
     trimmed: int = 0
@@ -265,14 +265,14 @@ class Client:
             except Broken as error:
                 failure, sent = error, True
             except ServerBusy as error:
-                if sent or "memory" in error.reason or "disk" in error.reason:
-                    raise (Unavailable if sent else NotStored)("redis", error.reason) from error
+                if error.lasting and not sent:
+                    raise NotStored("redis", error.reason) from error
                 failure = error
             else:
                 if reply[0] == b"ok":
                     self._note(commit, order, reply[1], settle_order, reply[2], repeated=sent)
-                    for channel, mark, (incarnation, last) in zip(channels, marks, reply[3], strict=True):
-                        self.known.see(channel, incarnation, last, mark)
+                    for channel, mark, (incarnation, found, left) in zip(channels, marks, reply[3], strict=True):
+                        self.known.see(channel, incarnation, found, mark, left)
                     self._check_waited(waited)
                     return
                 await self._make_missing(reply[1:])

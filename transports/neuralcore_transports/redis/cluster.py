@@ -11,13 +11,13 @@ from typing import Any, Final
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
-from neuralcore_transports.redis.errors import translated
+from neuralcore_transports.redis.errors import MOVING, translated
 from neuralcore_transports.redis.options import Address, RedisOptions
 from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
 from neuralcore_transports.redis.scripts import Script
 from neuralcore_transports.redis.servers import Node, Part, Servers
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "whole"]
 
 log = logging.getLogger("neuralcore.redis")
 
@@ -35,6 +35,7 @@ class Cluster(Servers):
         self._owners: dict[int, Address] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked = 0.0
+        self._closed = False
 
     async def open(self) -> None:
         await self._learn()
@@ -65,7 +66,7 @@ class Cluster(Servers):
 
     def _look(self) -> None:
         """Find out who has what now, beside everything else."""
-        if self._looking is None or self._looking.done():
+        if not self._closed and (self._looking is None or self._looking.done()):
             self._looking = asyncio.ensure_future(self._look_again())
 
     async def _look_again(self) -> None:
@@ -115,7 +116,7 @@ class Cluster(Servers):
         self, lane: str, script: Script, keys: Sequence[str], parts: Sequence[Part], wait: Sequence[Part] = ()
     ) -> tuple[Any, Any]:
         async def ask(node: Node, *, asking: bool) -> Any:
-            return await node.script(lane, script, keys, parts, wait, asking=asking)
+            return await node.script(lane, script, whole(keys), parts, wait, asking=asking)
 
         found: tuple[Any, Any] = await self._redirected(self.slot(keys[0]), ask)
         return found
@@ -153,7 +154,11 @@ class Cluster(Servers):
                 await asyncio.sleep(_PAUSE)
                 node, asking = self._owner(slot), False
             except RedisError as error:
-                raise translated(error, node.where) from error
+                if MOVING not in str(error):
+                    raise translated(error, node.where) from error
+                failure = error
+                await asyncio.sleep(_PAUSE)
+                node, asking = self._owner(slot), False
             except NotSent:
                 self._look()
                 raise
@@ -171,11 +176,19 @@ class Cluster(Servers):
         return await self._node(addresses[0]).connect(on_push)
 
     async def close(self) -> None:
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
-        for node in self._nodes.values():
+        for node in list(self._nodes.values()):
             await node.close()
+
+
+def whole(keys: Sequence[str]) -> Sequence[str]:
+    """With one more of the same slot that never exists. While a slot is on its way, a script would find some of its keys,
+    and make the others anew: this has both servers answer TRYAGAIN until all keys are in one place.
+    """
+    return *keys, f"{keys[0]}:none"
 
 
 def _host(node: Node) -> str:

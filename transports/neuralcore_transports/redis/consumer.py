@@ -335,6 +335,9 @@ class RedisConsumer(Consumer):
         for found in fetched.found:
             self._hand_out(place, found, consumer)
         self._tell_lost(place, fetched)
+        if fetched.state == "stale":
+            place.consumer = self._transport.consumer_name()
+            return await self._fetch(place, limit, wanted)
         if fetched.state != "ok":
             await self._missing(place, fetched)
         return place, limit, len(fetched.found)

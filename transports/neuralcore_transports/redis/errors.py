@@ -44,7 +44,12 @@ class NotOurs(TransportError):
 
 
 class ServerBusy(Unavailable):
-    """The server answers, but cannot do it now. Of what was asked for nothing has happened."""
+    """The server answers, but cannot do it now. Of what was asked for nothing has happened.
+
+    ``lasting``: it will not pass by waiting a little.
+    """
+
+    lasting = False
 
 
 _PASSING: Final = {
@@ -59,6 +64,9 @@ _PASSING: Final = {
     "BUSY": "a script runs for too long",
     "UNBLOCKED": "it was turned into a replica",
 }
+_LASTING: Final = ("OOM", "MISCONF")
+MOVING: Final = "Script attempted to access a non local key"
+"""Some keys of its slot are on another server already."""
 _REFUSING: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "NOPROTO")
 _REFUSING_IN_SCRIPTS: Final = ("ACL failure in script", "The user executing the script can't")
 
@@ -70,9 +78,11 @@ def translated(error: Exception, where: str) -> Exception:
         return RedisRefused(where, text)
     if any(words in text for words in _REFUSING_IN_SCRIPTS):
         return RedisRefused(where, text)
-    passing = next((why for code, why in _PASSING.items() if _has(text, code)), None)
+    passing = next((code for code in _PASSING if _has(text, code)), None)
     if passing is not None:
-        return ServerBusy("redis", f"{where}: {passing} ({text})")
+        busy = ServerBusy("redis", f"{where}: {_PASSING[passing]} ({text})")
+        busy.lasting = passing in _LASTING
+        return busy
     if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | asyncio.TimeoutError | OSError):
         return Unavailable("redis", f"{where}: {text or type(error).__name__}")
     if isinstance(error, exceptions.ResponseError):

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from neuralcore.messaging.forking import NoFork
+from neuralcore_transports.redis.cluster import whole
 from neuralcore_transports.redis.errors import translated
 from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
@@ -137,7 +138,8 @@ class Keeper:
 
     def _call(self, script: Script, key: str, *parts: Any) -> Any:
         verb, name = self._dialect.call(script)
-        return (self._redis.fcall if verb == "FCALL" else self._redis.evalsha)(name, 1, key, *parts)
+        keys = whole((key,)) if self._options.cluster else (key,)
+        return (self._redis.fcall if verb == "FCALL" else self._redis.evalsha)(name, len(keys), *keys, *parts)
 
     def _beat(self) -> None:
         layout, options = self._layout, self._options

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 __all__ = ["Known", "Mark"]
 
-Mark = tuple[int, int]
-"""The id of a channel's last entry."""
+Mark = tuple[int, int, int]
+"""Of a channel's last entry the two parts of its id, and how many messages it has ever had."""
 
 
 class Known:
@@ -26,26 +26,27 @@ class Known:
         seen = self._seen.get(channel)
         return None if seen is None else seen[1]
 
-    def see(self, channel: str, incarnation: bytes, last: bytes, mark: Mark | None) -> None:
-        """What a command was answered that was sent when ``mark`` was known."""
-        now = _mark(last)
+    def see(self, channel: str, incarnation: bytes, found: bytes, mark: Mark | None, left: bytes | None = None) -> None:
+        """What a command was answered that was sent when ``mark`` was known: what it found, and what it ``left``."""
+        now = _mark(found)
         before = self._seen.get(channel)
-        if before is None or before[0] == incarnation:
-            if mark is not None and now < mark:
-                self._went_back(channel, mark, now)
-            elif before is not None:
-                now = max(now, before[1])
-        else:
+        if before is not None and before[0] != incarnation:
             self._lost(
                 channel, before[0], "the server had forgotten the channel with all its messages; it was made anew"
             )
-        self._seen[channel] = (incarnation, now)
+            before = None
+        elif mark is not None and (now[:2] < mark[:2] or now[2] < mark[2]):
+            self._went_back(channel, mark, now)
+            before = None
+        now = now if left is None else _mark(left)
+        self._seen[channel] = (incarnation, now if before is None else max(now, before[1]))
 
     def _went_back(self, channel: str, mark: Mark, now: Mark) -> None:
         self._lost(
             channel,
             None,
-            "the server went back from entry {}-{} to {}-{}: what was published in between is lost".format(*mark, *now),
+            "the server went back: it has had {2} messages up to entry {0}-{1}, and had told of ".format(*now)
+            + "{2} up to {0}-{1}; the newest of those are lost".format(*mark),
         )
 
     def gone(self, channel: str) -> None:
@@ -59,6 +60,7 @@ class Known:
         self._seen.pop(channel, None)
 
 
-def _mark(entry: bytes) -> Mark:
+def _mark(text: bytes) -> Mark:
+    entry, count = text.split(b" ")
     ms, _, number = entry.partition(b"-")
-    return int(ms), int(number)
+    return int(ms), int(number), int(count)

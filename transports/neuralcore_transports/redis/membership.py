@@ -25,7 +25,7 @@ class Membership:
         """What the groups of broadcasts end with."""
 
     async def join(self, interests: Sequence[Interest], groups: Mapping[int, str]) -> None:
-        """Be on all channels that are there. Raises ValueError for a start that cannot be found; then nothing is done."""
+        """Be on all channels there are. Raises ValueError for a start that cannot be found; then nothing is done."""
         if not interests:
             return
         channels = await self._client.channels()

@@ -232,7 +232,6 @@ class RedisTransport(Transport):
         return f"{self.client.session}.{next(self._epochs)}"
 
     def data_lost(self, channel: str, detail: str) -> None:
-        self._runtime.count("data_lost")
         self._runtime.data_lost(channel, detail)
 
     def trimmed(self, channel: str, count: int) -> None:

@@ -2,7 +2,7 @@
 
 local function open_channel(base)
   local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
-    'claimed', 'turn', 'bands', 'groups', 'taken')
+    'claimed', 'turn', 'bands', 'groups', 'taken', 'ever')
   if not m[1] then
     return nil
   end
@@ -10,9 +10,10 @@ local function open_channel(base)
     base = base, incarnation = m[1], last = m[2], capacity = tonumber(m[3] or ''), overflow = m[4] or 'block',
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
     groups = {}, named = false, claimed = m[9] or '', turn = tonumber(m[10] or ''),
-    bands = {}, sessions = {}, taken = m[13],
+    bands = {}, sessions = {}, taken = m[13], ever = tonumber(m[14] or '0'),
   }
   c.retains = c.age or c.count or c.bytes
+  c.before = c.last .. ' ' .. string.format('%d', c.ever)
   for band in string.gmatch(m[11] or '', '%d+') do
     c.bands[#c.bands + 1] = tonumber(band)
   end
@@ -56,9 +57,15 @@ local function skip_to(c, id)
   c.last, c.ms = id, nil
 end
 
+-- What a client remembers, so that it notices when the server has lost something: the last id, and how many messages
+-- there have ever been.
+local function mark(c)
+  return c.last .. ' ' .. string.format('%d', c.ever)
+end
+
 local function save_last(c)
   if c.moved then
-    redis.call('HSET', c.base .. ':meta', 'last', c.last)
+    redis.call('HSET', c.base .. ':meta', 'last', c.last, 'ever', string.format('%d', c.ever))
     c.moved = false
   end
 end

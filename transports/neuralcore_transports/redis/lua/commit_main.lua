@@ -4,7 +4,7 @@
 --   number of settling blocks, then for each
 --     base, group, consumer, 1 for a repetition, number of settlements, and for each: outcome (A N R T, L: the lease is known to be lost), priority, id, key or '',
 --     1 if it has a key, delay, 1 to let its key pass, 1 if it has tries, index of the publish it comes after or 0
--- Answers {'ok', statuses of publishes, of settlements, {incarnation, last} of each block} or {'no channel', base…}.
+-- Answers {'ok', statuses of publishes, of settlements, {incarnation, mark before, mark} of each block} or {'no channel', base…}.
 
 local function commit_main(ARGV)
   local now, prefix, window = now_ms(ARGV[1]), ARGV[2], tonumber(ARGV[3])
@@ -150,7 +150,7 @@ local function commit_main(ARGV)
 
   local told = {}
   for i, base in ipairs(marks) do
-    told[i] = {channels[base].incarnation, channels[base].last}
+    told[i] = {channels[base].incarnation, channels[base].before, mark(channels[base])}
   end
   return {'ok', published, settled, told}
 end

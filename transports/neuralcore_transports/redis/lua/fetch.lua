@@ -56,7 +56,7 @@ local function fetch(c, g, consumer, now, limit, below)
         offer(prio, id, found[id], string.sub(member, 1, 40), waiting)
       else -- somebody has deleted it
         redis.call('XACK', key, g.name, id)
-        redis.call('HDEL', g.tries, item_of(prio, id))
+        forget_gone(g, item_of(prio, id))
         trimmed = trimmed + 1
       end
     end

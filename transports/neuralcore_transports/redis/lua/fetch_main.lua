@@ -1,5 +1,5 @@
 -- ARGV: clock, prefix, base, group, consumer, session, limit, credit, below. Whoever gets all there is waits for more.
--- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, last, recreated, found}.
+-- Answers {state, milliseconds until the next comes due or -1, 1 if there may be more, incarnation, mark, what was lost, found}.
 
 local function fetch_main(ARGV)
   local now = now_ms(ARGV[1])
@@ -9,7 +9,10 @@ local function fetch_main(ARGV)
     return {'no channel'}
   end
   if not c.sessions[group] then
-    return {'no group', -1, 0, c.incarnation, c.last, {0, 0}, {}}
+    return {'no group', -1, 0, c.incarnation, mark(c), {0, 0}, {}}
+  end
+  if c.taken and redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1 then
+    return {'stale', -1, 1, c.incarnation, mark(c), {0, 0}, {}} -- it may have come late, when nobody waits for its answer
   end
   local g = open_group(base, group)
   local found, more, lost, due = fetch(c, g, consumer, now, tonumber(ARGV[7]), tonumber(ARGV[9]))
@@ -19,5 +22,5 @@ local function fetch_main(ARGV)
   else
     wait_here(base, session, group, math.max(0, tonumber(ARGV[8]) - #found), tonumber(ARGV[9]), consumer)
   end
-  return {'ok', due, more and 1 or 0, c.incarnation, c.last, lost, found}
+  return {'ok', due, more and 1 or 0, c.incarnation, mark(c), lost, found}
 end

@@ -48,6 +48,27 @@ local function park(g, key, prio, place, rank)
   redis.call('ZADD', g.parked, 0, redis.sha1hex(key) .. string.format('%03d', prio) .. place .. rank)
 end
 
+-- An entry is gone, whose key nobody can tell any more: it holds none, and what waits for keys that nobody has is ready.
+local function forget_gone(g, item)
+  redis.call('HDEL', g.tries, item)
+  local held, keys = {}, redis.call('HGETALL', g.keys)
+  for i = 1, #keys, 2 do
+    if keys[i + 1] == item then
+      redis.call('HDEL', g.keys, keys[i])
+    else
+      held[redis.sha1hex(keys[i])] = true
+    end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', g.parked, 0, -1)) do
+    local key = string.sub(member, 1, 40)
+    if not held[key] then
+      held[key] = true
+      redis.call('ZREM', g.parked, member)
+      to_back(g, tonumber(string.sub(member, 41, 43)), string.sub(member, 44, 83), string.sub(member, 84, 123))
+    end
+  end
+end
+
 -- Nothing of it waits its turn any more; what else its key holds up goes on.
 local function forget_waiting(g, prio, id, key)
   local rank = rank_of(id)

@@ -12,7 +12,8 @@ local function suspect(c, g, prio, ids)
       give_back(g, prio, id, key_of(found[1][2]), place)
     else
       redis.call('XACK', stream(c.base, prio), g.name, id)
-      redis.call('HDEL', g.tries, item)
+      forget_gone(g, item)
+      redis.call('HINCRBY', c.base .. ':meta', 'trimmed', 1)
     end
   end
 end

@@ -176,6 +176,7 @@ local function store(c, prio, now, due, args, first, last)
     error(added.err)
   end
   c.added = (c.added or 0) + 1
+  c.ever = c.ever + 1
   if #c.groups == 0 then
     keep(c, prio, {id}, true)
     redis.call('HINCRBY', c.base .. ':meta', 'unclaimed', 1)

@@ -12,6 +12,12 @@ local function take_back_all(c, g, found)
 end
 
 local function push_to(prefix, c, g, who, now)
+  if c.taken and redis.call('HEXISTS', c.base .. ':taken', who.group .. '\n' .. who.consumer) == 1 then
+    redis.call('HDEL', c.base .. ':waiting', who.field)
+    who.credit = 0
+    tell(prefix, who.session, 'ready\n' .. c.base .. '\n' .. who.group)
+    return 0, true
+  end
   local found, more, lost, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
   if #found == 0 then
     return 0, more

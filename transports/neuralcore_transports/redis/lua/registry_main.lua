@@ -120,6 +120,15 @@ local function registry_main(ARGV)
 
   -- session, lease, 1 for a new one; answers if it was known, the version of the channels, and the sessions that are overdue
   if what == 'beat' then
+    -- If nobody has been heard for a while, it was the server that was away: that is nobody's fault.
+    local before = redis.call('GET', base .. ':beaten')
+    local gap = before and now - tonumber(before) or 0
+    if gap > tonumber(ARGV[5]) / 2 then
+      for _, session in ipairs(redis.call('ZRANGE', base .. ':sessions', 0, -1)) do
+        redis.call('ZINCRBY', base .. ':sessions', gap, session)
+      end
+    end
+    redis.call('SET', base .. ':beaten', now)
     local known = redis.call('ZSCORE', base .. ':sessions', ARGV[4])
     if known or ARGV[6] == '1' then
       redis.call('ZADD', base .. ':sessions', now + tonumber(ARGV[5]), ARGV[4])
