@@ -37,7 +37,8 @@ for url in ("native://", "memory://"):
     check(f"delivers on {url}", asyncio.run(deliver(url)) == "hello")
 
 schemes = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports")}
-doors = ("memory", "sqlite") if EVERYTHING else ()
+REDIS = ("redis", "redis+cluster", "redis+unix", "rediss", "rediss+cluster")
+doors = ("memory", "sqlite", *REDIS) if EVERYTHING else ()
 owners = {"native": "neuralcore-runtime", **dict.fromkeys(doors, "neuralcore-transports")}
 check(f"entry points {schemes}", schemes == owners)
 

@@ -68,7 +68,8 @@ async def test_a_request_that_arrives_after_its_consumer_was_recovered_takes_not
         await made.commit([message(0)])
         await settle(made, await take(consumer))
         (place,) = consumer.places()
-        old = place.broken = place.consumer
+        old = place.consumer
+        place.broken.add(old)
         consumer.look_again()
         await take(consumer, timeout=0.3)
         assert place.consumer != old

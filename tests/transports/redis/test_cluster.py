@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -181,7 +182,9 @@ class Load:
             while True:
                 try:
                     (status,) = await publish(self.transport, sent)
-                except Unavailable:
+                except TransportError as error:
+                    if not isinstance(error, Unavailable):
+                        self.wrong.append(f"a publish raised {error!r}")
                     self.unsure.add(sent.id)
                     await asyncio.sleep(0.05)
                     continue
@@ -202,7 +205,10 @@ class Load:
                 found = await self.member.fetch(timeout=1)
                 self.got.update(each.envelope.id for each in found)
                 await ack(self.transport, *found)
-            except TransportError:
+            except Unavailable:
+                await asyncio.sleep(0.05)
+            except Exception as error:
+                self.wrong.append(f"a fetch raised {error!r}")
                 await asyncio.sleep(0.05)
 
     async def goes_on(self, more: int = 200) -> None:
@@ -255,7 +261,7 @@ async def test_the_registry_s_master_dies(redis_cluster, url, prefix):
         await asyncio.to_thread(redis_cluster.wait_ok, without=[dying])
         await load.goes_on()
         await publish(load.transport, envelope(channel="orders.new"))
-        await eventually(lambda: load.transport.channels(), "the registry")
+        await eventually(load.transport.channels, "the registry")
         assert "orders.new" in await load.transport.channels()
         assert load.wrong == []
 
@@ -275,9 +281,8 @@ async def test_slots_are_moved_while_all_publish_and_consume(redis_cluster, url,
         await load.settled()
         assert lost(load) == []
         assert load.wrong == []
-        assert not load.transport._runtime.told("data lost")
-        for channel in CHANNELS:
-            assert len(set(ids_in(redis_cluster, prefix, channel))) == len(ids_in(redis_cluster, prefix, channel))
+        assert not load.transport._runtime.told("data lost"), load.transport._runtime.events
+        assert [id for id, times in load.got.items() if times > 1] == []
 
 
 def move(slot: int, source, target, cluster) -> None:
@@ -288,6 +293,7 @@ def move(slot: int, source, target, cluster) -> None:
         here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
         while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
             here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            time.sleep(0.02)  # of a channel some keys are here, and some there
         for client in (there, here):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
         for node in cluster.masters():

@@ -101,7 +101,7 @@ async def test_a_password_that_changes_is_said_in_the_log_without_it(start_redis
 COMMANDS = (
     "+info +ping +select +client|setname +subscribe +publish +script|load +evalsha +fcall "
     "+function|load +time +exists +get +set +incr +unlink +pexpire +pttl "
-    "+hget +hmget +hgetall +hset +hsetnx +hdel +hexists +hincrby +hkeys +hvals "
+    "+hget +hmget +hgetall +hset +hsetnx +hdel +hexists +hincrby +hkeys "
     "+rpush +lrange +llen "
     "+zadd +zcard +zcount +zrange +zrangebyscore +zrangebylex +zrem +zscore "
     "+xadd +xdel +xlen +xrange +xack +xclaim +xpending +xreadgroup +xgroup +xinfo"
@@ -174,7 +174,7 @@ async def test_each_right_is_needed(start_redis, lacking):
     commands = " ".join(each for each in COMMANDS.split() if each != f"+{lacking}")
     server = start_redis(users=rules(commands))
     url = server.url(user="bus", password=SECRET)
-    with pytest.raises(Exception, match=r".*"):
+    with pytest.raises(Exception, match=r".*"):  # noqa: PT012 - sooner or later
         await works(url)
         await everything(url)
         with server.client() as admin:

@@ -71,9 +71,9 @@ async def test_a_lost_answer_in_the_last_room_is_not_taken_for_full(redis_server
     assert stored(redis_server, prefix) == Counter(["first", "last-room"])
 
 
-@pytest.mark.parametrize("round", range(5))
-async def test_connections_that_are_cut_again_and_again(redis_server, proxy, prefix, round):
-    ids = [f"{round}-{number}" for number in range(200)]
+@pytest.mark.parametrize("attempt", range(5))
+async def test_connections_that_are_cut_again_and_again(redis_server, proxy, prefix, attempt):
+    ids = [f"{attempt}-{number}" for number in range(200)]
     async with opened(redis_server.url(port=proxy.port), prefix=prefix, patience=20) as transport:
         await publish(transport, envelope("before"))
         ended = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_a_server_that_is_gone_stores_nothing_and_says_so(start_redis):
         server.kill()
         await eventually(lambda: transport._runtime.counters["connections_lost"], "the connection to be lost")
         began = time.monotonic()
-        with pytest.raises(NotStored, match="stored nothing: 127.0.0.1.*safe to retry"):
+        with pytest.raises(NotStored, match=r"stored nothing: 127\.0\.0\.1.*safe to retry"):
             await publish(transport, envelope("refused"))
         assert time.monotonic() - began < 2
         server.start()
@@ -218,6 +218,32 @@ async def test_the_answer_to_a_fetch_is_lost(redis_server, proxy, prefix, cut):
         assert [(each.envelope.id, each.attempt, each.suspect) for each in got] == [(id, 1, False) for id in ids]
         stats = (await transport.stats())["orders"]
         assert (stats.depth, stats.in_flight, stats.rejected_settlements) == (0, 0, 0)
+
+
+async def test_whatever_is_lost_of_a_reader_of_many_channels_is_unavailable(redis_server, proxy, prefix):
+    """It looks which of them has something urgent before it fetches: peeks may fail too."""
+    async with opened(redis_server.url(port=proxy.port), prefix=prefix, timeout=0.5) as transport:
+        await publish(transport, *(envelope(channel=f"orders.{number}") for number in range(5)))
+        member = await Member.of(transport, pattern="orders.*")
+        proxy.partition()
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await member.fetch(timeout=1)
+        proxy.heal()
+        await member.drain(timeout=5)
+
+
+async def test_nothing_is_settled_after_a_publish_that_is_refused_for_good(redis_server, prefix):
+    """It would be a dead letter that is nowhere."""
+    async with opened(redis_server.url(), prefix=prefix) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("poison"))
+        (got,) = await member.fetch()
+        letter = envelope("letter", channel="_dlq.orders", headers={f"h{number}": "" for number in range(4000)})
+        result = await transport.commit([letter], [Settlement(got, Outcome.ACK, after=0)])
+        assert list(result.published) == [REFUSED]
+        assert list(result.settled) == [SettleStatus.SKIPPED]
+        assert list((await ack(transport, got)).settled) == [SettleStatus.SETTLED]
 
 
 @both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final
 
@@ -39,8 +39,20 @@ class Place:
     """How many messages the server may still hand out unasked …"""
     below: int = ANY
     """… of priorities below this."""
-    broken: str | None = None
-    """An answer to a consumer of this name was lost: what it handed out is to be given back."""
+    past: set[str] = field(default_factory=set)
+    """Names that it has had: what was handed out under them may still be on its way."""
+    broken: set[str] = field(default_factory=set)
+    """Answers to consumers of these names were lost: what they handed out is to be given back."""
+
+    def rename(self, consumer: str) -> None:
+        """Leases of the old name may be lost."""
+        self.past.add(self.consumer)
+        self.consumer = consumer
+
+    def deaf(self) -> None:
+        """Nobody knows what it was given by any of its names."""
+        self.broken |= {*self.past, self.consumer}
+        self.past.clear()
 
 
 class Agenda:

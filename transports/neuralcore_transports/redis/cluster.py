@@ -185,8 +185,8 @@ class Cluster(Servers):
 
 
 def whole(keys: Sequence[str]) -> Sequence[str]:
-    """With one more of the same slot that never exists. While a slot is on its way, a script would find some of its keys,
-    and make the others anew: this has both servers answer TRYAGAIN until all keys are in one place.
+    """With one more of the same slot that never exists. While a slot is on its way, a script would find some of its
+    keys, and make the others anew: this has both servers answer TRYAGAIN until all keys are in one place.
     """
     return *keys, f"{keys[0]}:none"
 

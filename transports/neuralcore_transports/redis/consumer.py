@@ -183,7 +183,7 @@ class RedisConsumer(Consumer):
         self._stale |= channels
         self._agenda.mark_all()
         for place in self._places.values() if deaf else ():
-            place.broken = place.broken or place.consumer
+            place.deaf()
         self._event.set()
 
     def places(self) -> Iterable[Place]:
@@ -311,7 +311,7 @@ class RedisConsumer(Consumer):
             self._agenda.mark(place)
 
     async def _fetch(self, place: Place, limit: int, wanted: Demand) -> tuple[Place, int, int]:
-        if place.broken is not None:
+        if place.broken:
             await self._recover(place)
         self._agenda.looking(place, self._loop.time())
         consumer, below, credit = place.consumer, _bound(wanted), self._share(place, wanted)
@@ -319,11 +319,12 @@ class RedisConsumer(Consumer):
             fetched = await self._client.fetch(place.channel, place.base, place.group, consumer, limit, credit, below)
         except (NotSent, Broken) as error:
             self._agenda.mark(place)
-            place.broken = consumer if isinstance(error, Broken) else place.broken
+            if isinstance(error, Broken):
+                place.broken.add(consumer)
             raise self._transport.unavailable(error) from error
         except BaseException:
             self._agenda.mark(place)
-            place.broken = consumer
+            place.broken.add(consumer)
             raise
         self._set_due(place, fetched.due)
         place.credit = 0 if fetched.more else max(0, credit - len(fetched.found))
@@ -336,7 +337,7 @@ class RedisConsumer(Consumer):
             self._hand_out(place, found, consumer)
         self._tell_lost(place, fetched)
         if fetched.state == "stale":
-            place.consumer = self._transport.consumer_name()
+            place.rename(self._transport.consumer_name())
             return await self._fetch(place, limit, wanted)
         if fetched.state != "ok":
             await self._missing(place, fetched)
@@ -357,10 +358,10 @@ class RedisConsumer(Consumer):
 
     async def _recover(self, place: Place) -> None:
         """Give back what a lost answer brought."""
-        assert place.broken is not None
-        await self._transport.recover(place.base, place.group, place.broken)
-        place.broken = None
-        place.consumer = self._transport.consumer_name()
+        place.rename(self._transport.consumer_name())
+        for name in list(place.broken):
+            await self._transport.recover(place.base, place.group, name)
+            place.broken.discard(name)
 
     def _tell_lost(self, place: Place, fetched: Fetched) -> None:
         if fetched.recreated:
@@ -402,7 +403,7 @@ class RedisConsumer(Consumer):
             held = self._transport.leases.of(place.base, place.group)
             self._got = [delivery for delivery in self._got if delivery not in held]
             self._transport.leases.lose(held)
-            place.consumer = self._transport.consumer_name()
+            place.rename(self._transport.consumer_name())
             self._agenda.mark(place)
         self._event.set()
 

@@ -60,7 +60,7 @@ _PASSING: Final = {
     "MISCONF": "it cannot write to its disk, and refuses writes",
     "NOREPLICAS": "too few of its replicas are there",
     "CLUSTERDOWN": "the cluster is down",
-    "TRYAGAIN": "the cluster is moving the slot",
+    **dict.fromkeys(("TRYAGAIN", "ASK", "MOVED"), "the cluster is moving the slot"),
     "BUSY": "a script runs for too long",
     "UNBLOCKED": "it was turned into a replica",
 }

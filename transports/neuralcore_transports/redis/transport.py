@@ -320,7 +320,7 @@ class RedisTransport(Transport):
         for consumer in self.consumers:
             for place in consumer.places():
                 if (place.base, place.group) == (base, group):
-                    place.consumer = self.consumer_name()
+                    place.rename(self.consumer_name())
         self.spawn(self._find_lost(base, group))
 
     async def _find_lost(self, base: str, group: str) -> None:

@@ -54,11 +54,16 @@ local function ring(prefix, base, n, group)
   end
 end
 
--- Leases were taken from a consumer of a session: it is not to believe that it has them.
-local function take_from(prefix, base, group, consumer, reason)
+-- Some of what a consumer had is another's: its settlements are looked at one by one, and it is given nothing more.
+local function fence(base, group, consumer, reason)
   redis.call('HSET', base .. ':taken', group .. '\n' .. consumer, reason)
   redis.call('PEXPIRE', base .. ':taken', 7 * 86400 * 1000)
   redis.call('HSET', base .. ':meta', 'taken', 1) -- there is something to look up
+end
+
+-- Leases were taken from a consumer of a session: it is not to believe that it has them.
+local function take_from(prefix, base, group, consumer, reason)
+  fence(base, group, consumer, reason)
   local session = string.match(consumer, '^(.*)%.%d+$') or consumer
   redis.call('PUBLISH', prefix .. ':bell:' .. session, 'taken\n' .. base .. '\n' .. group)
 end

@@ -176,7 +176,7 @@ local function channel_main(ARGV)
   -- group, consumer, then the ids that it knows of: the others were handed out by answers that were lost, or go back
   if what == 'recover' then
     local g, known, found = open_group(base, ARGV[5]), {}, 0
-    take_from(prefix, base, ARGV[5], ARGV[6], 'recovered') -- a fetch of that name may still be on its way
+    fence(base, ARGV[5], ARGV[6], 'recovered') -- a fetch of that name may still be on its way
     for i = 7, #ARGV do
       known[ARGV[i]] = true
     end
