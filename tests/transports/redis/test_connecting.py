@@ -100,7 +100,7 @@ async def test_a_password_that_changes_is_said_in_the_log_without_it(start_redis
 
 COMMANDS = (
     "+info +ping +select +client|setname +subscribe +publish +script|load +evalsha +fcall "
-    "+function|load +time +exists +get +set +incr +unlink +pexpire +pttl "
+    "+function|load +time +exists +type +get +set +incr +unlink +pexpire +pttl "
     "+hget +hmget +hgetall +hset +hsetnx +hdel +hexists +hincrby +hkeys "
     "+rpush +lrange +llen "
     "+zadd +zcard +zcount +zrange +zrangebyscore +zrangebylex +zrem +zscore "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import NotStored, TransportError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX, matches, validate_channel
-from neuralcore.messaging.transport import CommitResult, Envelope, PublishStatus, Settlement, SettleStatus
+from neuralcore.messaging.transport import CommitResult, Envelope, Outcome, PublishStatus, Settlement, SettleStatus
 from neuralcore_transports.redis.committing import MOST_FIELDS, PUBLISHED, SETTLED, Parts, publish_parts, settle_parts
 from neuralcore_transports.redis.durability import WAITAOF_SINCE
 from neuralcore_transports.redis.errors import ServerBusy
@@ -22,7 +23,7 @@ from neuralcore_transports.redis.known import Known
 from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.options import RedisOptions
 from neuralcore_transports.redis.pipe import Broken, NotSent
-from neuralcore_transports.redis.scripts import CHANNEL, COMMIT, FETCH, PEEK, REGISTRY, Script
+from neuralcore_transports.redis.scripts import CHANNEL, COMMIT, FETCH, PEEK, REGISTRY, SETTLE, Script
 from neuralcore_transports.redis.servers import Servers
 
 __all__ = ["Client", "Fetched", "Found"]
@@ -87,6 +88,9 @@ class Client:
         """Milliseconds, where it is not to be what the server's clock says: tests let time pass by it."""
         self._source = f"urn:neuralcore:bus:{session}"
         self._random = random.Random()
+        self._commits = itertools.count()
+        self.configs: dict[str, ChannelConfig] = {}
+        """What channels were declared to be: they are made so again, if the server forgets them."""
         self._making: dict[str, asyncio.Future[None]] = {}
 
     # Asking
@@ -127,6 +131,9 @@ class Client:
         await asyncio.shield(making)
 
     async def _make(self, channel: str, config: ChannelConfig | None) -> None:
+        if config is not None:
+            self.configs[channel] = config
+        known = self.configs.get(channel)
         patterns = _pairs(await self.registry("add", channel))
         wanted: list[str] = []
         for its, state in patterns:
@@ -137,7 +144,7 @@ class Client:
             "create",
             self.layout.base(channel),
             os.urandom(8).hex(),
-            *(_UNCHANGED if config is None else _configured(config)),
+            *(_UNCHANGED if known is None else _configured(known)),
             round(self.options.dedup_window * 1000),
             int(config is not None),
             *wanted,
@@ -163,15 +170,22 @@ class Client:
             [SettleStatus.LEASE_LOST] * len(settlements),
         )
         good = [(index, each) for index, each in enumerate(publishes) if self._sendable(index, each, commit)]
+        held = frozenset(index for index, each in enumerate(settlements) if holds(each))
+        able: list[tuple[int, Settlement]] = []
+        for index, each in enumerate(settlements):
+            if each.after in commit.reasons:
+                commit.settled[index] = SettleStatus.SKIPPED
+            else:
+                able.append((index, each))
         if not self.options.cluster:
-            await self._deliver(good, list(enumerate(settlements)), holds, commit)
+            await self._deliver(good, able, held, commit)
             return CommitResult(commit.published, commit.settled, commit.reasons)
-        steps, later = self._by_slots(good, list(enumerate(settlements)))
-        errors = await asyncio.gather(*(self._try(step, holds, commit, len(steps)) for step in steps))
+        steps, later = self._by_slots(good, able)
+        errors = await asyncio.gather(*(self._try(step, held, commit, len(steps)) for step in steps))
         if steps and all(errors):
             raise next(error for error in errors if error)
         steps, _ = self._by_slots((), [each for each in later if self._follows(*each, commit)], checked=True)
-        await asyncio.gather(*(self._try(step, holds, commit, len(steps) + 1) for step in steps))
+        await asyncio.gather(*(self._try(step, held, commit, len(steps) + 1) for step in steps))
         return CommitResult(commit.published, commit.settled, commit.reasons)
 
     def _by_slots(
@@ -204,12 +218,10 @@ class Client:
         commit.settled[index] = SettleStatus.SKIPPED
         return False
 
-    async def _try(
-        self, step: _Step, holds: Callable[[Settlement], bool], commit: _Commit, steps: int
-    ) -> Exception | None:
+    async def _try(self, step: _Step, held: Container[int], commit: _Commit, steps: int) -> Exception | None:
         """With other steps beside it, what is not known is said item by item."""
         try:
-            await self._deliver(step.publishes, step.settlements, holds, commit)
+            await self._deliver(step.publishes, step.settlements, held, commit)
         except TransportError as error:
             if steps == 1:
                 raise
@@ -236,7 +248,7 @@ class Client:
         self,
         publishes: Sequence[tuple[int, Envelope]],
         settlements: Sequence[tuple[int, Settlement]],
-        holds: Callable[[Settlement], bool],
+        held: Container[int],
         commit: _Commit,
     ) -> None:
         """In one step; tried again until it is known what has become of it, or patience is over."""
@@ -245,18 +257,19 @@ class Client:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.options.patience
         sent, wait = False, _FIRST_WAIT
+        name = self._name(publishes, settlements)
         while True:
-            settling, settle_order = settle_parts(settlements, holds, order_of, again=sent)
+            settling, settle_order = settle_parts(settlements, held, order_of, again=sent)
             marks = [self.known.mark(channel) for channel in channels]
-            head: Parts = [self.clock, self.layout.prefix, round(self.options.dedup_window * 1000)]
+            head: Parts = [self.clock, self.layout.prefix, round(self.options.dedup_window * 1000), name]
             keys = [f"{self.layout.base(channel)}:meta" for channel in channels]
             if not keys:
                 keys = [self._key(publishes, settlements)]
             try:
                 reply, waited = await self.servers.script(
                     "commit",
-                    COMMIT,
-                    keys or (self._key(publishes, settlements),),
+                    COMMIT if publishes else SETTLE,
+                    keys,
                     head + publishing + settling,
                     self._wait(order),
                 )
@@ -275,13 +288,23 @@ class Client:
                         self.known.see(channel, incarnation, found, mark, left)
                     self._check_waited(waited)
                     return
-                await self._make_missing(reply[1:])
-                continue
+                try:
+                    await self._make_missing(reply[1:])
+                    continue
+                except Unavailable as error:
+                    failure = error
             if loop.time() + wait > deadline:
                 reason = f"{self.options.shown}: {failure}"
                 raise (Unavailable if sent else NotStored)("redis", reason) from failure
             await asyncio.sleep(wait * self._random.uniform(0.5, 1))
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _name(self, publishes: Sequence[tuple[int, Envelope]], settlements: Sequence[tuple[int, Settlement]]) -> str:
+        """By which the server knows a repetition: acknowledgements and publishes are done once anyway."""
+        if all(settlement.outcome is Outcome.ACK for _, settlement in settlements):
+            return ""
+        key = self._key(publishes, settlements).removesuffix(":meta")
+        return f"{key}:answer:{self.session}.{next(self._commits)}"
 
     def _key(self, publishes: Sequence[tuple[int, Envelope]], settlements: Sequence[tuple[int, Settlement]]) -> str:
         """What decides the server where nothing goes to a channel."""

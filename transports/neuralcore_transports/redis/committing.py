@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from neuralcore.messaging.names import INBOX_PREFIX
@@ -64,7 +64,7 @@ def publish_parts(
 
 def settle_parts(
     indexed: Sequence[tuple[int, Settlement]],
-    holds: Callable[[Settlement], bool],
+    held: Container[int],
     order_of: dict[int, int],
     *,
     again: bool,
@@ -85,7 +85,7 @@ def settle_parts(
             order.append(index)
             key = settlement.delivery.envelope.key
             parts += (
-                _OUTCOMES[settlement.outcome] if holds(settlement) else "L",
+                _OUTCOMES[settlement.outcome] if index in held else "L",
                 lease.priority,
                 lease.entry,
                 "" if key is None else key,

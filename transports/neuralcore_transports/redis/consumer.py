@@ -75,10 +75,14 @@ class RedisConsumer(Consumer):
         """The channels that its patterns cover, each with the interest that it answers."""
         self._stale = False
         wanted: set[tuple[str, str]] = set()
-        for channel in await self._client.channels():
+        channels = await self._client.channels()
+        for channel in channels:
             wanted.update(self._cover(channel))
         for key in [key for key in self._places if key not in wanted]:
-            self._agenda.remove(self._places.pop(key))
+            place = self._places.pop(key)
+            self._agenda.remove(place)
+            if place.channel not in channels:
+                self._client.known.gone(place.channel)
             await self._client.channel("away", *key, self._client.session)
         self._crowd = Counter(place.interest for place in self._places.values())
         self._event.set()
@@ -185,6 +189,10 @@ class RedisConsumer(Consumer):
         for place in self._places.values() if deaf else ():
             place.deaf()
         self._event.set()
+
+    async def rejoin(self) -> None:
+        """The server may have forgotten what it is interested in."""
+        await self._membership.join(list(self._interests.values()), self._groups)
 
     def places(self) -> Iterable[Place]:
         return list(self._places.values())
@@ -302,6 +310,9 @@ class RedisConsumer(Consumer):
         place.credit = 0
         try:
             place.head, due = await self._client.peek(place.base, place.group)
+        except (NotSent, Broken) as error:
+            self._agenda.mark(place)
+            raise self._transport.unavailable(error) from error
         except BaseException:
             self._agenda.mark(place)
             raise

@@ -14,14 +14,20 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["CHANNEL", "COMMIT", "FETCH", "INBOX", "PEEK", "REGISTRY", "SCRIPTS", "Dialect", "Script"]
+__all__ = ["CHANNEL", "COMMIT", "FETCH", "INBOX", "PEEK", "REGISTRY", "SCRIPTS", "SETTLE", "Dialect", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     name: str
     parts: tuple[str, ...]
-    """Files in ``lua/``; the last one defines ``<name>_main``."""
+    """Files in ``lua/``; the last one defines a function of its own name, which takes the arguments."""
+    may_fill: bool = False
+    """A full server refuses it as a whole. All others it must let through, or its clients could settle nothing."""
+
+    @property
+    def main(self) -> str:
+        return self.parts[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +60,20 @@ class Dialect:
 
 _CHANNEL = ("base", "bells", "channel", "group")
 
-COMMIT: Final = Script("commit", (*_CHANNEL, "publish", "inbox", "settle", "fetch", "push", "commit_main"))
+_COMMIT = (*_CHANNEL, "publish", "inbox", "settle", "fetch", "push", "commit_main")
+
+COMMIT: Final = Script("commit", _COMMIT, may_fill=True)
+SETTLE: Final = Script("settle", _COMMIT)
+"""A commit that stores nothing."""
 FETCH: Final = Script("fetch", (*_CHANNEL, "fetch", "fetch_main"))
 PEEK: Final = Script("peek", (*_CHANNEL, "peek_main"))
 CHANNEL: Final = Script("channel", (*_CHANNEL, "settle", "leases", "groups", "channel_main"))
 REGISTRY: Final = Script("registry", ("base", "registry_main"))
 INBOX: Final = Script("inbox", ("inbox_main",))
-SCRIPTS: Final = (COMMIT, FETCH, PEEK, CHANNEL, REGISTRY, INBOX)
+SCRIPTS: Final = (COMMIT, SETTLE, FETCH, PEEK, CHANNEL, REGISTRY, INBOX)
 
 _OOM: Final = "allow-oom"
-"""A full server must let its clients settle. Before Redis 7 a script cannot ask for that."""
+"""Before Redis 7 a script cannot ask for that."""
 
 
 def _text(parts: Sequence[str], cluster: bool) -> str:
@@ -74,8 +84,8 @@ def _text(parts: Sequence[str], cluster: bool) -> str:
 
 @cache
 def _source(script: Script, cluster: bool, flags: bool) -> bytes:
-    first = f"#!lua flags={_OOM}\n" if flags and script is not COMMIT else ""
-    return f"{first}{_text(script.parts, cluster)}\nreturn {script.name}_main(ARGV)".encode()
+    first = f"#!lua flags={_OOM}\n" if flags and not script.may_fill else ""
+    return f"{first}{_text(script.parts, cluster)}\nreturn {script.main}(ARGV)".encode()
 
 
 @cache
@@ -98,8 +108,8 @@ def _library(cluster: bool) -> bytes:
     name = _name(cluster)
     functions = "\n".join(
         f"redis.register_function{{function_name = '{name}_{script.name}', "
-        f"callback = function(keys, args) return {script.name}_main(args) end, "
-        f"flags = {{{'' if script is COMMIT else repr(_OOM)}}}}}"
+        f"callback = function(keys, args) return {script.main}(args) end, "
+        f"flags = {{{'' if script.may_fill else repr(_OOM)}}}}}"
         for script in SCRIPTS
     )
     return f"#!lua name={name}\n{_body(cluster)}\n{functions}\n".encode()

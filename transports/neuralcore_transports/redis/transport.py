@@ -109,7 +109,6 @@ class RedisTransport(Transport):
         self._epochs = itertools.count(1)
         self._reader = hiredis.Reader()
         self._version: int | None = None
-        self._declared: dict[str, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -380,7 +379,8 @@ class RedisTransport(Transport):
         """The server takes this client for dead, or has lost what it knew."""
         self._runtime.count("sessions_lost")
         await self._register()
-        for consumer in self.consumers:
+        for consumer in list(self.consumers):
+            await consumer.rejoin()
             consumer.look_again(channels=True)
         for base, group in self.leases.places():
             self._taken(base, group)
@@ -405,7 +405,7 @@ class RedisTransport(Transport):
             await asyncio.sleep(_UPKEEP)
             bases = list(
                 dict.fromkeys(
-                    [self._layout.base(channel) for channel in self._declared]
+                    [self._layout.base(channel) for channel in self.client.configs]
                     + [place.base for consumer in self.consumers for place in consumer.places()]
                 )
             )
@@ -438,7 +438,6 @@ class RedisTransport(Transport):
     async def declare(self, channel: ChannelConfig) -> None:
         self._check_open()
         await self.client.ensure(channel.name, channel)
-        self._declared[channel.name] = None
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         self._check_open()
@@ -447,7 +446,7 @@ class RedisTransport(Transport):
             reply = await self.client.channel("remove", base)
             self.client.known.forget(target.channel)
             await self.client.registry("drop", target.channel, reply[1] if reply[0] == b"ok" else "")
-            self._declared.pop(target.channel, None)
+            self.client.configs.pop(target.channel, None)
             return
         names = [name.decode() for name in await self.client.registry("forget", target.group, target.channel or "")]
         for channel in names if target.channel is None else [target.channel]:

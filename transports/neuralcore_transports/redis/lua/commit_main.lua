@@ -1,5 +1,5 @@
 -- Store and settle, all of it in one step.
--- ARGV: clock, prefix, default window, number of publishing blocks, then for each
+-- ARGV: clock, prefix, default window, a key for the answer of what is not to be done twice or '', number of publishing blocks, then for each
 --     base, number of messages, and for each message what `publish` reads (an inbox: base begins with '@')
 --   number of settling blocks, then for each
 --     base, group, consumer, 1 for a repetition, number of settlements, and for each: outcome (A N R T, L: the lease is known to be lost), priority, id, key or '',
@@ -8,6 +8,11 @@
 
 local function commit_main(ARGV)
   local now, prefix, window = now_ms(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+  local name = ARGV[4]
+  local before = name ~= '' and redis.call('GET', name)
+  if before then
+    return cmsgpack.unpack(before)
+  end
   local channels, missing = {}, {}
 
   local function channel(base)
@@ -21,8 +26,8 @@ local function commit_main(ARGV)
   end
 
   -- First everything is looked at: nothing is stored while a channel is not known.
-  local at, ids = 5, {}
-  for block = 1, tonumber(ARGV[4]) do
+  local at, ids = 6, {}
+  for block = 1, tonumber(ARGV[5]) do
     local base, count = ARGV[at], tonumber(ARGV[at + 1])
     if string.sub(base, 1, 1) ~= '@' then
       channel(base)
@@ -40,8 +45,8 @@ local function commit_main(ARGV)
 
   local published, settled, marks = {}, {}, {}
 
-  at = 5
-  for block = 1, tonumber(ARGV[4]) do
+  at = 6
+  for block = 1, tonumber(ARGV[5]) do
     local base, count = ARGV[at], tonumber(ARGV[at + 1])
     at = at + 2
     if string.sub(base, 1, 1) == '@' then
@@ -152,5 +157,9 @@ local function commit_main(ARGV)
   for i, base in ipairs(marks) do
     told[i] = {channels[base].incarnation, channels[base].before, mark(channels[base])}
   end
-  return {'ok', published, settled, told}
+  local answer = {'ok', published, settled, told}
+  if name ~= '' then
+    redis.call('SET', name, cmsgpack.pack(answer), 'PX', 120000)
+  end
+  return answer
 end

@@ -18,6 +18,13 @@ local function registry_main(ARGV)
 
   -- format; answers the format of what is there
   if what == 'open' then
+    local kinds = {channels = 'hash', patterns = 'hash', sessions = 'zset', removed = 'hash', version = 'string'}
+    for name, kind in pairs(kinds) do
+      local found = redis.call('TYPE', base .. ':' .. name).ok
+      if found ~= 'none' and found ~= kind then
+        return redis.error_reply('WRONGTYPE ' .. base .. ':' .. name .. ' is a ' .. found .. ', not a ' .. kind)
+      end
+    end
     redis.call('SET', base .. ':format', ARGV[4], 'NX')
     return redis.call('GET', base .. ':format')
   end
@@ -124,8 +131,9 @@ local function registry_main(ARGV)
     local before = redis.call('GET', base .. ':beaten')
     local gap = before and now - tonumber(before) or 0
     if gap > tonumber(ARGV[5]) / 2 then
-      for _, session in ipairs(redis.call('ZRANGE', base .. ':sessions', 0, -1)) do
-        redis.call('ZINCRBY', base .. ':sessions', gap, session)
+      local all = redis.call('ZRANGE', base .. ':sessions', 0, -1, 'WITHSCORES')
+      for i = 1, #all, 2 do
+        redis.call('ZADD', base .. ':sessions', tonumber(all[i + 1]) + gap, all[i])
       end
     end
     redis.call('SET', base .. ':beaten', now)

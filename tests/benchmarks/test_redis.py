@@ -1,0 +1,120 @@
+"""Every arm of the Redis benchmarks passes its check with few messages, and fails it when one is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import redis_consume, redis_flow, redis_growth, redis_latency, redis_publish
+from benchmarks._harness import Arm, Benchmark, Settings, measure, verify
+from benchmarks._redis import BATCH, PLACE, Text, batches, encoded
+from benchmarks._redis_peers import PEERS, SKIPPED
+from benchmarks._redis_server import Server, binary, told, used
+from benchmarks._report import record, render
+from benchmarks._sink import CheckFailed, Recorder
+from tests.servers.missing import need
+
+MODULES = (redis_publish, redis_consume, redis_flow, redis_latency, redis_growth)
+MESSAGES = 48
+FEW = 24
+"""Where each is waited for."""
+
+
+class Losing(Recorder):
+    """The second message of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def record(self, stream: str, item: Any) -> None:
+        self.count += 1
+        if self.count != 2:
+            super().record(stream, item)
+
+
+def arms() -> list[Any]:
+    return [
+        pytest.param(
+            replace(benchmark, arms=(arm,), check_messages=FEW if module is redis_latency else MESSAGES),
+            arm,
+            id=f"{benchmark.name}: {arm.name}",
+        )
+        for module in MODULES
+        for benchmark in module.BENCHMARKS
+        for arm in benchmark.arms
+    ]
+
+
+@pytest.fixture(autouse=True)
+def few_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PLACE, "backlog", 200)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def servers() -> Iterator[None]:
+    need("redis-7.0")
+    yield
+    PLACE.stop()
+
+
+@pytest.mark.parametrize(("benchmark", "arm"), arms())
+def test_check(benchmark: Benchmark, arm: Arm) -> None:
+    verify(replace(benchmark, arms=(replace(arm, share=1.0),)), Settings())
+    with pytest.raises(CheckFailed):
+        verify(replace(benchmark, arms=(replace(arm, share=1.0),)), Settings(), Losing)
+
+
+def test_what_is_measured_is_written_down() -> None:
+    whole = redis_consume.BENCHMARKS[0]
+    result = record(whole, measure(replace(whole, messages=200), Settings(pairs=1)))
+    assert {"wall_ns", "cpu_ns", "server_ns", "per_s"} == result["arms"]["bus"].keys()
+    assert "XREADGROUP" in render(result)
+
+
+def test_peers_that_are_not_here_are_named() -> None:
+    assert len([line for line in SKIPPED if "is not installed" in line]) == 4 - len(PEERS)
+
+
+@pytest.mark.parametrize("size", [200, 10_000])
+def test_bodies_are_about_as_long_as_they_are_said_to_be(size: int) -> None:
+    body = encoded(Text(size).payloads(1234, 1235)[0])
+    assert len(body) == size
+
+
+def test_batches_are_whole() -> None:
+    payloads = Text(200).payloads(0, 2 * BATCH + 1)
+    assert [len(batch) for batch in batches(payloads)] == [BATCH, BATCH, 1]
+
+
+def test_a_server_is_emptied_and_ends(tmp_path: Path) -> None:
+    found = binary("7.0")
+    assert found
+    server = Server(found, tmp_path)
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        client.set("key", "value")
+        assert server.connections() == 1
+        assert client.config_get("append*")["appendonly"] == "yes"
+        server.wipe()
+        assert client.dbsize() == 0
+        server.rewrite()
+    before = server.cpu_ns()
+    assert before > 0
+    server.stop()
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url(server.url, retry=None).ping()
+
+
+def test_the_report_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import _redis_server
+
+    monkeypatch.setattr(_redis_server, "_used", [])
+    assert told() is None
+    used("7.0")
+    assert (told() or "").startswith("Redis 7.")
