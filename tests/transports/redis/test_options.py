@@ -116,7 +116,6 @@ SECRETS = [
     f"redis://ada:1?{SECRET}&x@example/0",
     f"redis://ada:1@?{SECRET}@example/0",
     f"redis://ada:1#{SECRET}@example/0",
-    f"redis://ada:[{SECRET}]@example",
     f"redis://ada:[{SECRET}@example",
     f"redis+cluster://ada:{SECRET}@a,b:c",
     f"redis+cluster://ada:x,{SECRET}",
