@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._cli import arguments
+from benchmarks._redis_server import VERSIONS, binary
 from benchmarks._report import render_targets
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +21,8 @@ RESULTS = Path(__file__).parent / "results"
 
 DURABLE = ("durable_publish", "durable_flow", "durable_growth", "durable_processes", "durable_idle")
 """These make files."""
+REDIS = ("redis_publish", "redis_consume", "redis_flow", "redis_latency", "redis_growth")
+"""These start a server, which makes files too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ RUNS = (
             "batch",
             "remote_path",
             *DURABLE,
+            *REDIS,
         )
     ),
     Run("fallback", "throughput", environment={"NEURALCORE_NATIVE": "0"}),
@@ -74,7 +78,8 @@ def _executed(run: Run, passed_on: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *(run.name for run in RUNS)], help="default: all")
-    parser.add_argument("--directory", help="where the durable ones make their files")
+    parser.add_argument("--directory", help="where the durable ones and servers make their files")
+    parser.add_argument("--server-version", choices=VERSIONS, default=VERSIONS[0], help="of Redis")
     options = parser.parse_args()
     passed_on = [f"--scale={options.scale}"]
     if options.pairs:
@@ -82,8 +87,13 @@ def main() -> None:
     if options.no_collector:
         passed_on.append("--no-collector")
     runs = [run for run in RUNS if run.name in options.names or not options.names]
+    if binary(options.server_version) is None and not options.names:
+        print(f"left out: {', '.join(REDIS)}: Redis {options.server_version} is not here; make servers")
+        runs = [run for run in runs if run.module not in REDIS]
     place = [f"--directory={options.directory}"] if options.directory else []
-    records = {run.name: _executed(run, passed_on + (place if run.module in DURABLE else [])) for run in runs}
+    server = [f"--server-version={options.server_version}"]
+    own = {**dict.fromkeys(DURABLE, place), **dict.fromkeys(REDIS, place + server)}
+    records = {run.name: _executed(run, passed_on + own.get(run.module, [])) for run in runs}
     targets = [
         target for run in runs if run.judged for result in records[run.name]["results"] for target in result["targets"]
     ]

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _redis_server
 from benchmarks._harness import Benchmark, Measurement, Settings, Spread, Target
 from benchmarks._slow_disk import sync_more
 
@@ -28,6 +29,12 @@ PEERS = (
     "localqueue",
     "persist-queue",
     "simplebroker",
+    "redis",
+    "hiredis",
+    "faststream",
+    "taskiq",
+    "taskiq-redis",
+    "celery",
 )
 
 
@@ -48,6 +55,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "commit": _commit(),
         "collector": "on" if settings.collector else "off while timed",
         "sync_more_us": sync_more(),
+        "server": _redis_server.told(),
     }
 
 
@@ -56,6 +64,8 @@ def headline(where: dict[str, Any]) -> str:
         f"{where['python']} on {where['cpu']} ({where['cpus']} CPUs), {where['system']}",
         f"core {where['core']}, {where['loop']}, garbage collector {where['collector']}, commit {where['commit']}",
     ]
+    if where["server"]:
+        lines.append(where["server"])
     if where["sync_more_us"]:
         lines.append(f"every sync takes {where['sync_more_us']:,} µs more than this disk needs")
     if where["debug_build"]:

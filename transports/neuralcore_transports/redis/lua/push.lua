@@ -1,6 +1,7 @@
 -- What is stored is handed out at once to those who wait for it, with its lease, on their topics.
 
 local MOST_PUSHED = 50
+local HANDS_OUT = false -- not before answers to fetches and what is handed out here come on one connection, in one order
 
 local function take_back_all(c, g, found)
   for _, entry in ipairs(found) do
@@ -49,7 +50,7 @@ local function push(prefix, c, now, n, group)
   if #waiting == 0 then
     return
   end
-  if CLUSTER then -- where every node would pass the messages on
+  if CLUSTER or not HANDS_OUT then -- in a cluster every node would pass the messages on
     ring(prefix, c.base, n, group)
     return
   end
