@@ -80,6 +80,15 @@ class ChannelConfig:
     retention: Retention | None = None
     dedup_window: float | None = None
     """Seconds in which a message with a known id or idempotency key is stored only once."""
+    partitions: int | None = None
+    """On Kafka: so many processes share one group's work. More later moves keys; fewer is refused."""
+    replication: int | None = None
+    """On Kafka: copies of each partition, when its topic is made."""
+    create: bool | None = None
+    """On Kafka: whether its topic may be made when it is not there."""
+    bands: tuple[int, ...] | None = None
+    """On Kafka: a topic for each band of priorities, the more urgent read first; the most urgent priority of each,
+    ascending from 0, such as ``(0, 50, 100)``."""
 
     def __post_init__(self) -> None:
         validate_channel(self.name, internal=True)
@@ -98,3 +107,20 @@ class ChannelConfig:
         check_type("ChannelConfig.retention", self.retention, Retention, type(None))
         if self.dedup_window is not None:
             check_positive("ChannelConfig.dedup_window", self.dedup_window)
+        for name in ("partitions", "replication"):
+            value = getattr(self, name)
+            if value is not None:
+                check_count(f"ChannelConfig.{name}", value)
+        check_type("ChannelConfig.create", self.create, bool, type(None))
+        if self.bands is not None:
+            _check_bands(self.bands)
+
+
+def _check_bands(bands: tuple[int, ...]) -> None:
+    check_type("ChannelConfig.bands", bands, tuple)
+    for bound in bands:
+        check_priority(bound)
+    if len(bands) < 2 or bands[0] != 0 or list(bands) != sorted(set(bands)):
+        raise ValueError(
+            f"ChannelConfig.bands are the most urgent priorities of two bands or more, ascending from 0; got {bands!r}"
+        )

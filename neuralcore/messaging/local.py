@@ -51,6 +51,7 @@ class NativeTransport(Transport):
     capabilities = Capabilities(
         in_process=True,
         groups=True,
+        shared_work=True,
         broadcast=True,
         priorities=True,
         keys=True,

@@ -64,6 +64,8 @@ class Capabilities:
     """A publish that returned survives the client's death and the broker's restart, as configured."""
     multi_process: bool = False
     groups: bool = False
+    shared_work: bool = False
+    """A group's messages wait for whichever member is idle. Without it, members keep what was dealt out to them."""
     broadcast: bool = False
     priorities: bool = False
     """Fetch answers the most urgent messages first."""

@@ -50,6 +50,7 @@ class MemoryTransport(Transport):
     scheme: ClassVar[str] = "memory"
     capabilities = Capabilities(
         groups=True,
+        shared_work=True,
         broadcast=True,
         priorities=True,
         keys=True,

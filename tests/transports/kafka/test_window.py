@@ -100,15 +100,15 @@ def test_what_was_given_back_is_not():
 
 def test_more_is_handed_out_only_once_the_broker_knows():
     window = Window(0)
-    assert not window.must_commit
-    window.see(0)
-    assert window.must_commit
+    assert window.reserved == 0
     window.committed(window.commit(clean=False))
-    for offset in range(1, RESERVED + 1):
-        assert not window.must_commit
+    assert window.reserved == RESERVED
+    for offset in range(10):
         window.see(offset)
-    window.see(RESERVED + 1)
-    assert window.must_commit
+    commit = window.commit(clean=False)
+    assert window.reserved == RESERVED
+    window.committed(commit)
+    assert window.reserved == 10 + RESERVED
 
 
 def test_it_says_when_metadata_would_not_fit():

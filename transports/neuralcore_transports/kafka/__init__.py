@@ -1,7 +1,24 @@
-"""``kafka://``: not there yet; these are its parts that need no broker.
+"""``kafka://``: durable across hosts, on Kafka.
 
 ::
 
-    window.py    what a group has settled of a partition, out of order      runs.py    sets of offsets
-    topics.py    channels and topics, both ways
+    transport.py    the contract, on the bus's loop         options.py     what a URL says
+    member.py       one process's part in a group           topics.py      channels and topics, both ways
+    broadcast.py    who gets every message                  records.py     envelopes and records
+    inbox.py        where replies arrive                    errors.py      what can be wrong with the brokers
+    partition.py    what is out, and what waits             registry.py    channels, groups, where these start
+    window.py       what is settled, out of order           registrar.py   this client's copy of it
+    runs.py         sets of offsets                         positions.py   from cursors to offsets
+    keys.py         one message of a key at a time          trimming.py    where all groups are; what may go
+    dedup.py        which messages came twice               paging.py      browsing
+    serving.py      partitions share a demand               browser.py     reads here and there
+    committing.py   one commit at a time                    administration.py  topics and groups
+    poller.py       the thread that reads                   clients.py     the client library's objects
+    reader.py       partitions that are no group's          publisher.py   hands records to the brokers
 """
+
+from neuralcore_transports.kafka.errors import KafkaRefused
+from neuralcore_transports.kafka.options import KafkaOptions
+from neuralcore_transports.kafka.transport import KafkaTransport
+
+__all__ = ["KafkaOptions", "KafkaRefused", "KafkaTransport"]

@@ -1,17 +1,21 @@
 """Channels and topics, both ways.
 
 Kafka takes letters, digits, dots, dashes and underscores, 249 of them. What else a channel's name has is written ``_``
-and the hexadecimal digits of its UTF-8, two for each byte; an underscore is written twice.
+and the hexadecimal digits of its UTF-8, two for each byte; an underscore is written twice. So no channel's topic has an
+underscore before another letter: those are the bus's own, and the bands of a channel's priorities.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from neuralcore.messaging.errors import InvalidChannelName
+from neuralcore.messaging.priority import Priority
 
-__all__ = ["MAX_LENGTH", "Topics"]
+__all__ = ["MAX_LENGTH", "Topics", "band_of"]
 
 MAX_LENGTH: Final = 249
 
@@ -35,6 +39,30 @@ class Topics:
             )
         return topic
 
+    def bands(self, channel: str, bounds: Sequence[int]) -> list[str]:
+        """A topic for each band of priorities, that of ordinary ones under the channel's own name.
+
+        ``bounds``: the most urgent priority of each, ascending. Raises InvalidChannelName.
+        """
+        topic = self.topic(channel)
+        ordinary = band_of(bounds, Priority.NORMAL)
+        topics = [topic if band == ordinary else f"{topic}_p{bound}" for band, bound in enumerate(bounds)] or [topic]
+        longest = max(topics, key=len)
+        if len(longest) > MAX_LENGTH:
+            raise InvalidChannelName(channel, f"its topic {longest} is longer than the {MAX_LENGTH} that Kafka takes")
+        return topics
+
+    @property
+    def registry(self) -> str:
+        return f"{self._prefix}_registry"
+
+    @property
+    def inboxes(self) -> str:
+        return f"{self._prefix}_inboxes"
+
+    def group(self, name: str) -> str:
+        return self._prefix + name
+
     def channel(self, topic: str) -> str | None:
         """None for a topic that is no channel of this prefix."""
         if not topic.startswith(self._prefix):
@@ -52,6 +80,10 @@ class Topics:
             return bool(channel) and self.topic(channel) == topic
         except InvalidChannelName:
             return False
+
+
+def band_of(bounds: Sequence[int], priority: int) -> int:
+    return max(0, bisect_right(bounds, priority) - 1)
 
 
 def _written(found: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ Confluent's Parallel Consumer for Java keeps its set of offsets in the same plac
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ after a crash."""
 _VERSION: Final = "nc1:"
 _CLEAN: Final = 1
 _SUSPECT: Final = 1
+_WAITS: Final = 2
 
 
 class BadMetadata(ValueError):
@@ -39,6 +40,8 @@ class Handing:
 
     failed: int = 0
     suspect: bool = False
+    due_ms: int = 0
+    """It waits for its retry until then: wall clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,11 @@ _FRESH: Final = Handing()
 class Window:
     """Synchronous; one owner at a time."""
 
-    def __init__(self, position: int, *, limit: int = METADATA_BYTES) -> None:
-        """``limit``: bytes of metadata."""
+    def __init__(self, position: int, *, epoch: int = 0, limit: int = METADATA_BYTES) -> None:
+        """``epoch``: of the position that the group was given; one of another epoch is not this one's continuation.
+        ``limit``: bytes of metadata.
+        """
+        self.epoch = epoch
         self.position = position
         """Everything before it is settled."""
         self._limit = limit
@@ -72,6 +78,8 @@ class Window:
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
         self.changed = False
         """There is something to commit."""
+        self.truncated = 0
+        """How often a commit had to leave something out."""
 
     @classmethod
     def restored(cls, offset: int, metadata: str | None, *, limit: int = METADATA_BYTES) -> Window:
@@ -84,10 +92,13 @@ class Window:
         try:
             numbers = _numbers(b64decode(metadata[len(_VERSION) :], validate=True))
             clean = next(numbers)
+            window.epoch = next(numbers)
             window._reserved = offset + next(numbers)
+            waiting_since = next(numbers)
             for _ in range(next(numbers)):
                 at, count = offset + next(numbers), next(numbers)
-                window._known[at] = Handing(count >> 1, bool(count & _SUSPECT))
+                due = waiting_since + next(numbers) if count & _WAITS else 0
+                window._known[at] = Handing(count >> 2, bool(count & _SUSPECT), due)
             start = offset
             for _ in range(next(numbers)):
                 start += next(numbers)
@@ -97,7 +108,16 @@ class Window:
         except (StopIteration, RuntimeError, ValueError) as error:
             raise BadMetadata(f"the commit's metadata are damaged: {metadata!r}") from error
         window._suspects = offset if clean & _CLEAN else window._reserved
+        window._reserved = offset  # what an earlier owner has reserved is not ours to hand out
         return window
+
+    def is_settled(self, offset: int) -> bool:
+        return offset < self.position or offset in self._settled
+
+    def unsettled(self, end: int) -> int:
+        """How many before ``end`` are not settled."""
+        settled = sum(min(behind, end) - start for start, behind in self._settled if start < end)
+        return max(0, end - self.position - settled)
 
     # Handing out
 
@@ -110,25 +130,43 @@ class Window:
             return None
         found = self._known.get(offset, _FRESH)
         if offset < self._suspects and not found.suspect:
-            found = self._known[offset] = Handing(found.failed, True)
+            found = self._known[offset] = Handing(found.failed, True, found.due_ms)
         return found
 
     def _pass(self, start: int, end: int) -> None:
         """Nothing is there: a transaction's mark, or what compaction has removed."""
-        for offset in range(max(start, self.position), end):
-            if offset not in self._settled:
-                self._settle(offset)
+        start = max(start, self.position)
+        for first, behind in list(self._settled):
+            if behind <= start or first >= end:
+                continue
+            self._fill(start, first)
+            start = behind
+        self._fill(start, end)
+
+    def _fill(self, start: int, end: int) -> None:
+        if start < end:
+            self._settled.add(start, end)
+            self.position = self._settled.take_from(self.position)
+            self.changed = True
 
     @property
-    def must_commit(self) -> bool:
-        """Before more is handed out."""
-        return self._next > self._reserved
+    def next(self) -> int:
+        """The offset behind the last one that was seen."""
+        return self._next
+
+    @property
+    def reserved(self) -> int:
+        """Messages before this may be handed out; for more there has to be a commit first."""
+        return self._reserved
 
     @property
     def full(self) -> bool:
         """What is settled behind the position takes about as much room as there is."""
         numbers = 2 * (len(self._settled) + len(self._known))
-        return 5 * numbers > self._limit and len(self._metadata(self._reserved, clean=False)) > self._limit * 3 // 4
+        if 5 * numbers <= self._limit:
+            return False
+        metadata = self._metadata(self._reserved, self._known, list(self._settled), clean=False)
+        return len(metadata) > self._limit * 3 // 4
 
     # Settling
 
@@ -142,10 +180,10 @@ class Window:
         self.position = self._settled.take_from(self.position)
         self.changed = True
 
-    def note(self, offset: int, failed: int, *, suspect: bool) -> None:
-        """Attempts of one that is not settled."""
-        if failed or suspect:
-            self._known[offset] = Handing(failed, suspect)
+    def note(self, offset: int, failed: int, *, suspect: bool, due_ms: int = 0) -> None:
+        """Attempts of one that is not settled, and when it comes again."""
+        if failed or suspect or due_ms:
+            self._known[offset] = Handing(failed, suspect, due_ms)
         else:
             self._known.pop(offset, None)
         self.changed = True
@@ -153,18 +191,43 @@ class Window:
     # Committing
 
     def commit(self, *, clean: bool) -> Commit:
-        """What to commit, as of now. ``clean``: nothing is in anybody's hands."""
-        reserved = self._next if clean else max(self._reserved, self._next + RESERVED)
+        """What to commit, as of now. ``clean``: nothing is in anybody's hands but what is noted as suspect."""
+        clean = clean and self._suspects <= self._next  # those that were not seen yet stay suspects
+        reserved = self._next if clean else max(self._reserved, self._suspects, self._next + RESERVED)
         self.changed = False
-        return Commit(self.position, self._metadata(reserved, clean=clean), reserved)
+        return Commit(self.position, self._fitting(reserved, clean=clean), reserved)
 
-    def _metadata(self, reserved: int, *, clean: bool) -> str:
-        parts = [_CLEAN if clean else 0, max(0, reserved - self.position), len(self._known)]
-        for offset, known in sorted(self._known.items()):
-            parts += (offset - self.position, known.failed << 1 | known.suspect)
-        parts.append(len(self._settled))
+    def _fitting(self, reserved: int, *, clean: bool) -> str:
+        """What fits of it: first the times of retries go, then what is settled behind the position, which comes twice
+        then, and last the attempts.
+        """
+        known, runs = self._known, list(self._settled)
+        metadata = self._metadata(reserved, known, runs, clean=clean)
+        if len(metadata) > self._limit:
+            known = {offset: Handing(each.failed, each.suspect) for offset, each in known.items()}
+            metadata = self._metadata(reserved, known, runs, clean=clean)
+        while len(metadata) > self._limit and (known or runs):
+            if runs:
+                runs = runs[: len(runs) // 2]
+            else:
+                known = dict(sorted(known.items())[: len(known) // 2])
+            self.truncated += 1
+            metadata = self._metadata(reserved, known, runs, clean=clean)
+        return metadata
+
+    def _metadata(
+        self, reserved: int, notes: Mapping[int, Handing], runs: Sequence[tuple[int, int]], *, clean: bool
+    ) -> str:
+        since = min((known.due_ms for known in notes.values() if known.due_ms), default=0)
+        parts = [_CLEAN if clean else 0, self.epoch, max(0, reserved - self.position), since, len(notes)]
+        for offset, known in sorted(notes.items()):
+            waits = known.due_ms > 0
+            parts += (offset - self.position, known.failed << 2 | waits << 1 | known.suspect)
+            if waits:
+                parts.append(known.due_ms - since)
+        parts.append(len(runs))
         last = self.position
-        for start, end in self._settled:
+        for start, end in runs:
             parts += (start - last, end - start)
             last = end
         return _VERSION + b64encode(b"".join(map(_varint, parts))).decode()

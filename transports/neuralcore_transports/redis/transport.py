@@ -71,6 +71,7 @@ class RedisTransport(Transport):
         durable=True,
         multi_process=True,
         groups=True,
+        shared_work=True,
         broadcast=True,
         priorities=True,
         keys=True,

@@ -74,6 +74,7 @@ class SqliteTransport(Transport):
         durable=True,
         multi_process=True,
         groups=True,
+        shared_work=True,
         broadcast=True,
         priorities=True,
         keys=True,

@@ -105,7 +105,7 @@ async def both(bed: Bed) -> None:
     await arrive(bed, members, MESSAGES)
 
 
-@promise("groups")
+@promise("groups", "shared_work")
 async def work_is_shared(bed: Bed) -> None:
     """A member that is busy does not keep its messages from the idle ones."""
     bus, channel, group = await bed.bus(), bed.channel(), bed.group()

@@ -62,8 +62,9 @@ async def reserved_tokens(bed: Bed) -> None:
         raise Reject("on purpose")
 
     await bed.subscribe(bus, channel, refuse)
-    await bus.publish(channel, "reject me")
+    await bus.publish(channel, f"reject {token}")
     await exact.count(1, "dead letters")
+    await everything.include([f"reject {token}"])
     await bed.quiet()
     seen = [m.channel for m in everything.messages if token in m.channel]
     same(seen, [channel], "what > got")

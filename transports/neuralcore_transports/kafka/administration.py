@@ -1,0 +1,158 @@
+"""Topics, groups and what is deleted of them. All of it blocks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from neuralcore.messaging.errors import Unavailable
+from neuralcore_transports.kafka.errors import code_of, translated
+
+__all__ = ["EARLIEST", "LATEST", "Administration", "Place", "at_time"]
+
+T = TypeVar("T")
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+def at_time(wall_ms: int) -> Any:
+    return OffsetSpec.for_timestamp(wall_ms)
+
+
+_SOON: Final = 0.02
+_PASSING: Final = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+)
+"""Of a partition that was made just now, or whose leader went just now."""
+_KNOWN: Final = 10.0
+"""Seconds that a new topic may take to be known to all."""
+
+
+class Administration:
+    def __init__(self, make: Callable[[], AdminClient], *, timeout: float, where: str) -> None:
+        self._make = make
+        self._timeout = timeout
+        self._where = where
+        self._lock = threading.Lock()
+        self._made: AdminClient | None = None
+
+    @property
+    def _client(self) -> AdminClient:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def partitions(self, topics: Iterable[str]) -> dict[str, int]:
+        """Of those that are there. Raises Unavailable."""
+        found = {}
+        for topic in topics:
+            known = self._try(lambda topic=topic: self._client.list_topics(topic, self._timeout)).topics.get(topic)  # type: ignore[misc]
+            if known is not None and known.error is None and known.partitions:
+                found[topic] = len(known.partitions)
+        return found
+
+    def create(self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]) -> None:
+        """Topics with so many partitions; those that are there stay as they are. Raises KafkaRefused, Unavailable."""
+        wanted = [
+            NewTopic(topic, count, -1 if replication is None else replication, config=dict(settings))
+            for topic, count in topics.items()
+        ]
+        for future in self._client.create_topics(wanted, request_timeout=self._timeout).values():
+            self._result(future, KafkaError.TOPIC_ALREADY_EXISTS)
+        self._wait_for(topics)
+
+    def _wait_for(self, topics: Mapping[str, int]) -> None:
+        deadline = time.monotonic() + _KNOWN
+        while len(self.partitions(topics)) < len(topics):
+            if time.monotonic() > deadline:
+                raise Unavailable("kafka", f"{self._where}: {', '.join(topics)} are made, and cannot be found")
+            time.sleep(_SOON)
+
+    def grow(self, topics: Iterable[str], count: int) -> None:
+        wanted = [NewPartitions(topic, count) for topic in topics]
+        for future in self._client.create_partitions(wanted, request_timeout=self._timeout).values():
+            self._result(future, KafkaError.INVALID_PARTITIONS)
+
+    def remove(self, topics: Sequence[str]) -> None:
+        for future in self._client.delete_topics(list(topics), request_timeout=self._timeout).values():
+            self._result(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def forget(self, group: str) -> None:
+        """What a group has committed, if no member is left."""
+        ignored = (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP)
+        for future in self._client.delete_consumer_groups([group], request_timeout=self._timeout).values():
+            self._result(future, *ignored)
+
+    def offsets(self, places: Sequence[Place], spec: Any) -> dict[Place, int]:
+        """Negative where there is none. Tried until each partition has a leader. Raises Unavailable."""
+        deadline = time.monotonic() + self._timeout
+        found: dict[Place, int] = {}
+        left = list(dict.fromkeys(places))
+        while left:
+            wanted = {TopicPartition(*place): spec for place in left}
+            futures = self._client.list_offsets(wanted, request_timeout=self._timeout)
+            for asked, future in futures.items():
+                answer = self._result(future, *(_PASSING if time.monotonic() < deadline else ()))
+                if answer is not None:
+                    found[asked.topic, asked.partition] = answer.offset
+            left = [place for place in left if place not in found]
+            if left:
+                time.sleep(_SOON)
+        return found
+
+    def commits(self, group: str, places: Sequence[Place]) -> dict[Place, TopicPartition]:
+        """What a group has committed. Raises Unavailable."""
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])
+        found = self._client.list_consumer_group_offsets([asked], request_timeout=self._timeout)
+        answer = self._result(found[group], KafkaError.GROUP_ID_NOT_FOUND)
+        if answer is None:
+            return {}
+        return {
+            (each.topic, each.partition): each
+            for each in answer.topic_partitions
+            if each.error is None and each.offset >= 0
+        }
+
+    def delete_before(self, offsets: Mapping[Place, int]) -> None:
+        """Delete the messages before these offsets."""
+        wanted = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        for future in self._client.delete_records(wanted, request_timeout=self._timeout).values():
+            self._result(future, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.OFFSET_OUT_OF_RANGE)
+
+    def check(self) -> int:
+        """How many brokers are there. Raises Unavailable."""
+        return len(self._try(lambda: self._client.list_topics(timeout=self._timeout)).brokers)
+
+    def _result(self, future: Any, *ignored: int) -> Any:
+        """None for an error that says that it is so already."""
+        try:
+            return future.result(self._timeout + 1)
+        except KafkaException as error:
+            if code_of(error) in ignored:
+                return None
+            raise translated(error, self._where) from error
+        except TimeoutError as error:
+            raise Unavailable("kafka", f"{self._where}: no answer within {self._timeout:g} s") from error
+
+    def _try(self, what: Callable[[], T]) -> T:
+        try:
+            return what()
+        except KafkaException as error:
+            raise translated(error, self._where) from error

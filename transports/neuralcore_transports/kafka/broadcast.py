@@ -1,0 +1,308 @@
+"""This bus's broadcasts: every subscription gets every message of its channels, and keeps nothing when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from neuralcore.messaging.names import is_pattern, matches
+from neuralcore.messaging.transport import Consumer as Contract
+from neuralcore.messaging.transport import Cursor, Delivery, Demand, Interest, Settlement, SettleStatus
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.dedup import Seen
+from neuralcore_transports.kafka.partition import Partition
+from neuralcore_transports.kafka.poller import Flow
+from neuralcore_transports.kafka.reader import position_is_gone
+from neuralcore_transports.kafka.records import Record
+from neuralcore_transports.kafka.registry import Channel
+from neuralcore_transports.kafka.serving import Serving
+from neuralcore_transports.kafka.window import Commit, Window
+
+if TYPE_CHECKING:
+    from neuralcore_transports.kafka.transport import KafkaTransport
+
+__all__ = ["Broadcasts"]
+
+_UNLIMITED: Final = 1 << 62
+
+_Key = tuple[str, int]
+
+
+class Broadcasts(Contract):
+    """On the loop."""
+
+    def __init__(self, transport: KafkaTransport) -> None:
+        self._transport = transport
+        self._interests: dict[int, Interest] = {}
+        self._servings: dict[int, Serving] = {}
+        self._fans: dict[_Key, _Fan] = {}
+        self._event = asyncio.Event()
+        self._closed = False
+
+    async def update(self, interests: Sequence[Interest]) -> None:
+        registrar = self._transport.registrar
+        await registrar.refresh()
+        wanted = {interest.id: interest for interest in interests}
+        new = [interest for id, interest in wanted.items() if id not in self._interests]
+        for interest in new:
+            if not is_pattern(interest.pattern):
+                await self._transport.ensure(interest.pattern)
+        starts = {}
+        for interest in new:
+            covered = registrar.registry.covered(interest.pattern)
+            starts[interest.id] = covered, await self._transport.positions.starts(covered, interest.start or "new")
+        for id in [id for id in self._interests if id not in wanted]:
+            await self._end(id)
+        for interest in new:
+            self._interests[interest.id] = interest
+            self._servings[interest.id] = Serving()
+            covered, found = starts[interest.id]
+            for channel in covered:
+                await self._listen(interest.id, channel, found[channel.channel])
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """New channels of its patterns, from their beginnings."""
+        for id, interest in list(self._interests.items()):
+            known = {listener.channel for fan in self._fans.values() for listener in fan.listeners if listener.id == id}
+            for channel in self._transport.registrar.registry.covered(interest.pattern):
+                if channel.channel not in known:
+                    await self._listen(id, channel, ())
+
+    def covers(self, channel: str) -> bool:
+        return any(matches(interest.pattern, channel) for interest in self._interests.values())
+
+    async def _listen(self, id: int, channel: Channel, starts: Sequence[Sequence[int]]) -> None:
+        for band, topic in enumerate(self._transport.topics.bands(channel.channel, channel.bands)):
+            for partition in range(channel.partitions):
+                start = starts[band][partition] if band < len(starts) and partition < len(starts[band]) else 0
+                fan = self._fans.get((topic, partition))
+                if fan is None:
+                    fan = self._fans[topic, partition] = _Fan(self._transport, topic, partition)
+                await fan.add(_Listener(self, id, channel, band, (topic, partition), start))
+
+    async def _end(self, id: int) -> None:
+        self._interests.pop(id, None)
+        self._servings.pop(id, None)
+        for key, fan in list(self._fans.items()):
+            if await fan.remove(id):
+                del self._fans[key]
+
+    def ready(self, listener: _Listener) -> None:
+        serving = self._servings.get(listener.id)
+        if serving is not None:
+            serving.ready(listener.partition)
+            self._event.set()
+
+    async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        registry = self._transport.registrar.registry
+        while True:
+            self._event.clear()
+            now = self._transport.clock.monotonic_ns()
+            found: list[Delivery] = []
+            dues = []
+            for id, wanted in demand.items():
+                serving = self._servings.get(id)
+                if serving is not None and wanted.limit:
+                    answers = dict.fromkeys(registry.channels, id)
+                    bounds = {name: channel.bands for name, channel in registry.channels.items()}
+                    found += serving.take({id: wanted}, answers, bounds, now)
+                    if serving.due is not None:
+                        dues.append(serving.due)
+            left = deadline - loop.time()
+            if found or left <= 0 or self._closed:
+                return found
+            if dues:
+                left = min(left, max(0, min(dues) - now) / 1e9)
+            timer = loop.call_later(left, self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                timer.cancel()
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
+        now = self._transport.clock.monotonic_ns()
+        statuses = []
+        for settlement in settlements:
+            partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
+            known = partition.settle(settlement, now)
+            statuses.append(SettleStatus.SETTLED if known else SettleStatus.LEASE_LOST)
+            serving = self._servings.get(settlement.delivery.interest)
+            if known and serving is not None:
+                serving.ready(partition)
+        self._event.set()
+        return statuses
+
+    async def seek(self, interest: int, position: Cursor) -> None:
+        if interest not in self._interests:
+            raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        found = self._interests[interest]
+        covered = self._transport.registrar.registry.covered(found.pattern)
+        starts = await self._transport.positions.starts(covered, position)
+        for channel in covered:
+            for band, topic in enumerate(self._transport.topics.bands(channel.channel, channel.bands)):
+                for partition in range(channel.partitions):
+                    fan = self._fans.get((topic, partition))
+                    if fan is not None:
+                        fan.seek(interest, starts[channel.channel][band][partition])
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        return {}
+
+    async def close(self) -> None:
+        self._closed = True
+        self._event.set()
+        for id in list(self._interests):
+            await self._end(id)
+        self._transport.broadcasts.discard(self)
+
+    async def leave(self) -> None:
+        await self.close()
+
+
+class _Listener:
+    """One subscription on one partition."""
+
+    def __init__(self, home: Broadcasts, id: int, channel: Channel, band: int, key: _Key, start: int) -> None:
+        transport = home._transport
+        self.home = home
+        self.id = id
+        self.channel = channel.channel
+        self.next = start
+        """The offset of what comes next."""
+        self.behind = False
+        """Enough waits for it: it reads again from ``next`` when that is done."""
+        self.partition = Partition(
+            home,
+            key,
+            channel.channel,
+            band,
+            _free(start),
+            clock=transport.clock,
+            seen=Seen(transport.dedup_window_ns(channel.channel), transport.options.dedup_count),
+            taken=self._taken,
+            count=transport.count,
+        )
+        self.on_room = _nobody
+
+    def arrived(self, records: list[Record]) -> None:
+        if self.behind:
+            return
+        fresh = [record for record in records if record.offset() >= self.next]
+        if fresh:
+            self.next = fresh[-1].offset() + 1
+            self.partition.arrived(fresh)
+            self.behind = self.partition.buffered >= self.home._transport.options.prefetch
+            self.home.ready(self)
+
+    def _taken(self, count: int) -> None:
+        if self.behind and self.partition.buffered <= self.home._transport.options.prefetch // 2:
+            self.on_room()
+
+
+def _free(start: int) -> Window:
+    """Of which nobody is told."""
+    window = Window(start, limit=_UNLIMITED)
+    window.committed(Commit(start, "", _UNLIMITED))
+    return window
+
+
+def _nobody() -> None: ...
+
+
+class _Fan:
+    """One partition, for all who listen to it."""
+
+    def __init__(self, transport: KafkaTransport, topic: str, partition: int) -> None:
+        self._transport = transport
+        self._flow = Flow(topic, partition, self._arrived, self._failed)
+        self._reading = False
+        self.listeners: list[_Listener] = []
+
+    async def add(self, listener: _Listener) -> None:
+        listener.on_room = partial(self._rewind, listener)
+        self.listeners.append(listener)
+        if not self._reading:
+            self._reading = True
+            await self._transport.run(self._transport.reader.add, self._flow, listener.next or OFFSET_BEGINNING)
+        else:
+            listener.behind = True
+            self._rewind(listener)
+
+    async def remove(self, id: int) -> bool:
+        """Whether nobody is left."""
+        for listener in [each for each in self.listeners if each.id == id]:
+            self.listeners.remove(listener)
+        if self.listeners:
+            return False
+        await self._transport.run(self._transport.reader.remove, self._flow)
+        return True
+
+    def seek(self, id: int, offset: int) -> None:
+        for listener in self.listeners:
+            if listener.id == id:
+                out = listener.partition.seek(_free(offset))
+                if out:
+                    self._transport.lost(out)
+                listener.next = offset
+                listener.behind = True
+                self._rewind(listener)
+
+    def _arrived(self, records: list[Record]) -> None:
+        self._transport.reader.poller.taken(self._flow, len(records))
+        for listener in self.listeners:
+            listener.arrived(records)
+
+    def _rewind(self, listener: _Listener) -> None:
+        """Read again what it has missed; the others do not see it twice."""
+        start = min((each.next for each in self.listeners if not each.behind), default=listener.next)
+        self._transport.reader.poller.order(partial(self._seek, min(start, listener.next), listener))
+
+    def _seek(self, offset: int, listener: _Listener) -> None:
+        """In the thread: what was read before arrives before it."""
+        client: Consumer = self._transport.reader.client
+        try:
+            client.seek(self._flow.at(offset or OFFSET_BEGINNING))
+        except KafkaException as error:
+            log.warning("seeking in %s failed, it is tried again: %s", self._flow.key, error)
+            if not self._flow.closed:
+                self._transport.reader.poller.order(partial(self._seek, offset, listener))
+            return
+        self._transport.call(self._caught_up, listener)
+
+    def _caught_up(self, listener: _Listener) -> None:
+        listener.behind = False
+
+    def _failed(self, error: KafkaError) -> None:
+        if position_is_gone(error):
+            self._transport.reader.poller.order(self._go_on)
+        elif error.code() != KafkaError._PARTITION_EOF:
+            log.warning("reading %s failed: %s", self._flow.key, error.str())
+
+    def _go_on(self) -> None:
+        """In the thread: what was to be read next is gone."""
+        try:
+            place = TopicPartition(*self._flow.key)
+            low, high = self._transport.reader.client.get_watermark_offsets(place, self._transport.options.timeout)
+        except KafkaException as error:
+            log.warning("%s is not known: %s", self._flow.key, error)
+            self._transport.reader.poller.order(self._go_on)
+            return
+        self._transport.call(self._found, low, high)
+
+    def _found(self, low: int, high: int) -> None:
+        for listener in self.listeners:
+            if not low <= listener.next <= high:
+                if listener.next > 0:
+                    text = f"a broadcast was at {listener.next} of {self._flow.key}, where {low} to {high} are kept"
+                    self._transport.data_lost(listener.channel, text)
+                listener.next = low if listener.next < low else high
+            listener.behind = True
+            self._rewind(listener)

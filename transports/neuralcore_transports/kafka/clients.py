@@ -1,0 +1,110 @@
+"""The client library's objects, as this transport wants them: made in one place, with one way to log and to fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from neuralcore.messaging.errors import TransportError
+from neuralcore.messaging.forking import NoFork
+from neuralcore_transports.kafka.options import KafkaOptions
+
+__all__ = ["Clients", "log"]
+
+log = logging.getLogger("neuralcore.kafka")
+
+_BUFFER_KB: Final = 16_384
+"""Of messages that the library has fetched for one consumer and that nobody has taken."""
+
+
+class Clients:
+    """Makes them. They do not survive a fork, and are not made while somebody forks."""
+
+    def __init__(self, options: KafkaOptions, name: str, told: Callable[[KafkaError], None]) -> None:
+        """``name``: what brokers call this client. ``told`` hears from any thread what is wrong with connections."""
+        self._options = options
+        self._name = name
+        self._told = told
+        self._gate = NoFork()
+
+    def producer(self) -> Producer:
+        options = self._options
+        made: Producer = self._make(
+            Producer,
+            {
+                "acks": "all",
+                "enable.idempotence": True,
+                "message.timeout.ms": _ms(options.patience),
+                "linger.ms": 0,
+                "queue.buffering.max.messages": 100_000,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 20_000_000,
+            },
+        )
+        return made
+
+    def member(self, group: str, **callbacks: Any) -> Consumer:
+        """Of a group. ``callbacks``: ``on_commit``."""
+        options = self._options
+        settings = {
+            **self._reading(group),
+            "session.timeout.ms": _ms(options.lease),
+            "heartbeat.interval.ms": max(100, _ms(options.lease) // 4),
+            "partition.assignment.strategy": "cooperative-sticky",
+            **callbacks,
+        }
+        if options.instance is not None:
+            settings["group.instance.id"] = f"{options.instance}.{group}"
+        made: Consumer = self._make(Consumer, settings)
+        return made
+
+    def reader(self) -> Consumer:
+        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one."""
+        made: Consumer = self._make(Consumer, self._reading(f"{self._name}.reader"))
+        return made
+
+    def admin(self) -> AdminClient:
+        made: AdminClient = self._make(AdminClient, {"socket.timeout.ms": _ms(self._options.timeout)})
+        return made
+
+    def _reading(self, group: str) -> dict[str, Any]:
+        return {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "queued.max.messages.kbytes": _BUFFER_KB,
+            "fetch.wait.max.ms": 500,
+        }
+
+    def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
+        """Raises TransportError for settings that the library does not take."""
+        options = self._options
+        settings: dict[str, Any] = {
+            "client.id": self._name,
+            "socket.keepalive.enable": True,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "topic.metadata.refresh.interval.ms": 30_000,
+            "topic.metadata.propagation.max.ms": 5_000,
+            **own,
+            **options.settings,
+            "bootstrap.servers": ",".join(options.hosts),
+            "error_cb": self._told,
+        }
+        if options.username is not None:
+            settings |= {"sasl.username": options.username, "sasl.password": options.password or ""}
+        try:
+            with self._gate:
+                return kind(settings, logger=log)
+        except KafkaException as error:
+            raise TransportError(f"kafka:// was given a setting that does not work: {error.args[0].str()}") from error
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

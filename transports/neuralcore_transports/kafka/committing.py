@@ -1,0 +1,126 @@
+"""Tells the broker what a group has settled: one commit at a time, as often as there is something to tell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, TopicPartition
+
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.partition import Partition
+from neuralcore_transports.kafka.window import Commit
+
+__all__ = ["Committing"]
+
+_AGAIN: Final = 0.1
+_LATE: Final = 30.0
+"""Seconds after which a commit of which nothing was heard is taken for failed."""
+
+_Send = Callable[[list[TopicPartition]], None]
+
+
+class Committing:
+    """On the loop."""
+
+    def __init__(self, name: str, send: _Send, more: Callable[[Partition], None]) -> None:
+        """``send`` begins a commit, of which ``told`` will hear. After it a partition may hand out ``more``."""
+        self._name = name
+        self._send = send
+        self._more = more
+        self._loop = asyncio.get_running_loop()
+        self._wanted: dict[Partition, None] = {}
+        self._sent: dict[tuple[str, int], tuple[Partition, Commit]] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        """For the next commit."""
+        self._answered: list[asyncio.Future[None]] = []
+        """When the one under way is."""
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._late: asyncio.TimerHandle | None = None
+
+    def want(self, partition: Partition) -> None:
+        self._wanted[partition] = None
+        if not self._sent and self._timer is None:
+            self._timer = self._loop.call_soon(self._begin)
+
+    def confirmed(self) -> asyncio.Future[None]:
+        """Done when the broker has what is wanted now."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._wanted:
+            self._waiting.append(future)
+        elif self._sent:
+            self._answered.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def forget(self, partition: Partition) -> None:
+        """It is not this process's any more."""
+        self._wanted.pop(partition, None)
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._sent:
+            return
+        parts = [partition for partition in self._wanted if partition.owned]
+        self._wanted.clear()
+        self._answered, self._waiting = self._waiting, []
+        offsets = []
+        for partition in parts:
+            commit = partition.window.commit(clean=False)
+            self._sent[partition.key] = partition, commit
+            offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
+        if not parts:
+            self._done()
+            return
+        self._late = self._loop.call_later(_LATE, self.told, KafkaError(KafkaError._TIMED_OUT), ())
+        self._send(offsets)
+
+    def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        """What became of the commit under way."""
+        if not self._sent:
+            return
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        errors = {(each.topic, each.partition): each.error for each in partitions}
+        failed = None
+        for key, (partition, commit) in self._sent.items():
+            wrong = error if error is not None else errors.get(key)
+            if not partition.owned:
+                continue
+            if wrong is None:
+                partition.window.committed(commit)
+                self._more(partition)
+            else:
+                failed = wrong
+                partition.window.not_committed()
+                self._wanted[partition] = None
+        self._sent.clear()
+        if failed is None:
+            self._done()
+        else:
+            log.info("a commit of %s failed, it is tried again: %s", self._name, failed.str())
+            self._waiting = self._answered + self._waiting
+            self._answered = []
+            self._timer = self._loop.call_later(_AGAIN, self._begin)
+
+    def _done(self) -> None:
+        for future in self._answered:
+            if not future.done():
+                future.set_result(None)
+        self._answered = []
+        if self._wanted or self._waiting:
+            self._timer = self._loop.call_soon(self._begin)
+
+    def close(self) -> None:
+        """Nothing is sent any more."""
+        for timer in (self._timer, self._late):
+            if timer is not None:
+                timer.cancel()
+        self._sent.clear()
+        self._wanted.clear()
+        for future in self._answered + self._waiting:
+            if not future.done():
+                future.set_result(None)

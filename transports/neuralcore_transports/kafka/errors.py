@@ -1,0 +1,62 @@
+"""What can be wrong with the brokers.
+
+::
+
+    TransportError
+    ├── KafkaRefused        the brokers do not let us: credentials, rights, a policy
+    └── Unavailable         nobody answers, or not as they should now: it may pass
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+from neuralcore.messaging.errors import TransportError, Unavailable
+
+__all__ = ["KafkaRefused", "code_of", "translated"]
+
+
+class KafkaRefused(TransportError):
+    """The brokers do not let this client do what it must."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"Kafka at {where} refuses: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+_REFUSING: Final = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.ILLEGAL_SASL_STATE,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    }
+)
+
+
+def code_of(error: BaseException) -> int:
+    """The client library's code of an exception; 0 for one that has none."""
+    found = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    return found.code() if isinstance(found, KafkaError) else 0
+
+
+def translated(error: Exception | KafkaError, where: str) -> Exception:
+    """The same as an error of ours."""
+    found = error.args[0] if isinstance(error, KafkaException) and error.args else error
+    if not isinstance(found, KafkaError):
+        return Unavailable("kafka", f"{where}: {found}")
+    if found.code() in _REFUSING:
+        return KafkaRefused(where, found.str())
+    return Unavailable("kafka", f"{where}: {found.str()}")

@@ -1,0 +1,508 @@
+"""One process's membership in a group: what is assigned to it, handed out, settled and committed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer as Client
+
+from neuralcore.messaging.transport import (
+    Consumer,
+    Cursor,
+    Delivery,
+    Demand,
+    Interest,
+    Outcome,
+    Settlement,
+    SettleStatus,
+)
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.committing import Committing
+from neuralcore_transports.kafka.dedup import Seen
+from neuralcore_transports.kafka.errors import code_of
+from neuralcore_transports.kafka.partition import Partition
+from neuralcore_transports.kafka.poller import Flow, Poller
+from neuralcore_transports.kafka.reader import position_is_gone
+from neuralcore_transports.kafka.records import Record
+from neuralcore_transports.kafka.registry import Sought
+from neuralcore_transports.kafka.serving import Serving, answering
+from neuralcore_transports.kafka.window import RESERVED, BadMetadata, Commit, Window
+
+if TYPE_CHECKING:
+    from neuralcore_transports.kafka.transport import KafkaTransport
+
+__all__ = ["Member"]
+
+_JOINING: Final = 30.0
+"""Seconds that a first fetch waits for its share of the partitions, beyond its own time."""
+_CONFIRMING: Final = 1.0
+"""Seconds that a settlement waits for the broker; then its status is unknown, and asked for again."""
+
+_STORED: Final = (Outcome.ACK, Outcome.ATTEMPT)
+"""What has to be with the broker; who failed or was given back is kept here as well."""
+
+_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
+_TRIES: Final = 10
+_SOON: Final = 0.05
+
+_Key = tuple[str, int]
+
+
+class Member(Consumer):
+    """Its state is the loop's; what the thread does, it does between two calls of the loop's."""
+
+    def __init__(self, transport: KafkaTransport, group: str) -> None:
+        self._transport = transport
+        self._group = group
+        self._interests: Sequence[Interest] = ()
+        self._answers: dict[str, int] = {}
+        self._bounds: dict[str, Sequence[int]] = {}
+        self._topics: set[str] = set()
+        self._partitions: dict[_Key, Partition] = {}
+        self._flows: dict[_Key, Flow] = {}
+        self._serving = Serving()
+        self._event = asyncio.Event()
+        self._joined = False
+        self._closed = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self._owned: set[_Key] = set()
+        """The thread's: what may be committed. After a partition has gone, a commit of it would be its next owner's
+        loss.
+        """
+        self._client: Client | None = None
+        self._poller: Poller
+        self._committing = Committing(group, self._send, self._may_have_more)
+
+    # What it reads
+
+    async def update(self, interests: Sequence[Interest]) -> None:
+        if self._closed:
+            return
+        await self._transport.positions.attach(self._group, interests)
+        self._interests = list(interests)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """There may be other channels now."""
+        registry = self._transport.registrar.registry
+        self._answers, self._bounds, topics = {}, {}, set()
+        for channel in registry.channels.values():
+            interest = answering(self._interests, channel.channel)
+            if interest is not None and registry.position(self._group, channel.channel) is not None:
+                self._answers[channel.channel] = interest.id
+                self._bounds[channel.channel] = channel.bands
+                topics.update(self._transport.topics.bands(channel.channel, channel.bands))
+        if topics != self._topics:
+            self._topics = topics
+            self._subscribe(sorted(topics))
+        self._look_at_positions()
+        self._event.set()
+
+    def _subscribe(self, topics: list[str]) -> None:
+        if self._client is None:
+            if not topics:
+                return
+            name = self._transport.topics.group(self._group)
+            self._client = self._transport.clients.member(name, on_commit=self._on_commit)
+            self._poller = Poller(
+                self._client, self._transport.call, prefetch=self._transport.options.prefetch, name=f"kafka {name}"
+            )
+            self._poller.start()
+        self._poller.order(partial(self._read, topics))
+
+    def _read(self, topics: list[str]) -> None:
+        """In the thread."""
+        assert self._client is not None
+        if topics:
+            self._client.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        else:
+            self._client.unsubscribe()
+
+    def covers(self, channel: str) -> bool:
+        return answering(self._interests, channel) is not None
+
+    # Fetching
+
+    async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            self._event.clear()
+            now = self._transport.clock.monotonic_ns()
+            found = self._serving.take(demand, self._answers, self._bounds, now)
+            self._reserve()
+            if found:
+                return found
+            joining = bool(self._topics) and not self._joined
+            left = began + timeout + joining * _JOINING - loop.time()
+            if left <= 0 or self._closed:
+                return ()
+            due = self._serving.due
+            if due is not None:
+                left = min(left, max(0, due - now) / 1e9)
+            timer = loop.call_later(left, self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                timer.cancel()
+
+    def _reserve(self) -> None:
+        """Have the broker know in time what will be handed out next."""
+        for partition in self._partitions.values():
+            window = partition.window
+            if partition.buffered and window.reserved - window.next < RESERVED // 2:
+                self._committing.want(partition)
+
+    # Settling
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
+        """The broker hears of it at once, but only a suspect's attempt waits for its answer: whatever it does not hear
+        of before this process dies comes again.
+        """
+        now = self._transport.clock.monotonic_ns()
+        statuses = []
+        attempt = False
+        for settlement in settlements:
+            partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
+            if partition.settle(settlement, now):
+                statuses.append(SettleStatus.SETTLED)
+                attempt = attempt or settlement.outcome is Outcome.ATTEMPT
+                self._serving.ready(partition)
+                self._committing.want(partition)
+            else:
+                statuses.append(SettleStatus.LEASE_LOST)
+        self._event.set()
+        if self._closed:
+            self._leave_when_empty()
+        if not attempt:
+            return statuses
+        confirmed = self._committing.confirmed()
+        await asyncio.wait({confirmed}, timeout=self._transport.options.timeout)
+        if confirmed.done():
+            return statuses
+        return [
+            SettleStatus.UNKNOWN if settlement.outcome is Outcome.ATTEMPT else status
+            for status, settlement in zip(statuses, settlements, strict=True)
+        ]
+
+    def _send(self, offsets: list[TopicPartition]) -> None:
+        self._poller.order(partial(self._commit, offsets))
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        """In the thread."""
+        assert self._client is not None
+        mine = [each for each in offsets if (each.topic, each.partition) in self._owned]
+        if not mine:
+            self._on_commit(None, ())
+            return
+        try:
+            self._client.commit(offsets=mine, asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], ())
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        self._transport.call(self._committing.told, error, partitions)
+
+    # Partitions come, in the thread
+
+    def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
+        commits = self._committed(client, partitions)
+        found, starts = [], []
+        for each in partitions:
+            partition = self._partition(each, commits.get((each.topic, each.partition)))
+            if partition is None:
+                continue
+            flow = self._flow(partition)
+            self._poller.add(flow)
+            found.append((flow, partition))
+            starts.append(flow.at(partition.window.position or OFFSET_BEGINNING))
+        self._owned.update(partition.key for _, partition in found)
+        self._transport.call(self._assigned, found)
+        client.incremental_assign(starts)
+
+    def _committed(self, client: Client, partitions: list[TopicPartition]) -> dict[_Key, TopicPartition]:
+        """Tried until it is known: nothing may be read before."""
+        while partitions and not self._poller.stopping:
+            try:
+                found = client.committed(partitions, self._transport.options.timeout)
+            except KafkaException as error:
+                log.warning("the positions of %s are not known yet: %s", self._group, error)
+                continue
+            wrong = [each.error for each in found if each.error is not None]
+            if not wrong:
+                return {(each.topic, each.partition): each for each in found}
+            log.warning("the positions of %s are not known yet: %s", self._group, wrong[0])
+        return {}
+
+    def _partition(self, at: TopicPartition, commit: TopicPartition | None) -> Partition | None:
+        """None for one of a channel that was removed meanwhile."""
+        where = self._transport.registrar.channel_of(at.topic)
+        position = None if where is None else self._transport.registrar.registry.position(self._group, where[0].channel)
+        if where is None or position is None:
+            return None
+        channel, band = where
+        fresh = Window(position.start(band, at.partition), epoch=position.epoch)
+        options, key = self._transport.options, (at.topic, at.partition)
+        return Partition(
+            self,
+            key,
+            channel.channel,
+            band,
+            self._restored(commit, fresh),
+            clock=self._transport.clock,
+            seen=Seen(self._transport.dedup_window_ns(channel.channel), options.dedup_count),
+            taken=partial(self._taken, key),
+            count=self._transport.count,
+        )
+
+    def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
+        """Where an earlier owner stopped, if it was at this position of the group's."""
+        if commit is None or commit.offset < 0:
+            return fresh
+        try:
+            window = Window.restored(commit.offset, commit.metadata)
+        except BadMetadata as error:
+            log.error("%s of %s: %s; what was settled out of order comes again", commit.topic, self._group, error)
+            window = Window(commit.offset)
+        if not commit.metadata:  # by other tools, which know no epochs
+            window.epoch = fresh.epoch
+        return window if window.epoch == fresh.epoch else fresh
+
+    def _flow(self, partition: Partition) -> Flow:
+        return Flow(*partition.key, partial(self._arrived, partition), partial(self._failed, partition))
+
+    # … and on the loop
+
+    def _assigned(self, found: Sequence[tuple[Flow, Partition]]) -> None:
+        self._joined = True
+        for flow, partition in found:
+            self._partitions[flow.key] = partition
+            self._flows[flow.key] = flow
+            self._committing.want(partition)
+        self._look_at_positions()
+        self._event.set()
+
+    def _arrived(self, partition: Partition, records: list[Record]) -> None:
+        partition.arrived(records)
+        self._serving.ready(partition)
+        self._event.set()
+
+    def _may_have_more(self, partition: Partition) -> None:
+        if partition.buffered:
+            self._serving.ready(partition)
+            self._event.set()
+
+    def _taken(self, key: _Key, count: int) -> None:
+        flow = self._flows.get(key)
+        if flow is not None:
+            self._poller.taken(flow, count)
+
+    def _failed(self, partition: Partition, error: KafkaError) -> None:
+        if position_is_gone(error):
+            self._poller.order(partial(self._find, partition))
+        elif error.code() != KafkaError._PARTITION_EOF:
+            log.warning("reading %s of %s failed: %s", partition.key, self._group, error.str())
+
+    def _find(self, partition: Partition) -> None:
+        """In the thread: go on with what is there."""
+        assert self._client is not None
+        try:
+            low, high = self._client.get_watermark_offsets(
+                TopicPartition(*partition.key), self._transport.options.timeout
+            )
+        except KafkaException as error:
+            log.warning("%s of %s is not known: %s", partition.key, self._group, error)
+            self._poller.order(partial(self._find, partition))
+            return
+        position = partition.window.position
+        start = low if position < low else high
+        self._go_to(partition, Window(start, epoch=partition.window.epoch))
+        lost = f"{low - position} messages" if position < low else f"what was behind {high}"
+        if position > 0:
+            text = f"group {self._group} was at {position} of {partition.key}, and {lost} are gone"
+            self._transport.call(self._transport.data_lost, partition.channel, text)
+
+    def _go_to(self, partition: Partition, window: Window) -> None:
+        """In the thread: what was read before comes to nobody."""
+        assert self._client is not None
+        key = partition.key
+        if self._poller.remove(*key) is None:
+            return
+        flow = self._flow(partition)
+        self._poller.add(flow)
+        self._transport.call(self._sought, flow, partition, window)
+        try:
+            self._client.seek(flow.at(window.position or OFFSET_BEGINNING))
+        except KafkaException as error:
+            log.warning("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
+            self._poller.order(partial(self._go_to, partition, window))
+
+    def _sought(self, flow: Flow, partition: Partition, window: Window) -> None:
+        self._flows[flow.key] = flow
+        out = partition.seek(window)
+        if out:
+            self._transport.lost(out)
+        self._committing.want(partition)
+        self._event.set()
+
+    # Partitions go
+
+    def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
+        keys = [(each.topic, each.partition) for each in partitions]
+        done, commits = threading.Event(), dict[_Key, Commit]()
+        self._transport.call(self._revoking, keys, commits, done)
+        patience = self._transport.options.handover + 1.0
+        if not done.wait(patience):
+            log.warning(
+                "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
+            )
+        self._owned.difference_update(keys)
+        last = [TopicPartition(*key, commit.offset, commit.metadata) for key, commit in list(commits.items())]
+        if last:
+            self._commit_last(client, last)
+        for key in keys:
+            self._poller.remove(*key)
+        self._transport.call(self._gone, keys)
+        client.incremental_unassign(partitions)
+
+    def _commit_last(self, client: Client, offsets: list[TopicPartition]) -> None:
+        """The group's generation may change just now, and is known a little later."""
+        for again in range(_TRIES, -1, -1):
+            try:
+                client.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                if again and code_of(error) in _CHANGING:
+                    time.sleep(_SOON)
+                    continue
+                log.warning("the last commit of %s failed, what it says comes again: %s", self._group, error)
+            return
+
+    def _on_lost(self, client: Client, partitions: list[TopicPartition]) -> None:
+        keys = [(each.topic, each.partition) for each in partitions]
+        self._owned.difference_update(keys)
+        for key in keys:
+            self._poller.remove(*key)
+        self._transport.call(self._gone, keys)
+        client.incremental_unassign(partitions)
+
+    def _revoking(self, keys: Sequence[_Key], commits: dict[_Key, Commit], done: threading.Event) -> None:
+        going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
+        for partition in going:
+            partition.closing = True
+        task = asyncio.get_running_loop().create_task(self._hand_over(going, commits, done))
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+
+    async def _hand_over(self, going: Sequence[Partition], commits: dict[_Key, Commit], done: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        patience = 0.0 if self._leaving is not None else self._transport.options.handover
+        out = [delivery for partition in going for delivery in partition.out]
+        if out and patience:
+            self._transport.revoking(out, patience)
+        deadline = loop.time() + patience
+        while any(partition.in_flight for partition in going) and (left := deadline - loop.time()) > 0:
+            self._event.clear()
+            timer = loop.call_later(left, self._event.set)
+            await self._event.wait()
+            timer.cancel()
+        out = [delivery for partition in going for delivery in partition.out]
+        for partition in going:
+            commits[partition.key] = partition.give_up(suspects=self._leaving is None)
+        if out and self._leaving is None:
+            self._transport.lost(out)
+        done.set()
+
+    def _gone(self, keys: Sequence[_Key]) -> None:
+        for key in keys:
+            partition = self._partitions.pop(key, None)
+            self._flows.pop(key, None)
+            if partition is None:
+                continue
+            self._committing.forget(partition)
+            self._serving.remove(partition)
+            if partition.owned:
+                partition.owned = False
+                if partition.out:
+                    self._transport.lost(partition.out)
+        self._event.set()
+
+    # Positions that somebody has moved
+
+    async def seek(self, interest: int, position: Cursor) -> None:
+        found = next((each for each in self._interests if each.id == interest), None)
+        if found is None:
+            raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        registrar = self._transport.registrar
+        channels = [
+            channel
+            for channel in registrar.registry.covered(found.pattern)
+            if registrar.registry.position(self._group, channel.channel) is not None
+        ]
+        starts = await self._transport.positions.starts(channels, position)
+        for channel in channels:
+            await registrar.append(Sought(self._group, channel.channel, starts[channel.channel]))
+
+    def _look_at_positions(self) -> None:
+        registry = self._transport.registrar.registry
+        for partition in list(self._partitions.values()):
+            position = registry.position(self._group, partition.channel)
+            if position is None or position.epoch == partition.window.epoch or partition.closing:
+                continue
+            window = Window(position.start(partition.band, partition.key[1]), epoch=position.epoch)
+            partition.closing = True
+            self._poller.order(partial(self._go_to, partition, window))
+
+    # Ending
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for partition in self._partitions.values():
+            found[partition.channel] = found.get(partition.channel, 0) + partition.in_flight
+        return found
+
+    @property
+    def group(self) -> str:
+        return self._group
+
+    @property
+    def owned(self) -> Sequence[Partition]:
+        return list(self._partitions.values())
+
+    async def close(self) -> None:
+        self._closed = True
+        self._event.set()
+        self._leave_when_empty()
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+
+    def _leave_when_empty(self) -> None:
+        if not any(partition.in_flight for partition in self._partitions.values()):
+            _ = self._leave()
+
+    def _leave(self) -> asyncio.Task[None]:
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._left())
+        return self._leaving
+
+    async def _left(self) -> None:
+        if self._client is not None:
+            options = self._transport.options
+            ended = await self._transport.run(self._poller.stop, options.handover + options.timeout)
+            if not ended:
+                log.error("the consumer of %s did not end in time", self._group)
+        self._committing.close()
+        self._transport.members.discard(self)
+
+    async def leave(self) -> None:
+        """Give back everything, now."""
+        self._closed = True
+        self._event.set()
+        await asyncio.shield(self._leave())

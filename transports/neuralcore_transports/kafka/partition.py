@@ -1,0 +1,263 @@
+"""What this process does with one partition for one group: which messages are out, which wait, and for what."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Final
+
+from neuralcore._core import Clock
+from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settlement
+from neuralcore_transports.kafka.dedup import Seen
+from neuralcore_transports.kafka.keys import Keys
+from neuralcore_transports.kafka.records import Record, dedup_id, due_in, envelope_of
+from neuralcore_transports.kafka.window import Commit, Window
+
+__all__ = ["Entry", "Lease", "Partition"]
+
+_HELD: Final = 20_000
+"""Messages that wait for their time or their key, in memory; beyond, the partition waits with them."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    offset: int
+    envelope: Envelope
+    failed: int
+    suspect: bool
+    rank: int
+    """Where it stands among those that are ready: its offset, or behind what was there when it failed."""
+    delivery: Delivery | None = None
+    """While it is out."""
+    attempted: bool = False
+    """This attempt was stored before its handler was called."""
+
+
+@dataclass(slots=True, eq=False, frozen=True)
+class Lease:
+    partition: Partition
+    entry: Entry
+
+
+class Partition:
+    """On the loop; nothing here waits."""
+
+    def __init__(
+        self,
+        owner: object,
+        key: tuple[str, int],
+        channel: str,
+        band: int,
+        window: Window,
+        *,
+        clock: Clock,
+        seen: Seen,
+        taken: Callable[[int], None],
+        count: Callable[[str], None],
+    ) -> None:
+        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more."""
+        self.owner = owner
+        self.key = key
+        """Topic and partition."""
+        self.channel = channel
+        self.band = band
+        self.window = window
+        self.owned = True
+        self.closing = False
+        """Nothing more is handed out: it moves to another process."""
+        self._clock = clock
+        self._seen = seen
+        self._taken = taken
+        self._count = count
+        self._buffer: deque[Record] = deque()
+        self._entries: dict[int, Entry] = {}
+        self._ready: list[tuple[int, int]] = []
+        """Rank and offset; a heap, as the next one: monotonic time and offset."""
+        self._delayed: list[tuple[int, int]] = []
+        self._keys = Keys()
+        self.in_flight = 0
+
+    # Arriving
+
+    def arrived(self, records: list[Record]) -> None:
+        self._buffer.extend(records)
+
+    @property
+    def wants_commit(self) -> bool:
+        """There is something to store, or more could be handed out after a commit."""
+        return self.window.changed or (bool(self._buffer) and self._buffer[0].offset() >= self.window.reserved)
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def due(self) -> int | None:
+        """Monotonic time at which something that waits is ready."""
+        return self._delayed[0][0] if self._delayed else None
+
+    # Handing out
+
+    def take(self, interest: int, limit: int, now: int) -> list[Delivery]:
+        found: list[Delivery] = []
+        arrived = len(self._buffer)
+        while len(found) < limit and not self.closing and (entry := self._next(now)) is not None:
+            self._keys.hold(entry.envelope.key, entry.offset)
+            entry.delivery = Delivery(
+                envelope=entry.envelope,
+                interest=interest,
+                attempt=entry.failed + 1,
+                suspect=entry.suspect,
+                lease=Lease(self, entry),
+            )
+            found.append(entry.delivery)
+        self.in_flight += len(found)
+        if read := arrived - len(self._buffer):
+            self._taken(read)
+        return found
+
+    def _next(self, now: int) -> Entry | None:
+        delayed, ready = self._delayed, self._ready
+        while delayed and delayed[0][0] <= now:
+            offset = heappop(delayed)[1]
+            heappush(ready, (self._entries[offset].rank, offset))
+        buffer = self._buffer
+        while True:
+            fresh = bool(buffer) and self._may_read()
+            if ready and not (fresh and buffer[0].offset() < ready[0][0]):
+                entry = self._entries[heappop(ready)[1]]
+            elif fresh:
+                found = self._read(buffer.popleft(), now)
+                if found is None:
+                    continue
+                entry = found
+            else:
+                return None
+            if self._admits(entry):
+                return entry
+
+    def _may_read(self) -> bool:
+        return (
+            self._buffer[0].offset() < self.window.reserved
+            and len(self._delayed) + self._keys.parked < _HELD
+            and not self.window.full
+        )
+
+    def _read(self, record: Record, now: int) -> Entry | None:
+        """The next of what arrived, if it is ready."""
+        offset: int = record.offset()
+        known = self.window.see(offset)
+        if known is None:
+            return None
+        envelope = envelope_of(record, self.channel)
+        if self._seen.again(dedup_id(envelope), offset, now):
+            self.window.settle(offset)
+            self._count("duplicates_suppressed")
+            return None
+        entry = Entry(offset, envelope, known.failed, known.suspect, offset)
+        self._entries[offset] = entry
+        wall = self._clock.time_ns()
+        again = known.due_ms * 1_000_000 - wall
+        due = max(due_in(record, wall), again)
+        if due <= 0:
+            return entry
+        if again > 0 and self._admits(entry, park=False):  # it has failed, and its key waits for it
+            self._keys.hold(envelope.key, offset)
+        heappush(self._delayed, (now + due, offset))
+        return None
+
+    def _admits(self, entry: Entry, *, park: bool = True) -> bool:
+        key = entry.envelope.key
+        if self._keys.admits(key, entry.offset):
+            return True
+        if park:
+            assert key is not None
+            self._keys.park(key, (entry.rank, entry.offset))
+        return False
+
+    # Settling
+
+    def settle(self, settlement: Settlement, now: int) -> bool:
+        """False when the delivery is not this process's any more."""
+        delivery = settlement.delivery
+        lease = delivery.lease
+        if not self.owned or not isinstance(lease, Lease) or lease.entry.delivery is not delivery:
+            return False
+        entry, outcome = lease.entry, settlement.outcome
+        if outcome is Outcome.ATTEMPT:
+            entry.attempted = True
+            self.window.note(entry.offset, entry.failed + 1, suspect=True)
+            return True
+        entry.delivery = None
+        self.in_flight -= 1
+        if outcome is Outcome.ACK:
+            self.window.settle(entry.offset)
+            del self._entries[entry.offset]
+            self._free_key(entry)
+        elif outcome is Outcome.NACK:
+            self._failed(entry, settlement, now)
+        else:
+            self._released(entry)
+        return True
+
+    def _failed(self, entry: Entry, settlement: Settlement, now: int) -> None:
+        entry.failed += 1
+        entry.suspect = entry.attempted = False
+        delay = settlement.delay_ns
+        due_ms = (self._clock.time_ns() + delay) // 1_000_000 if delay else 0
+        self.window.note(entry.offset, entry.failed, suspect=False, due_ms=due_ms)
+        if entry.envelope.key is None or settlement.pass_key:
+            last = self._buffer[-1].offset() if self._buffer else self.window.next
+            entry.rank = max(last, self.window.next) + 1
+            self._free_key(entry)
+        if delay:
+            heappush(self._delayed, (now + delay, entry.offset))
+        else:
+            heappush(self._ready, (entry.rank, entry.offset))
+
+    def _released(self, entry: Entry) -> None:
+        if entry.attempted:
+            entry.attempted = False
+            self.window.note(entry.offset, entry.failed, suspect=entry.suspect)
+        self._free_key(entry)
+        heappush(self._ready, (entry.rank, entry.offset))
+
+    def _free_key(self, entry: Entry) -> None:
+        following = self._keys.free(entry.envelope.key, entry.offset)
+        if following is not None:
+            heappush(self._ready, following)
+
+    # Ending
+
+    @property
+    def out(self) -> list[Delivery]:
+        """What is in somebody's hands."""
+        return [entry.delivery for entry in self._entries.values() if entry.delivery is not None]
+
+    def give_up(self, *, suspects: bool) -> Commit:
+        """The last commit. ``suspects``: who is next is to take for suspects what is still out."""
+        self.owned = False
+        for entry in self._entries.values():
+            if entry.delivery is not None and (suspects or entry.attempted):
+                failed = entry.failed + (entry.attempted and suspects)
+                self.window.note(entry.offset, failed, suspect=suspects or entry.suspect)
+        return self.window.commit(clean=True)
+
+    def seek(self, window: Window) -> list[Delivery]:
+        """Go on elsewhere; what was out, and cannot be settled any more."""
+        out = self.out
+        self.window = window
+        self._buffer.clear()
+        self._entries.clear()
+        self._ready.clear()
+        self._delayed.clear()
+        self._keys = Keys()
+        self.in_flight = 0
+        self.closing = False
+        for delivery in out:
+            lease = delivery.lease
+            assert isinstance(lease, Lease)
+            lease.entry.delivery = None
+        return out

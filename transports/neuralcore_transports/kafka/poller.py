@@ -1,0 +1,196 @@
+"""The thread that reads for a consumer, whatever handlers and the event loop are doing.
+
+It polls without a pause, as the brokers want it of a living member; what has come goes to the loop partition by
+partition, and a partition of which enough waits there is paused.
+
+The client library lets one thread at a time into a consumer, for as long as it polls. So whatever is asked of the
+consumer is done here, between two polls, which are short while somebody is likely to ask.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Final, TypeVar, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.records import Record
+
+__all__ = ["Call", "Flow", "Poller"]
+
+T = TypeVar("T")
+
+_BATCH: Final = 500
+_IDLE: Final = 0.02
+_ALERT: Final = 0.002
+"""Seconds of one poll."""
+_ALERT_FOR: Final = 0.2
+"""Seconds after an order in which others are expected."""
+
+Call = Callable[..., None]
+"""Calls a function, with its arguments, on the loop; from any thread."""
+
+
+class Flow:
+    """One partition's way from the thread to the loop. A partition that is read from elsewhere is another flow."""
+
+    __slots__ = ("_paused", "_read", "_taken", "arrived", "closed", "failed", "partition", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        arrived: Callable[[list[Record]], None],
+        failed: Callable[[KafkaError], None],
+    ) -> None:
+        """``arrived`` and ``failed`` are called on the loop."""
+        self.topic = topic
+        self.partition = partition
+        self.arrived = arrived
+        self.failed = failed
+        self.closed = False
+        self._read = 0
+        self._taken = 0
+        self._paused = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.topic, self.partition
+
+    def at(self, offset: int) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition, offset)
+
+    def deliver(self, records: list[Record]) -> None:
+        if not self.closed:
+            self.arrived(records)
+
+    def fail(self, error: KafkaError) -> None:
+        if not self.closed:
+            self.failed(error)
+
+
+class Poller:
+    def __init__(self, consumer: Consumer, call: Call, *, prefetch: int, name: str) -> None:
+        self._consumer = consumer
+        self._call = call
+        self._prefetch = prefetch
+        self._flows: dict[tuple[str, int], Flow] = {}
+        """The thread's, but for a look."""
+        self._alert_until = 0.0
+        self._orders: deque[Callable[[], object]] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Blocks until the consumer is closed; False when it takes longer."""
+        self._stopping = True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def order(self, what: Callable[[], object]) -> None:
+        """Have it done in the thread: nothing that was read before arrives after it. From any thread."""
+        self._orders.append(what)
+
+    def ask(self, what: Callable[[], T], timeout: float) -> T:
+        """The same, and wait for it. Raises what it raises, and TimeoutError."""
+        answer: Future[T] = Future()
+
+        def do() -> None:
+            try:
+                answer.set_result(what())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, who asked is told
+                answer.set_exception(error)
+
+        self.order(do)
+        return answer.result(timeout)
+
+    # Flows; in the thread
+
+    def add(self, flow: Flow) -> None:
+        self._flows[flow.key] = flow
+
+    def remove(self, topic: str, partition: int) -> Flow | None:
+        flow = self._flows.pop((topic, partition), None)
+        if flow is not None:
+            flow.closed = True
+        return flow
+
+    def taken(self, flow: Flow, count: int) -> None:
+        """So many of what arrived wait no more. On the loop."""
+        flow._taken += count
+        if flow._paused and flow._read - flow._taken <= self._prefetch // 2:
+            flow._paused = False
+            self.order(partial(self._tell, self._consumer.resume, flow))
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._consumer.close()
+
+    def _turn(self) -> None:
+        try:
+            if self._orders:
+                self._alert_until = time.monotonic() + _ALERT_FOR
+                while self._orders:
+                    self._orders.popleft()()
+            first = self._consumer.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
+            if first is not None:
+                self._sort(cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)]))
+        except KafkaException as error:
+            log.warning("reading failed, it is tried again: %s", error)
+
+    def _sort(self, records: list[Record]) -> None:
+        found: dict[tuple[str, int], list[Record]] = {}
+        for record in records:
+            error = record.error()
+            if error is None:
+                key = record.topic(), record.partition()
+                if key in found:
+                    found[key].append(record)
+                else:
+                    found[key] = [record]
+            else:
+                self._failed(record, error)
+        for key, part in found.items():
+            flow = self._flows.get(key)
+            if flow is not None:
+                self._pass(flow, part)
+
+    def _failed(self, record: Record, error: KafkaError) -> None:
+        flow = self._flows.get((record.topic(), record.partition()))
+        if flow is not None:
+            self._call(flow.fail, error)
+        elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # one that was removed
+            log.warning("reading %s failed: %s", record.topic(), error)
+
+    def _pass(self, flow: Flow, records: list[Record]) -> None:
+        flow._read += len(records)
+        if flow._read - flow._taken >= self._prefetch and not flow._paused:
+            self._tell(self._consumer.pause, flow)
+            flow._paused = True
+        self._call(flow.deliver, records)
+
+    def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow) -> None:
+        if flow.closed:
+            return
+        try:
+            what([TopicPartition(flow.topic, flow.partition)])
+        except KafkaException as error:  # it is ours no more, and whoever takes it back will say so
+            log.debug("%s of %s: %s", what.__name__, flow.key, error)

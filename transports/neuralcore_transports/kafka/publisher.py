@@ -1,0 +1,153 @@
+"""Hands records to the brokers, and learns in a thread of its own what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from neuralcore_transports.kafka.clients import Clients, log
+from neuralcore_transports.kafka.poller import Call
+from neuralcore_transports.kafka.records import Header, Record
+
+__all__ = ["Outgoing", "Publisher", "Sent"]
+
+_TURN: Final = 0.5
+_ROOM: Final = 0.01
+"""Seconds after which a full queue is tried again, if nothing was heard of it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    topic: str
+    partition: int
+    value: bytes
+    key: str | None
+    headers: list[Header]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a record."""
+
+    error: KafkaError | None = None
+    offset: int = -1
+
+
+class _Batch:
+    """Records that were handed over together."""
+
+    __slots__ = ("_call", "_done", "_left", "_lock", "sent")
+
+    def __init__(self, count: int, call: Call, done: Callable[[], None]) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+        self._call = call
+        self._done = done
+        self.sent: list[Sent | None] = [None] * count
+
+    def told(self, index: int, error: KafkaError | None, record: Record | None) -> None:
+        """In the thread, or on the loop."""
+        self.sent[index] = Sent(error) if record is None else Sent(error, record.offset() or 0)
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            self._call(self._done)
+
+
+class _Generation:
+    """One producer and its thread. One that failed for good is left behind, and the next one made."""
+
+    def __init__(self, producer: Producer, name: str) -> None:
+        self.producer = producer
+        self.stopping = False
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stopping or len(self.producer):
+            self.producer.poll(_TURN)
+
+
+class Publisher:
+    def __init__(self, clients: Clients, call: Call, *, name: str) -> None:
+        self._clients = clients
+        self._call = call
+        self._name = name
+        self._current: _Generation | None = None
+        self._room = asyncio.Event()
+
+    async def send(self, records: Sequence[Outgoing]) -> list[Sent]:
+        """In their order, for each partition. Waits for all of them: none of them is in doubt afterwards but those
+        whose error says so.
+        """
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+
+        def done() -> None:
+            self._room.set()
+            if not finished.done():
+                finished.set_result(None)
+
+        batch = _Batch(len(records), self._call, done)
+        generation = self._generation()
+        for index, record in enumerate(records):
+            while not self._hand_over(generation.producer, record, partial(batch.told, index), batch, index):
+                await self._wait_for_room()
+        if records:
+            await finished
+        return [sent if sent is not None else Sent() for sent in batch.sent]
+
+    def _hand_over(
+        self, producer: Producer, record: Outgoing, told: Callable[..., None], batch: _Batch, index: int
+    ) -> bool:
+        """False when the queue is full."""
+        try:
+            producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                record.partition,
+                on_delivery=told,
+                headers=record.headers,
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:  # it is refused here and now, such as one that is too large
+            batch.told(index, error.args[0], None)
+        return True
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), _ROOM)
+        except asyncio.TimeoutError:
+            return
+
+    def _generation(self) -> _Generation:
+        if self._current is None:
+            self._current = _Generation(self._clients.producer(), self._name)
+        return self._current
+
+    def failed_for_good(self) -> None:
+        """The producer can do nothing more: what it still has is given up, and its records are in doubt."""
+        left, self._current = self._current, None
+        if left is not None:
+            log.warning("the producer failed for good, another one takes its place")
+            left.stopping = True
+            left.producer.purge()
+
+    def close(self, timeout: float) -> None:
+        """Blocks until everything was sent, or the time is over."""
+        left, self._current = self._current, None
+        if left is not None:
+            left.stopping = True
+            left.producer.flush(timeout)
+            left.producer.purge()
+            left.thread.join(_TURN + timeout)

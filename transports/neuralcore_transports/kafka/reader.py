@@ -1,0 +1,62 @@
+"""Reads partitions that are given to it, for what is no group's: the registry, replies, broadcasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from neuralcore.messaging.errors import Unavailable
+from neuralcore_transports.kafka.errors import translated
+from neuralcore_transports.kafka.poller import Call, Flow, Poller
+
+__all__ = ["Reader", "position_is_gone"]
+
+_GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+class Reader:
+    """One thread and one consumer for all of them. ``add`` and ``remove`` block."""
+
+    def __init__(self, consumer: Consumer, call: Call, *, prefetch: int, timeout: float, where: str, name: str) -> None:
+        self.client = consumer
+        """For the thread."""
+        self._timeout = timeout
+        self._looked_up: set[str] = set()
+        self._where = where
+        self.poller = Poller(consumer, call, prefetch=prefetch, name=name)
+        self.poller.start()
+
+    def add(self, flow: Flow, offset: int) -> None:
+        """Raises Unavailable."""
+        self._ask(partial(self._add, flow, offset))
+
+    def _add(self, flow: Flow, offset: int) -> None:
+        if flow.topic not in self._looked_up:  # else a new topic's leader is looked for much later
+            self.client.list_topics(flow.topic, self._timeout)
+            self._looked_up.add(flow.topic)
+        self.client.incremental_assign([flow.at(offset)])
+        self.poller.add(flow)
+
+    def remove(self, flow: Flow) -> None:
+        self._ask(partial(self._remove, flow))
+
+    def _remove(self, flow: Flow) -> None:
+        if self.poller.remove(*flow.key) is not None:
+            self._looked_up.discard(flow.topic)
+            self.client.incremental_unassign([TopicPartition(*flow.key)])
+
+    def _ask(self, what: Callable[[], None]) -> None:
+        try:
+            self.poller.ask(what, self._timeout)
+        except KafkaException as error:
+            raise translated(error, self._where) from error
+        except TimeoutError as error:
+            raise Unavailable("kafka", f"{self._where}: the reader does not answer") from error
+
+
+def position_is_gone(error: KafkaError) -> bool:
+    """What was to be read next is not there any more, or not yet."""
+    return error.code() in _GONE

@@ -1,0 +1,133 @@
+"""Between envelopes and Kafka's records: CloudEvents 1.0, binary mode. docs/wire-format.md is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from confluent_kafka import KafkaError
+
+from neuralcore.messaging.priority import Priority
+from neuralcore.messaging.transport import Envelope
+from neuralcore_transports.cloudevents import header_name, plain_name, read_time, written_time
+
+__all__ = ["DUE", "Header", "Record", "dedup_id", "due_in", "envelope_of", "headers_of"]
+
+DUE: Final = "ncdue"
+"""Of a delayed message: the wall clock's milliseconds before which nobody gets it."""
+_DEDUP: Final = "ce_ncdedupkey"
+_OWN: Final = frozenset({DUE})
+
+Header = tuple[str, str | bytes | None]
+
+
+class Record(Protocol):
+    """The client library's, once it has been read."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]] | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def error(self) -> KafkaError | None: ...
+
+
+def headers_of(envelope: Envelope, source: str, now_ns: int) -> list[Header]:
+    """``now_ns``: the wall clock, which delays are counted from."""
+    headers: list[Header] = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", envelope.id),
+        ("ce_source", source),
+        ("ce_type", envelope.channel),
+        ("ce_time", written_time(envelope.timestamp_ns)),
+        ("content-type", envelope.content_type),
+    ]
+    add = headers.append
+    if envelope.key is not None:
+        add(("ce_partitionkey", envelope.key))
+    if envelope.priority != Priority.NORMAL:
+        add(("ce_ncpriority", str(envelope.priority)))
+    if envelope.correlation_id is not None:
+        add(("ce_nccorrelationid", envelope.correlation_id))
+    if envelope.reply_to is not None:
+        add(("ce_ncreplyto", envelope.reply_to))
+    if envelope.expires_at_ns is not None:
+        add(("ce_expirytime", written_time(envelope.expires_at_ns)))
+    if envelope.dedup_key is not None:
+        add((_DEDUP, envelope.dedup_key))
+    if envelope.replay:
+        add(("ce_ncreplay", str(envelope.replay)))
+    if envelope.delay_ns or envelope.not_before_ns is not None:
+        due = max(now_ns + envelope.delay_ns if envelope.delay_ns else 0, envelope.not_before_ns or 0)
+        add((DUE, str(-(-due // 1_000_000))))
+    if envelope.headers:
+        headers += [(header_name(name, _OWN), value) for name, value in envelope.headers.items()]
+    return headers
+
+
+def envelope_of(record: Record, channel: str) -> Envelope:
+    """A record that somebody else has written may be no message: then an attribute of the envelope is not what it must
+    be, which its reader finds out. One without attributes is raw bytes.
+    """
+    found: dict[str, bytes | None] = dict(record.headers() or ())
+    take = found.pop
+    id, time, key = take("ce_id", None), take("ce_time", None), take("ce_partitionkey", None)
+    for name in _UNREAD:
+        take(name, None)
+    if key is None and (raw := record.key()) is not None:
+        key = raw
+    content_type, priority = take("content-type", None), take("ce_ncpriority", None)
+    correlation_id, reply_to = take("ce_nccorrelationid", None), take("ce_ncreplyto", None)
+    expires, dedup_key = take("ce_expirytime", None), take(_DEDUP, None)
+    replay = take("ce_ncreplay", None)
+    body = record.value()
+    return Envelope(
+        id=f"{record.partition()}-{record.offset()}" if id is None else _text(id),
+        channel=channel,
+        body=b"" if body is None else body,
+        content_type="application/octet-stream" if content_type is None else _text(content_type),
+        priority=Priority.NORMAL if priority is None else _number(priority),
+        timestamp_ns=max(0, record.timestamp()[1]) * 1_000_000 if time is None else read_time(_text(time)),
+        headers={plain_name(name): _text(value) for name, value in found.items()} if found else _NONE,
+        key=None if key is None else _text(key),
+        correlation_id=None if correlation_id is None else _text(correlation_id),
+        reply_to=None if reply_to is None else _text(reply_to),
+        expires_at_ns=None if expires is None else read_time(_text(expires)),
+        dedup_key=None if dedup_key is None else _text(dedup_key),
+        replay=0 if replay is None else _number(replay),
+    )
+
+
+_UNREAD: Final = ("ce_specversion", "ce_source", "ce_type", DUE)
+_NONE: Final[dict[str, str]] = {}
+_DIGITS: Final = 18
+
+
+def due_in(record: Record, now_ns: int) -> int:
+    """Nanoseconds until it may be handed out, by the wall clock; never more than when it was stored."""
+    headers = record.headers()
+    due = _number(next((value for name, value in headers or () if name == DUE), None))
+    if not isinstance(due, int):
+        return 0
+    stored = record.timestamp()[1]
+    left = due * 1_000_000 - now_ns
+    return max(0, left if stored <= 0 else min(left, (due - stored) * 1_000_000))
+
+
+def dedup_id(envelope: Envelope) -> str:
+    """Two messages of one channel that have the same are one."""
+    known = envelope.dedup_key or envelope.id
+    return f"{known}#{envelope.replay}" if envelope.replay else known
+
+
+def _text(value: Any) -> Any:
+    try:
+        return value.decode()
+    except (UnicodeDecodeError, AttributeError):
+        return value
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) < _DIGITS else value

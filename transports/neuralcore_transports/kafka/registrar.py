@@ -1,0 +1,128 @@
+"""Keeps this client's copy of the registry, and writes to the log that it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+from neuralcore.messaging.errors import Unavailable
+from neuralcore_transports.kafka.browser import Browser
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.errors import translated
+from neuralcore_transports.kafka.poller import Flow
+from neuralcore_transports.kafka.publisher import Outgoing, Publisher
+from neuralcore_transports.kafka.reader import Reader
+from neuralcore_transports.kafka.records import Record
+from neuralcore_transports.kafka.registry import Change, Channel, Registry, Removed, read, written
+from neuralcore_transports.kafka.topics import Topics
+
+__all__ = ["Registrar"]
+
+_BEGINNING: Final = 0
+
+
+class Registrar:
+    """On the loop. Changes are applied when they are read, one's own too: the log's order is the only one."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        publisher: Publisher,
+        reader: Reader,
+        browser: Browser,
+        *,
+        timeout: float,
+        where: str,
+        changed: Callable[[Change], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self.registry = Registry()
+        self._topics = topics
+        self._publisher = publisher
+        self._reader = reader
+        self._browser = browser
+        self._timeout = timeout
+        self._where = where
+        self._changed = changed
+        self._lost = lost
+        self._by_topic: dict[str, tuple[Channel, int]] = {}
+        self._read = _BEGINNING
+        """Where the next change is read."""
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._flow = Flow(topics.registry, 0, self._arrived, self._failed)
+
+    def open(self) -> None:
+        """Blocks. Raises Unavailable."""
+        oldest, _ = self._ends()
+        self._reader.add(self._flow, oldest)
+
+    def _ends(self) -> tuple[int, int]:
+        place = self._topics.registry, 0
+        return self._browser.ends([place])[place]
+
+    def channel_of(self, topic: str) -> tuple[Channel, int] | None:
+        """And which of its bands the topic is. From any thread."""
+        return self._by_topic.get(topic)
+
+    async def refresh(self) -> None:
+        """Read what there is by now. Raises Unavailable."""
+        _, end = await asyncio.get_running_loop().run_in_executor(None, self._ends)
+        await self._reach(end)
+
+    async def append(self, *changes: Change) -> None:
+        """Returns when they are applied, in their order. Raises Unavailable: they may be applied all the same."""
+        if not changes:
+            return
+        topic = self._topics.registry
+        outgoing = [Outgoing(topic, 0, written(change), None, []) for change in changes]
+        sent = await self._publisher.send(outgoing)
+        for each in sent:
+            if each.error is not None:
+                raise translated(each.error, self._where)
+        await self._reach(max(each.offset for each in sent) + 1)
+
+    async def _reach(self, end: int) -> None:
+        if self._read >= end:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = end
+        await asyncio.wait({future}, timeout=self._timeout)
+        self._waiting.pop(future, None)
+        if not future.done():
+            raise Unavailable("kafka", f"{self._where}: the registry cannot be read")
+
+    # The log
+
+    def _arrived(self, records: list[Record]) -> None:
+        for record in records:
+            self._read = record.offset() + 1
+            self._apply(record)
+        self._reader.poller.taken(self._flow, len(records))
+        for future, end in list(self._waiting.items()):
+            if self._read >= end and not future.done():
+                future.set_result(None)
+
+    def _apply(self, record: Record) -> None:
+        try:
+            change = read(record.value() or b"")
+        except ValueError as error:
+            log.error("%s has at %d what is no change: %s", self._topics.registry, record.offset(), error)
+            return
+        self.registry.apply(record.offset(), change)
+        if isinstance(change, Channel | Removed):
+            self._look_up()
+        self._changed(change)
+
+    def _look_up(self) -> None:
+        self._by_topic = {
+            topic: (channel, band)
+            for channel in self.registry.channels.values()
+            for band, topic in enumerate(self._topics.bands(channel.channel, channel.bands))
+        }
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._PARTITION_EOF:
+            self._lost(f"the registry cannot be read any more: {error.str()}")

@@ -1,0 +1,192 @@
+"""What is known of channels, and of the groups that have a position on them: the state that a log of changes makes.
+
+The log is one topic of one partition, which every client reads from its beginning. Its order decides what the clients
+cannot agree on otherwise: which group was a channel's first, and whether a channel was there before a pattern. Every
+client comes to the same state, because a change means the same to everyone who has read what lies before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from neuralcore.messaging.names import matches
+
+__all__ = [
+    "Attached",
+    "Change",
+    "Channel",
+    "Forgotten",
+    "Position",
+    "Registry",
+    "Removed",
+    "Sought",
+    "Starts",
+    "Wanted",
+    "read",
+    "written",
+]
+
+Starts = tuple[tuple[int, ...], ...]
+"""Where a group starts in each partition of each band; partitions that came later start at their beginning."""
+
+
+class Channel(msgspec.Struct, frozen=True, tag="channel", omit_defaults=True):
+    """A channel is there, or has another configuration now."""
+
+    channel: str
+    partitions: int
+    bands: tuple[int, ...] = ()
+    age: float | None = None
+    count: int | None = None
+    bytes: int | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Retention keeps some of what every group has settled."""
+        return self.age is not None or self.count is not None or self.bytes is not None
+
+
+class Removed(msgspec.Struct, frozen=True, tag="removed"):
+    channel: str
+
+
+class Attached(msgspec.Struct, frozen=True, tag="attached", omit_defaults=True):
+    """A group has a position on a channel from here on, unless it has one already."""
+
+    group: str
+    channel: str
+    ends: Starts
+    """Where the channel ended then."""
+    starts: Starts | None = None
+    """None: at the beginning for the channel's first group, at ``ends`` for later ones."""
+
+
+class Sought(msgspec.Struct, frozen=True, tag="sought"):
+    """A group's position on a channel is another one now."""
+
+    group: str
+    channel: str
+    starts: Starts
+
+
+class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
+    """A group gets all channels that a pattern covers and that it has no position on, from their beginnings."""
+
+    group: str
+    pattern: str
+
+
+class Forgotten(msgspec.Struct, frozen=True, tag="forgotten", omit_defaults=True):
+    """A group, on one channel or altogether."""
+
+    group: str
+    channel: str | None = None
+
+
+Change = Channel | Removed | Attached | Sought | Wanted | Forgotten
+
+_decoder = msgspec.json.Decoder(Change)
+
+
+def written(change: Change) -> bytes:
+    return msgspec.json.encode(change)
+
+
+def read(data: bytes) -> Change:
+    """Raises msgspec.DecodeError (a ValueError) for what is none."""
+    change: Change = _decoder.decode(data)
+    return change
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a group is on a channel until it has committed something."""
+
+    epoch: int
+    """What was committed under another one is of another position."""
+    starts: Starts | None
+    """None: at the beginning."""
+
+    def start(self, band: int, partition: int) -> int:
+        if self.starts is None or band >= len(self.starts) or partition >= len(self.starts[band]):
+            return 0
+        return self.starts[band][partition]
+
+
+class Registry:
+    """Synchronous; changes come in the log's order."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.patterns: dict[str, dict[str, None]] = {}
+        """By group; sets that keep their order."""
+        self._created: dict[str, int] = {}
+        self._positions: dict[str, dict[str, Position]] = {}
+        """By channel, then group."""
+
+    def apply(self, offset: int, change: Change) -> None:
+        """``offset``: the change's in the log."""
+        match change:
+            case Channel():
+                self._created.setdefault(change.channel, offset)
+                self.channels[change.channel] = change
+            case Removed():
+                self.channels.pop(change.channel, None)
+                self._created.pop(change.channel, None)
+                self._positions.pop(change.channel, None)
+            case Attached():
+                self._attach(offset, change)
+            case Sought():
+                if self.position(change.group, change.channel) is not None:
+                    self._set(change.group, change.channel, Position(offset, change.starts))
+            case Wanted():
+                self.patterns.setdefault(change.group, {})[change.pattern] = None
+            case Forgotten():
+                self._forget(offset, change)
+
+    def _attach(self, offset: int, change: Attached) -> None:
+        if change.channel not in self.channels or self.position(change.group, change.channel) is not None:
+            return
+        first = change.starts is None and not any(True for _ in self.groups(change.channel))
+        starts = None if first else change.ends if change.starts is None else change.starts
+        self._set(change.group, change.channel, Position(offset, starts))
+
+    def _set(self, group: str, channel: str, position: Position) -> None:
+        self._positions.setdefault(channel, {})[group] = position
+
+    def _forget(self, offset: int, change: Forgotten) -> None:
+        if change.channel is None:
+            self.patterns.pop(change.group, None)
+            for positions in self._positions.values():
+                positions.pop(change.group, None)
+            return
+        self.patterns.get(change.group, {}).pop(change.channel, None)
+        self._positions.get(change.channel, {}).pop(change.group, None)
+        if self.position(change.group, change.channel) is not None:  # a wider pattern covers it still
+            self._set(change.group, change.channel, Position(offset, None))
+
+    # Asking
+
+    def position(self, group: str, channel: str) -> Position | None:
+        """None: it has none there."""
+        found = self._positions.get(channel, {}).get(group)
+        if found is None and channel in self.channels and self._wants(group, channel):
+            return Position(self._created[channel], None)
+        return found
+
+    def groups(self, channel: str) -> Iterator[str]:
+        """Those that have a position on it."""
+        explicit = self._positions.get(channel, {})
+        yield from explicit
+        for group in self.patterns:
+            if group not in explicit and self._wants(group, channel):
+                yield group
+
+    def covered(self, pattern: str) -> list[Channel]:
+        return [channel for name, channel in self.channels.items() if matches(pattern, name)]
+
+    def _wants(self, group: str, channel: str) -> bool:
+        return any(matches(pattern, channel) for pattern in self.patterns.get(group, ()))

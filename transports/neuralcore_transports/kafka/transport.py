@@ -1,0 +1,543 @@
+"""The Kafka transport: one client of a cluster of brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import zlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeVar
+
+from confluent_kafka import KafkaError
+
+from neuralcore._core import Clock
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import ChannelConflict, Closed, NotStarted, TransportError, Unavailable
+from neuralcore.messaging.names import INBOX_PREFIX, is_reserved
+from neuralcore.messaging.transport import (
+    Capabilities,
+    ChannelRef,
+    CommitResult,
+    Consumer,
+    Cursor,
+    Delivery,
+    Envelope,
+    Group,
+    GroupRef,
+    Health,
+    Inbox,
+    Page,
+    PublishStatus,
+    Runtime,
+    Settlement,
+    SettleStatus,
+    StoreStats,
+    Transport,
+)
+from neuralcore_transports.kafka.administration import Administration
+from neuralcore_transports.kafka.broadcast import Broadcasts
+from neuralcore_transports.kafka.browser import Browser
+from neuralcore_transports.kafka.clients import Clients, log
+from neuralcore_transports.kafka.errors import KafkaRefused
+from neuralcore_transports.kafka.inbox import KafkaInbox, partition_of
+from neuralcore_transports.kafka.member import Member
+from neuralcore_transports.kafka.options import SCHEME, KafkaOptions
+from neuralcore_transports.kafka.paging import page
+from neuralcore_transports.kafka.positions import Positions
+from neuralcore_transports.kafka.publisher import Outgoing, Publisher, Sent
+from neuralcore_transports.kafka.reader import Reader
+from neuralcore_transports.kafka.records import headers_of
+from neuralcore_transports.kafka.registrar import Registrar
+from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
+from neuralcore_transports.kafka.topics import Topics, band_of
+from neuralcore_transports.kafka.trimming import Progress
+
+__all__ = ["KafkaTransport"]
+
+T = TypeVar("T")
+
+_FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+_REPLIES: Final = {"retention.ms": "600000", "cleanup.policy": "delete"}
+_MAX_PAYLOAD: Final = 16 * 1024 * 1024
+_ANY: Final = -1
+"""The client library finds a key's partition, as Java's does."""
+
+_REFUSED: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.INVALID_RECORD,
+    }
+)
+_GONE: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class KafkaTransport(Transport):
+    """``kafka://h1,h2/prefix``. Many of them, on many hosts, share one cluster."""
+
+    scheme: ClassVar[str] = SCHEME
+    capabilities = Capabilities(
+        durable=True,
+        multi_process=True,
+        groups=True,
+        broadcast=True,
+        keys=True,
+        delay=True,
+        dedup="owner",
+        seek_id=True,
+        seek_time=True,
+        browse=True,
+        retention=True,
+        request_reply=True,
+        max_payload=_MAX_PAYLOAD,
+    )
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self.options = options
+        self.topics = Topics(options.prefix)
+        self._state = "new"
+        self._closing: asyncio.Task[None] | None = None
+        self._runtime: Runtime
+        self._loop: asyncio.AbstractEventLoop
+        self.clients: Clients
+        self.publisher: Publisher
+        self.reader: Reader
+        self.browser: Browser
+        self.administration: Administration
+        self.registrar: Registrar
+        self.positions = Positions(self)
+        self.members: set[Member] = set()
+        self.broadcasts: set[Broadcasts] = set()
+        self._source = ""
+        self._ensuring: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._touched: set[str] = set()
+        """Channels of which there may be something to delete."""
+        self._windows: dict[str, int] = {}
+        self._rejected: dict[str, int] = {}
+
+    @classmethod
+    def from_url(cls, url: str) -> KafkaTransport:
+        """See KafkaOptions for what a URL may say. Raises TransportError."""
+        return cls(KafkaOptions.from_url(url))
+
+    # Life
+
+    async def open(self, runtime: Runtime) -> None:
+        """Raises TransportError."""
+        if self._state != "new":
+            raise Closed("the Kafka transport")
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
+        self._source = f"urn:neuralcore:bus:{runtime.bus_id}"
+        options = self.options
+        name = f"neuralcore-{runtime.bus_id}"
+        common: dict[str, Any] = {"timeout": options.timeout, "where": options.shown}
+        self.clients = Clients(options, name, self._told)
+        self.administration = Administration(self.clients.admin, **common)
+        self.browser = Browser(self.clients.reader, self.administration, **common)
+        self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
+        self._state = "open"
+        try:
+            await self.run(self._make_registry)
+            await self.registrar.refresh()
+        except BaseException:
+            await self._shut()
+            self._state = "closed"
+            raise
+        self.in_background(self._upkeep())
+
+    def _make_registry(self) -> None:
+        options = self.options
+        topic = self.topics.registry
+        if not self.administration.partitions([topic]):
+            if not options.create:
+                raise TransportError(
+                    f"kafka:// with create=no wants topics {topic} (1 partition, retention.ms=-1) and "
+                    f"{self.topics.inboxes} (some partitions) beside the channels' own, and they are not there"
+                )
+            self.administration.create({topic: 1}, options.replication, _FOR_EVER)
+        self.reader = Reader(
+            self.clients.reader(),
+            self.call,
+            prefetch=options.prefetch,
+            timeout=options.timeout,
+            where=options.shown,
+            name=f"kafka reader of {self._runtime.bus_id}",
+        )
+        self.registrar = Registrar(
+            self.topics,
+            self.publisher,
+            self.reader,
+            self.browser,
+            timeout=options.timeout,
+            where=options.shown,
+            changed=self._registry_changed,
+            lost=lambda text: self.data_lost(self.topics.registry, text),
+        )
+        self.registrar.open()
+
+    async def close(self) -> None:
+        if self._closing is None:
+            was_open, self._state = self._state == "open", "closing" if self._state == "open" else "closed"
+            if not was_open:
+                return
+            self._closing = asyncio.ensure_future(self._shut())
+        await asyncio.shield(self._closing)
+
+    async def _shut(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*(member.leave() for member in list(self.members)), return_exceptions=False)
+        self._state = "closed"
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self.publisher.close(self.options.patience)
+        if hasattr(self, "reader"):
+            self.reader.poller.stop(self.options.timeout)
+        self.browser.close()
+
+    @property
+    def running(self) -> bool:
+        return self._state in ("open", "closing")
+
+    def _check_open(self) -> None:
+        if self._state == "new":
+            raise NotStarted("the Kafka transport")
+        if self._state != "open":
+            raise Closed("the Kafka transport")
+
+    # For its parts
+
+    @property
+    def clock(self) -> Clock:
+        return self._runtime.clock
+
+    async def run(self, what: Callable[..., T], *arguments: Any) -> T:
+        """In a thread: it blocks."""
+        return await self._loop.run_in_executor(None, lambda: what(*arguments))
+
+    def call(self, what: Callable[..., object], *arguments: object) -> None:
+        """On the loop, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(what, *arguments)
+        except RuntimeError:
+            log.debug("the loop of a bus on %s is closed", self.options.shown)
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._runtime.count("upkeep_failed")
+            log.warning("on %s: %r", self.options.shown, task.exception())
+
+    def count(self, name: str) -> None:
+        self._runtime.count(name)
+
+    def lost(self, deliveries: Sequence[Delivery]) -> None:
+        self._runtime.lost(deliveries)
+
+    def revoking(self, deliveries: Sequence[Delivery], seconds: float) -> None:
+        self._runtime.revoking(deliveries, self.clock.monotonic_ns() + round(seconds * 1e9))
+
+    def data_lost(self, channel: str, detail: str) -> None:
+        self._runtime.data_lost(channel, detail)
+
+    def dedup_window_ns(self, channel: str) -> int:
+        return self._windows.get(channel, round(self.options.dedup_window * 1e9))
+
+    def _told(self, error: KafkaError) -> None:
+        """By the client library, in whichever thread."""
+        self.count("broker_errors")
+        level = logging.ERROR if error.fatal() else logging.INFO
+        log.log(level, "%s: %s", self.options.shown, error.str())
+        if error.fatal():
+            self.call(self.publisher.failed_for_good)
+
+    # Channels
+
+    def _registry_changed(self, change: Change) -> None:
+        name = getattr(change, "channel", None)
+        if isinstance(change, Channel):
+            self._runtime.channels_changed()
+        readers: tuple[Member | Broadcasts, ...] = (*self.members, *self.broadcasts)
+        for reader in readers:
+            if name is None or reader.covers(name):
+                self.in_background(reader.refresh())
+
+    async def declare(self, channel: ChannelConfig) -> None:
+        self._check_open()
+        if channel.dedup_window is not None:
+            self._windows[channel.name] = round(channel.dedup_window * 1e9)
+        await self._declare(channel)
+
+    async def ensure(self, name: str) -> None:
+        """The channel is there. Raises TransportError."""
+        if name in self.registrar.registry.channels:
+            return
+        task = self._ensuring.get(name)
+        if task is None:
+            task = self._ensuring[name] = self._loop.create_task(self._declare(ChannelConfig(name)))
+            task.add_done_callback(lambda _: self._ensuring.pop(name, None))
+        await asyncio.shield(task)
+
+    async def _declare(self, config: ChannelConfig) -> None:
+        known = self.registrar.registry.channels.get(config.name)
+        wanted = await self.run(self._make_topics, config, known)
+        if wanted != known:
+            await self.registrar.append(wanted)
+            self._touched.add(config.name)
+
+    def _make_topics(self, config: ChannelConfig, known: Channel | None) -> Channel:
+        """Blocks. What the registry is to say of it. Raises ChannelConflict, TransportError."""
+        options, kept = self.options, config.retention
+        asked = config.partitions
+        bands = config.bands if config.bands is not None else known.bands if known else ()
+        if known is not None and bands != known.bands:
+            raise ChannelConflict(config.name, [f"it has the bands {known.bands}, and messages in them"])
+        count = asked or (known.partitions if known else 1 if is_reserved(config.name) else options.partitions)
+        topics = self.topics.bands(config.name, bands)
+        there = self.administration.partitions(topics)
+        if len(there) < len(topics):
+            if not (options.create if config.create is None else config.create):
+                raise TransportError(f"topics {', '.join(topics)} are not there, and create= says not to make them")
+            settings = {**(_FOR_EVER if options.trim else {}), "max.message.bytes": str(_MAX_PAYLOAD + 65_536)}
+            missing = {topic: count for topic in topics if topic not in there}
+            self.administration.create(missing, config.replication or options.replication, settings)
+            there |= self.administration.partitions(missing)
+        least = min(there.values())
+        if asked is not None and asked > least:
+            if known is not None:
+                log.warning("%s gets %d partitions: keys move, and their order with them", config.name, asked)
+            self.administration.grow([topic for topic, have in there.items() if have < asked], asked)
+            least = asked
+        elif asked is not None and asked < least:
+            raise ChannelConflict(config.name, [f"it has {least} partitions, and Kafka takes none away"])
+        return Channel(
+            config.name,
+            least,
+            bands,
+            age=kept.age if kept else None,
+            count=kept.count if kept else None,
+            bytes=kept.bytes if kept else None,
+        )
+
+    async def remove(self, target: ChannelRef | GroupRef) -> None:
+        self._check_open()
+        await self.registrar.refresh()
+        registry = self.registrar.registry
+        if isinstance(target, GroupRef):
+            await self.registrar.append(Forgotten(target.group, target.channel))
+            if target.channel is None:
+                await self.run(self.administration.forget, self.topics.group(target.group))
+            return
+        known = registry.channels.get(target.channel)
+        if known is not None:
+            await self.registrar.append(Removed(target.channel))
+            await self.run(self.administration.remove, self.topics.bands(known.channel, known.bands))
+
+    async def channels(self) -> Sequence[str]:
+        self._check_open()
+        return sorted(self.registrar.registry.channels)
+
+    # Commits
+
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        if not self.running:
+            self._check_open()
+        at_once = [(index, each) for index, each in enumerate(settlements) if each.after is None]
+        later = [(index, each) for index, each in enumerate(settlements) if each.after is not None]
+        statuses: dict[int, SettleStatus] = {}
+        settling = asyncio.ensure_future(self._settle(at_once, statuses)) if at_once else None
+        published, reasons = await self._publish(publishes) if publishes else ([], {})
+        stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
+        for index, each in later:
+            if published[each.after or 0] not in stored:
+                statuses[index] = SettleStatus.SKIPPED
+        await self._settle([pair for pair in later if pair[0] not in statuses], statuses)
+        if settling is not None:
+            await settling
+        return CommitResult(published, [statuses[index] for index in range(len(settlements))], reasons)
+
+    async def _settle(self, settlements: Sequence[tuple[int, Settlement]], statuses: dict[int, SettleStatus]) -> None:
+        by_owner: dict[Any, list[tuple[int, Settlement]]] = {}
+        for index, settlement in settlements:
+            owner = settlement.delivery.lease.partition.owner  # type: ignore[attr-defined]
+            by_owner.setdefault(owner, []).append((index, settlement))
+        answers = await asyncio.gather(*(owner.settle([each for _, each in part]) for owner, part in by_owner.items()))
+        for part, answer in zip(by_owner.values(), answers, strict=True):
+            for (index, settlement), status in zip(part, answer, strict=True):
+                statuses[index] = status
+                if status is SettleStatus.LEASE_LOST:
+                    self._rejected[settlement.delivery.envelope.channel] = (
+                        self._rejected.get(settlement.delivery.envelope.channel, 0) + 1
+                    )
+
+    async def _publish(self, envelopes: Sequence[Envelope]) -> tuple[list[PublishStatus], dict[int, str]]:
+        statuses = [PublishStatus.UNKNOWN] * len(envelopes)
+        reasons: dict[int, str] = {}
+        left = list(range(len(envelopes)))
+        for again in (True, False):
+            sent = await self._send([envelopes[index] for index in left])
+            gone = []
+            for index, each in zip(left, sent, strict=True):
+                if each.error is not None and again and each.error.code() in _GONE:
+                    gone.append(index)
+                else:
+                    statuses[index] = self._status(each, index, reasons)
+            if not gone:
+                break
+            left = gone
+            for name in {envelopes[index].channel for index in gone}:
+                if not name.startswith(INBOX_PREFIX):
+                    await self._declare(ChannelConfig(name))  # somebody has deleted its topics
+        return statuses, reasons
+
+    def _status(self, sent: Sent, index: int, reasons: dict[int, str]) -> PublishStatus:
+        if sent.error is None:
+            return PublishStatus.STORED
+        if sent.error.fatal():
+            self.publisher.failed_for_good()
+        if sent.error.code() in _REFUSED:
+            reasons[index] = sent.error.str()
+            return PublishStatus.REFUSED
+        return PublishStatus.UNKNOWN
+
+    async def _send(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        channels = self.registrar.registry.channels
+        for name in {each.channel for each in envelopes}:
+            if name not in channels and not name.startswith(INBOX_PREFIX):
+                await self.ensure(name)
+        now = self.clock.time_ns()
+        found: list[Sent | None] = [None] * len(envelopes)
+        outgoing, places = [], []
+        for index, envelope in enumerate(envelopes):
+            record = self._outgoing(envelope, now)
+            if record is None:  # a reply to nobody
+                found[index] = Sent()
+            else:
+                outgoing.append(record)
+                places.append(index)
+        for index, sent in zip(places, await self.publisher.send(outgoing), strict=True):
+            found[index] = sent
+        self._touched.update(each.channel for each in envelopes)
+        return [each if each is not None else Sent() for each in found]
+
+    def _outgoing(self, envelope: Envelope, now: int) -> Outgoing | None:
+        headers = headers_of(envelope, self._source, now)
+        if envelope.channel.startswith(INBOX_PREFIX):
+            partition = partition_of(envelope.channel)
+            if partition is None:
+                return None
+            return Outgoing(self.topics.inboxes, partition, envelope.body, None, headers)
+        channel = self.registrar.registry.channels[envelope.channel]
+        topic = self.topics.bands(channel.channel, channel.bands)[band_of(channel.bands, envelope.priority)]
+        if envelope.key is not None:
+            return Outgoing(topic, _ANY, envelope.body, envelope.key, headers)
+        known = envelope.dedup_key or envelope.id
+        partition = zlib.crc32(known.encode()) % channel.partitions if channel.partitions > 1 else 0
+        return Outgoing(topic, partition, envelope.body, None, headers)
+
+    # Readers
+
+    async def consume(self, group: Group) -> Consumer:
+        self._check_open()
+        if group.name is None:
+            broadcasts = Broadcasts(self)
+            self.broadcasts.add(broadcasts)
+            return broadcasts
+        member = Member(self, group.name)
+        self.members.add(member)
+        return member
+
+    async def inbox(self) -> Inbox:
+        self._check_open()
+        topic = self.topics.inboxes
+        there = await self.run(self.administration.partitions, [topic])
+        if not there:
+            if not self.options.create:
+                raise TransportError(f"topic {topic} is not there, and create=no says not to make it")
+            count, copies = self.options.inboxes, self.options.replication
+            await self.run(self.administration.create, {topic: count}, copies, _REPLIES)
+            there = await self.run(self.administration.partitions, [topic])
+        name = f"{self._runtime.bus_id}.{os.urandom(4).hex()}"
+        inbox = KafkaInbox(self, name, zlib.crc32(name.encode()) % there[topic])
+        await self.run(inbox.open)
+        return inbox
+
+    async def browse(self, channel: str, start: Cursor, limit: int) -> Page:
+        self._check_open()
+        await self.registrar.refresh()
+        known = self.registrar.registry.channels.get(channel)
+        return Page((), None) if known is None else await self.run(page, self, known, start, limit)
+
+    # Looking after it
+
+    async def stats(self) -> Mapping[str, StoreStats]:
+        self._check_open()
+        await self.registrar.refresh()
+        channels = list(self.registrar.registry.channels.values())
+        progress = await self.run(Progress, self, channels)
+        in_flight: dict[str, int] = {}
+        for member in self.members:
+            for name, count in member.in_flight.items():
+                in_flight[name] = in_flight.get(name, 0) + count
+        found = {}
+        for channel in channels:
+            name = channel.channel
+            lag = progress.lag(name)
+            found[name] = StoreStats(
+                depth=max(lag.values(), default=progress.stored(name)),
+                in_flight=in_flight.get(name, 0),
+                stored=progress.stored(name),
+                lag=lag,
+                rejected_settlements=self._rejected.get(name, 0),
+            )
+        return found
+
+    async def health(self) -> Health:
+        if self._state != "open":
+            return Health(False, f"the client is {self._state}")
+        try:
+            brokers = await self.run(self.administration.check)
+        except (Unavailable, KafkaRefused) as error:
+            return Health(False, str(error))
+        return Health(True, f"{brokers} brokers")
+
+    async def _upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.upkeep * (0.75 + 0.5 * os.urandom(1)[0] / 255))
+            if not self.options.trim:
+                continue
+            for member in self.members:
+                self._touched.update(partition.channel for partition in member.owned if partition.window.position)
+            touched, self._touched = self._touched, set()
+            channels = [found for name in touched if (found := self.registrar.registry.channels.get(name)) is not None]
+            try:
+                await self.run(self._trim, channels)
+            except Exception as error:  # noqa: BLE001 - it is tried again, whatever it was
+                self._touched |= touched
+                self.count("upkeep_failed")
+                log.warning("what nobody needs could not be deleted, it is tried again: %s", error)
+
+    def _trim(self, channels: list[Channel]) -> None:
+        if channels:
+            progress = Progress(self, channels)
+            wall_ms = self.clock.time_ns() // 1_000_000
+            trims: dict[Any, int] = {}
+            for channel in channels:
+                trims |= progress.trims(channel, wall_ms)
+                if channel.kept:
+                    self._touched.add(channel.channel)
+            if trims:
+                self.administration.delete_before(trims)
