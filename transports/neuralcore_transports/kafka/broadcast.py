@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.names import is_pattern, matches
 from neuralcore.messaging.transport import Consumer as Contract
@@ -188,6 +188,7 @@ class _Listener:
             clock=transport.clock,
             seen=Seen(transport.dedup_window_ns(channel.channel), transport.options.dedup_count),
             taken=self._taken,
+            room=lambda: 0,
             count=transport.count,
         )
         self.on_room = _nobody
@@ -231,7 +232,7 @@ class _Fan:
         self.listeners.append(listener)
         if not self._reading:
             self._reading = True
-            await self._transport.run(self._transport.reader.add, self._flow, listener.next or OFFSET_BEGINNING)
+            await self._transport.run(self._transport.reader.add, self._flow, listener.next)
         else:
             listener.behind = True
             self._rewind(listener)
@@ -269,7 +270,7 @@ class _Fan:
         """In the thread: what was read before arrives before it."""
         client: Consumer = self._transport.reader.client
         try:
-            client.seek(self._flow.at(offset or OFFSET_BEGINNING))
+            client.seek(self._flow.at(offset))
         except KafkaException as error:
             log.warning("seeking in %s failed, it is tried again: %s", self._flow.key, error)
             if not self._flow.closed:

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.administration import EARLIEST, LATEST, Administration, Place, at_time
-from neuralcore_transports.kafka.errors import translated
+from neuralcore_transports.kafka.errors import code_of, translated
 from neuralcore_transports.kafka.records import Record
 
 __all__ = ["Browser", "Place"]
@@ -19,6 +19,9 @@ __all__ = ["Browser", "Place"]
 T = TypeVar("T")
 
 _BATCH: Final = 500
+_GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+"""What was to be read was deleted just now."""
+_TRIES: Final = 3
 
 
 class Browser:
@@ -101,12 +104,15 @@ class Browser:
 
     def _do(self, what: Callable[[Consumer], T]) -> T:
         with self._lock:
-            try:
-                if self._made is None:
-                    self._made = self._make()
-                return what(self._made)
-            except KafkaException as error:
-                raise translated(error, self._where) from error
+            for again in range(_TRIES, -1, -1):
+                try:
+                    if self._made is None:
+                        self._made = self._make()
+                    return what(self._made)
+                except KafkaException as error:
+                    if not again or code_of(error) not in _GONE:
+                        raise translated(error, self._where) from error
+            raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
         with self._lock:

@@ -17,6 +17,8 @@ __all__ = ["Clients", "log"]
 
 log = logging.getLogger("neuralcore.kafka")
 
+_FETCH_MS: Final = 100
+"""How long a broker may wait for messages: what was assigned or resumed meanwhile is asked for only after that."""
 _BUFFER_KB: Final = 16_384
 """Of messages that the library has fetched for one consumer and that nobody has taken."""
 
@@ -79,7 +81,8 @@ class Clients:
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": _BUFFER_KB,
-            "fetch.wait.max.ms": 500,
+            "fetch.wait.max.ms": _FETCH_MS,
+            "fetch.error.backoff.ms": 50,
         }
 
     def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:

@@ -68,7 +68,7 @@ class Committing:
         self._answered, self._waiting = self._waiting, []
         offsets = []
         for partition in parts:
-            commit = partition.window.commit(clean=False)
+            commit = partition.window.commit(clean=False, ahead=partition.ahead)
             self._sent[partition.key] = partition, commit
             offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
         if not parts:

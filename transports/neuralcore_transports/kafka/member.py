@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.transport import (
     Consumer,
@@ -32,7 +32,7 @@ from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
 from neuralcore_transports.kafka.serving import Serving, answering
-from neuralcore_transports.kafka.window import RESERVED, BadMetadata, Commit, Window
+from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -47,6 +47,10 @@ _CONFIRMING: Final = 1.0
 _STORED: Final = (Outcome.ACK, Outcome.ATTEMPT)
 """What has to be with the broker; who failed or was given back is kept here as well."""
 
+_PAUSE: Final = 0.3
+"""Seconds after which what will not be handed out after all is looked for."""
+_SHARING: Final = 5.0
+"""Seconds that a new subscription waits for its share of the partitions."""
 _CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 _TRIES: Final = 10
 _SOON: Final = 0.05
@@ -69,6 +73,11 @@ class Member(Consumer):
         self._serving = Serving()
         self._event = asyncio.Event()
         self._joined = False
+        self._ahead: dict[Partition, None] = {}
+        """Of which more may be handed out than was."""
+        self._pausing: asyncio.TimerHandle | None = None
+        self._shared = asyncio.Event()
+        """The partitions were dealt out since the last change of topics."""
         self._closed = False
         self._leaving: asyncio.Task[None] | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
@@ -87,10 +96,17 @@ class Member(Consumer):
             return
         await self._transport.positions.attach(self._group, interests)
         self._interests = list(interests)
-        await self.refresh()
+        if await self.refresh():
+            await self._share_of_the_work()
 
-    async def refresh(self) -> None:
-        """There may be other channels now."""
+    async def _share_of_the_work(self) -> None:
+        """What is published from here on is handed out at once. Where the group takes longer, that is for later."""
+        waiting = asyncio.ensure_future(self._shared.wait())
+        await asyncio.wait({waiting}, timeout=_SHARING)
+        waiting.cancel()
+
+    async def refresh(self) -> bool:
+        """There may be other channels now; whether there are."""
         registry = self._transport.registrar.registry
         self._answers, self._bounds, topics = {}, {}, set()
         for channel in registry.channels.values():
@@ -99,11 +115,14 @@ class Member(Consumer):
                 self._answers[channel.channel] = interest.id
                 self._bounds[channel.channel] = channel.bands
                 topics.update(self._transport.topics.bands(channel.channel, channel.bands))
-        if topics != self._topics:
+        more, changed = bool(topics - self._topics), topics != self._topics
+        if changed:
             self._topics = topics
+            self._shared.clear()
             self._subscribe(sorted(topics))
-        self._look_at_positions()
+        self.look_at_positions()
         self._event.set()
+        return more
 
     def _subscribe(self, topics: list[str]) -> None:
         if self._client is None:
@@ -153,12 +172,31 @@ class Member(Consumer):
             finally:
                 timer.cancel()
 
+    def _room(self, channel: str) -> int:
+        id = self._answers.get(channel)
+        return 0 if id is None else self._serving.left.get(id, 0)
+
     def _reserve(self) -> None:
-        """Have the broker know in time what will be handed out next."""
-        for partition in self._partitions.values():
-            window = partition.window
-            if partition.buffered and window.reserved - window.next < RESERVED // 2:
+        """Have the broker know in time what may be handed out next."""
+        now = self._transport.clock.monotonic_ns()
+        self._ahead.update(dict.fromkeys(self._serving.asked))
+        for partition in self._serving.asked:
+            if partition.owned and partition.wants_commit(now):
                 self._committing.want(partition)
+        if self._ahead and self._pausing is None:
+            self._pausing = asyncio.get_running_loop().call_later(_PAUSE, self._paused)
+
+    def _paused(self) -> None:
+        """What will not be handed out after all is not to look as if it had been."""
+        self._pausing = None
+        now = self._transport.clock.monotonic_ns()
+        for partition in list(self._ahead):
+            if partition.owned and partition.wants_commit(now):
+                self._committing.want(partition)
+            if not partition.owned or partition.window.reserved <= partition.window.next:
+                del self._ahead[partition]
+        if self._ahead:
+            self._pausing = asyncio.get_running_loop().call_later(_PAUSE, self._paused)
 
     # Settling
 
@@ -222,7 +260,7 @@ class Member(Consumer):
             flow = self._flow(partition)
             self._poller.add(flow)
             found.append((flow, partition))
-            starts.append(flow.at(partition.window.position or OFFSET_BEGINNING))
+            starts.append(flow.at(partition.window.position))
         self._owned.update(partition.key for _, partition in found)
         self._transport.call(self._assigned, found)
         client.incremental_assign(starts)
@@ -259,6 +297,7 @@ class Member(Consumer):
             clock=self._transport.clock,
             seen=Seen(self._transport.dedup_window_ns(channel.channel), options.dedup_count),
             taken=partial(self._taken, key),
+            room=partial(self._room, channel.channel),
             count=self._transport.count,
         )
 
@@ -282,11 +321,12 @@ class Member(Consumer):
 
     def _assigned(self, found: Sequence[tuple[Flow, Partition]]) -> None:
         self._joined = True
+        self._shared.set()
         for flow, partition in found:
             self._partitions[flow.key] = partition
             self._flows[flow.key] = flow
             self._committing.want(partition)
-        self._look_at_positions()
+        self.look_at_positions()
         self._event.set()
 
     def _arrived(self, partition: Partition, records: list[Record]) -> None:
@@ -339,7 +379,7 @@ class Member(Consumer):
         self._poller.add(flow)
         self._transport.call(self._sought, flow, partition, window)
         try:
-            self._client.seek(flow.at(window.position or OFFSET_BEGINNING))
+            self._client.seek(flow.at(window.position))
         except KafkaException as error:
             log.warning("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
             self._poller.order(partial(self._go_to, partition, window))
@@ -414,7 +454,8 @@ class Member(Consumer):
             timer.cancel()
         out = [delivery for partition in going for delivery in partition.out]
         for partition in going:
-            commits[partition.key] = partition.give_up(suspects=self._leaving is None)
+            if partition.owned:
+                commits[partition.key] = partition.give_up(suspects=self._leaving is None)
         if out and self._leaving is None:
             self._transport.lost(out)
         done.set()
@@ -449,15 +490,27 @@ class Member(Consumer):
         for channel in channels:
             await registrar.append(Sought(self._group, channel.channel, starts[channel.channel]))
 
-    def _look_at_positions(self) -> None:
+    def look_at_positions(self) -> None:
         registry = self._transport.registrar.registry
         for partition in list(self._partitions.values()):
             position = registry.position(self._group, partition.channel)
-            if position is None or position.epoch == partition.window.epoch or partition.closing:
+            if position is None:
+                self._forsake(partition)
+                continue
+            if position.epoch == partition.window.epoch or partition.closing:
                 continue
             window = Window(position.start(partition.band, partition.key[1]), epoch=position.epoch)
             partition.closing = True
             self._poller.order(partial(self._go_to, partition, window))
+
+    def _forsake(self, partition: Partition) -> None:
+        """The group has no position there any more; the partition goes with the next change of topics."""
+        if partition.owned:
+            partition.owned = False
+            partition.closing = True
+            self._committing.forget(partition)
+            if partition.out:
+                self._transport.lost(partition.out)
 
     # Ending
 
@@ -499,6 +552,8 @@ class Member(Consumer):
             if not ended:
                 log.error("the consumer of %s did not end in time", self._group)
         self._committing.close()
+        if self._pausing is not None:
+            self._pausing.cancel()
         self._transport.members.discard(self)
 
     async def leave(self) -> None:

@@ -17,6 +17,9 @@ from neuralcore_transports.kafka.window import Commit, Window
 
 __all__ = ["Entry", "Lease", "Partition"]
 
+_AHEAD: Final = 1000
+_RUN_NS: Final = 250_000_000
+"""A pause."""
 _HELD: Final = 20_000
 """Messages that wait for their time or their key, in memory; beyond, the partition waits with them."""
 
@@ -55,9 +58,12 @@ class Partition:
         clock: Clock,
         seen: Seen,
         taken: Callable[[int], None],
+        room: Callable[[], int],
         count: Callable[[str], None],
     ) -> None:
-        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more."""
+        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more. ``room``: how
+        many messages more there is demand for.
+        """
         self.owner = owner
         self.key = key
         """Topic and partition."""
@@ -70,6 +76,7 @@ class Partition:
         self._clock = clock
         self._seen = seen
         self._taken = taken
+        self._room = room
         self._count = count
         self._buffer: deque[Record] = deque()
         self._entries: dict[int, Entry] = {}
@@ -78,6 +85,9 @@ class Partition:
         self._delayed: list[tuple[int, int]] = []
         self._keys = Keys()
         self.in_flight = 0
+        self._run = 0
+        """Messages that were handed out without a pause."""
+        self._last = 0
 
     # Arriving
 
@@ -85,9 +95,18 @@ class Partition:
         self._buffer.extend(records)
 
     @property
-    def wants_commit(self) -> bool:
-        """There is something to store, or more could be handed out after a commit."""
-        return self.window.changed or (bool(self._buffer) and self._buffer[0].offset() >= self.window.reserved)
+    def ahead(self) -> int:
+        """How many more are likely to be handed out soon: the next commit says that they may be. After a crash they
+        are suspects in vain, so it is none where messages come one by one, and none that nobody demands.
+        """
+        return min(max(self._run - 1, len(self._buffer)), self._room(), _AHEAD)
+
+    def wants_commit(self, now: int) -> bool:
+        """The broker is to hear of something, or of more that may be handed out, or of less."""
+        if now - self._last > _RUN_NS:
+            self._run = 0
+        room, ahead = self.window.reserved - self.window.next, self.ahead
+        return self.window.changed or room < ahead // 2 or (room == 0 < ahead) or room > 2 * ahead
 
     @property
     def buffered(self) -> int:
@@ -114,6 +133,9 @@ class Partition:
             )
             found.append(entry.delivery)
         self.in_flight += len(found)
+        if found:
+            self._run = self._run + len(found) if now - self._last <= _RUN_NS else len(found)
+            self._last = now
         if read := arrived - len(self._buffer):
             self._taken(read)
         return found

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _BATCH: Final = 500
 _IDLE: Final = 0.02
-_ALERT: Final = 0.002
+_ALERT: Final = 0.001
 """Seconds of one poll."""
 _ALERT_FOR: Final = 0.2
 """Seconds after an order in which others are expected."""
@@ -152,6 +152,7 @@ class Poller:
                     self._orders.popleft()()
             first = self._consumer.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
             if first is not None:
+                self._alert_until = time.monotonic() + _ALERT_FOR
                 self._sort(cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)]))
         except KafkaException as error:
             log.warning("reading failed, it is tried again: %s", error)

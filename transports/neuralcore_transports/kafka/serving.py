@@ -28,6 +28,10 @@ class Serving:
         self._active: dict[Partition, None] = {}
         self._waiting: dict[Partition, None] = {}
         """Those with messages whose time has not come."""
+        self.left: dict[int, int] = {}
+        """How many more there was demand for, the last time."""
+        self.asked: list[Partition] = []
+        """Those that might have had something, the last time."""
 
     def ready(self, partition: Partition) -> None:
         self._active[partition] = None
@@ -42,7 +46,8 @@ class Serving:
         """``answers``: the interest of each channel; ``bounds``: the most urgent priority of each of its bands."""
         for partition in [each for each in self._waiting if each.due is not None and each.due <= now]:
             self._active[partition] = None
-        left = {id: wanted.limit for id, wanted in demand.items()}
+        left = self.left = {id: wanted.limit for id, wanted in demand.items()}
+        self.asked = list(self._active)
         found: list[Delivery] = []
         urgent_first = sorted(self._active, key=lambda partition: partition.band) if self._active else ()
         band = 0

@@ -270,6 +270,8 @@ class KafkaTransport(Transport):
         name = getattr(change, "channel", None)
         if isinstance(change, Channel):
             self._runtime.channels_changed()
+        for member in self.members:
+            member.look_at_positions()
         readers: tuple[Member | Broadcasts, ...] = (*self.members, *self.broadcasts)
         for reader in readers:
             if name is None or reader.covers(name):

@@ -16,14 +16,10 @@ from typing import Final
 
 from neuralcore_transports.kafka.runs import Runs
 
-__all__ = ["METADATA_BYTES", "RESERVED", "BadMetadata", "Commit", "Handing", "Window"]
+__all__ = ["METADATA_BYTES", "BadMetadata", "Commit", "Handing", "Window"]
 
 METADATA_BYTES: Final = 4096
 """What a broker takes unless ``offset.metadata.max.bytes`` says otherwise."""
-RESERVED: Final = 500
-"""So many messages are handed out before the next commit has to say so: no more of them count as suspects, in vain,
-after a crash."""
-
 _VERSION: Final = "nc1:"
 _CLEAN: Final = 1
 _SUSPECT: Final = 1
@@ -190,10 +186,13 @@ class Window:
 
     # Committing
 
-    def commit(self, *, clean: bool) -> Commit:
-        """What to commit, as of now. ``clean``: nothing is in anybody's hands but what is noted as suspect."""
+    def commit(self, *, clean: bool, ahead: int = 0) -> Commit:
+        """What to commit, as of now. ``clean``: nothing is in anybody's hands but what is noted as suspect.
+        ``ahead``: so many more messages may be handed out then.
+        """
         clean = clean and self._suspects <= self._next  # those that were not seen yet stay suspects
-        reserved = self._next if clean else max(self._reserved, self._suspects, self._next + RESERVED)
+        reserved = self._next if clean else max(self._suspects, self._next + ahead)
+        self._reserved = min(self._reserved, reserved)
         self.changed = False
         return Commit(self.position, self._fitting(reserved, clean=clean), reserved)
 
@@ -233,8 +232,8 @@ class Window:
         return _VERSION + b64encode(b"".join(map(_varint, parts))).decode()
 
     def committed(self, commit: Commit) -> None:
-        """The broker has it."""
-        self._reserved = max(self._reserved, commit.reserved)
+        """The broker has it, and nothing later was begun."""
+        self._reserved = commit.reserved
 
     def not_committed(self) -> None:
         """The broker has it not, as far as is known."""
