@@ -61,12 +61,16 @@ class Administration:
 
     def partitions(self, topics: Iterable[str]) -> dict[str, int]:
         """Of those that are there. Raises Unavailable."""
-        found = {}
-        for topic in topics:
-            known = self._try(lambda topic=topic: self._client.list_topics(topic, self._timeout)).topics.get(topic)  # type: ignore[misc]
-            if known is not None and known.error is None and known.partitions:
-                found[topic] = len(known.partitions)
-        return found
+        wanted = list(topics)
+        if not wanted:
+            return {}
+        one = wanted[0] if len(wanted) == 1 else None
+        known = self._try(lambda: self._client.list_topics(one, self._timeout)).topics
+        return {
+            topic: len(known[topic].partitions)
+            for topic in wanted
+            if topic in known and known[topic].error is None and known[topic].partitions
+        }
 
     def create(self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]) -> None:
         """Topics with so many partitions; those that are there stay as they are. Raises KafkaRefused, Unavailable."""

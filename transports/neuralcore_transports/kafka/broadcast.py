@@ -48,9 +48,7 @@ class Broadcasts(Contract):
         await registrar.refresh()
         wanted = {interest.id: interest for interest in interests}
         new = [interest for id, interest in wanted.items() if id not in self._interests]
-        for interest in new:
-            if not is_pattern(interest.pattern):
-                await self._transport.ensure(interest.pattern)
+        await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
         starts = {}
         for interest in new:
             covered = registrar.registry.covered(interest.pattern)

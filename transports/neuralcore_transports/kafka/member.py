@@ -31,7 +31,7 @@ from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
-from neuralcore_transports.kafka.serving import Serving, answering
+from neuralcore_transports.kafka.serving import Answering, Serving
 from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Member(Consumer):
         self._transport = transport
         self._group = group
         self._interests: Sequence[Interest] = ()
+        self._answering = Answering(())
         self._answers: dict[str, int] = {}
         self._bounds: dict[str, Sequence[int]] = {}
         self._topics: set[str] = set()
@@ -96,6 +97,7 @@ class Member(Consumer):
             return
         await self._transport.positions.attach(self._group, interests)
         self._interests = list(interests)
+        self._answering = Answering(self._interests)
         if await self.refresh():
             await self._share_of_the_work()
 
@@ -110,7 +112,7 @@ class Member(Consumer):
         registry = self._transport.registrar.registry
         self._answers, self._bounds, topics = {}, {}, set()
         for channel in registry.channels.values():
-            interest = answering(self._interests, channel.channel)
+            interest = self._answering(channel.channel)
             if interest is not None and registry.position(self._group, channel.channel) is not None:
                 self._answers[channel.channel] = interest.id
                 self._bounds[channel.channel] = channel.bands
@@ -145,7 +147,7 @@ class Member(Consumer):
             self._client.unsubscribe()
 
     def covers(self, channel: str) -> bool:
-        return answering(self._interests, channel) is not None
+        return self._answering(channel) is not None
 
     # Fetching
 
@@ -507,10 +509,12 @@ class Member(Consumer):
         """The group has no position there any more; the partition goes with the next change of topics."""
         if partition.owned:
             partition.owned = False
-            partition.closing = True
             self._committing.forget(partition)
-            if partition.out:
-                self._transport.lost(partition.out)
+            out = partition.seek(Window(0))
+            if out:
+                self._transport.lost(out)
+            if self._closed:
+                self._leave_when_empty()
 
     # Ending
 

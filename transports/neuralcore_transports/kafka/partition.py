@@ -92,7 +92,8 @@ class Partition:
     # Arriving
 
     def arrived(self, records: list[Record]) -> None:
-        self._buffer.extend(records)
+        if self.owned:
+            self._buffer.extend(records)
 
     @property
     def ahead(self) -> int:
@@ -122,7 +123,7 @@ class Partition:
     def take(self, interest: int, limit: int, now: int) -> list[Delivery]:
         found: list[Delivery] = []
         arrived = len(self._buffer)
-        while len(found) < limit and not self.closing and (entry := self._next(now)) is not None:
+        while len(found) < limit and self.owned and not self.closing and (entry := self._next(now)) is not None:
             self._keys.hold(entry.envelope.key, entry.offset)
             entry.delivery = Delivery(
                 envelope=entry.envelope,

@@ -31,28 +31,28 @@ class Positions:
         registrar = self._transport.registrar
         await registrar.refresh()
         registry = registrar.registry
-        new = [each for each in interests if each.pattern not in registry.patterns.get(group, ())]
-        for interest in new:
-            if not is_pattern(interest.pattern):
-                await self._transport.ensure(interest.pattern)
-        changes: list[Change] = []
+        new = [each for each in interests if not registry.wants(group, each.pattern)]
+        await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+        missing: dict[Interest, list[Channel]] = {}
         attached: set[str] = set()
         for interest in new:
-            covered = registry.covered(interest.pattern)
-            missing = [
+            missing[interest] = [
                 channel
-                for channel in covered
+                for channel in registry.covered(interest.pattern)
                 if registry.position(group, channel.channel) is None and channel.channel not in attached
             ]
-            attached.update(channel.channel for channel in missing)
-            ends = await self.starts(missing, "new")
+            attached.update(channel.channel for channel in missing[interest])
+        ends = await self.starts([channel for channels in missing.values() for channel in channels], "new")
+        changes: list[Change] = []
+        for interest, channels in missing.items():
             start = interest.start
-            starts = None if start is None or not missing else await self.starts(missing, start, among=covered)
+            among = registry.covered(interest.pattern)
+            starts = None if start is None or not channels else await self.starts(channels, start, among=among)
             changes += [
                 Attached(
                     group, channel.channel, ends[channel.channel], None if starts is None else starts[channel.channel]
                 )
-                for channel in missing
+                for channel in channels
             ]
             changes.append(Wanted(group, interest.pattern))
         await registrar.append(*changes)

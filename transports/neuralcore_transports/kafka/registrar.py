@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError
@@ -36,7 +36,7 @@ class Registrar:
         *,
         timeout: float,
         where: str,
-        changed: Callable[[Change], None],
+        changed: Callable[[Sequence[Change]], None],
         lost: Callable[[str], None],
     ) -> None:
         self.registry = Registry()
@@ -49,6 +49,7 @@ class Registrar:
         self._changed = changed
         self._lost = lost
         self._by_topic: dict[str, tuple[Channel, int]] = {}
+        self._topics_of: dict[str, tuple[Channel, list[str]]] = {}
         self._read = _BEGINNING
         """Where the next change is read."""
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -66,6 +67,10 @@ class Registrar:
     def channel_of(self, topic: str) -> tuple[Channel, int] | None:
         """And which of its bands the topic is. From any thread."""
         return self._by_topic.get(topic)
+
+    def topics_of(self, channel: str) -> tuple[Channel, list[str]]:
+        """Those of its bands. Raises KeyError."""
+        return self._topics_of[channel]
 
     async def refresh(self) -> None:
         """Read what there is by now. Raises Unavailable."""
@@ -97,31 +102,33 @@ class Registrar:
     # The log
 
     def _arrived(self, records: list[Record]) -> None:
+        changes = []
         for record in records:
             self._read = record.offset() + 1
-            self._apply(record)
+            change = self._apply(record)
+            if change is not None:
+                changes.append(change)
+        self._changed(changes)
         self._reader.poller.taken(self._flow, len(records))
         for future, end in list(self._waiting.items()):
             if self._read >= end and not future.done():
                 future.set_result(None)
 
-    def _apply(self, record: Record) -> None:
+    def _apply(self, record: Record) -> Change | None:
         try:
             change = read(record.value() or b"")
         except ValueError as error:
             log.error("%s has at %d what is no change: %s", self._topics.registry, record.offset(), error)
-            return
+            return None
+        if isinstance(change, Channel):
+            topics = self._topics.bands(change.channel, change.bands)
+            self._topics_of[change.channel] = change, topics
+            self._by_topic.update((topic, (change, band)) for band, topic in enumerate(topics))
+        elif isinstance(change, Removed) and change.channel in self._topics_of:
+            for topic in self._topics_of.pop(change.channel)[1]:
+                self._by_topic.pop(topic, None)
         self.registry.apply(record.offset(), change)
-        if isinstance(change, Channel | Removed):
-            self._look_up()
-        self._changed(change)
-
-    def _look_up(self) -> None:
-        self._by_topic = {
-            topic: (channel, band)
-            for channel in self.registry.channels.values()
-            for band, topic in enumerate(self._topics.bands(channel.channel, channel.bands))
-        }
+        return change
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() != KafkaError._PARTITION_EOF:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from neuralcore.messaging.names import matches
+from neuralcore.messaging.names import is_pattern, matches
 
 __all__ = [
     "Attached",
@@ -121,8 +121,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {}
-        self.patterns: dict[str, dict[str, None]] = {}
-        """By group; sets that keep their order."""
+        self._patterns: dict[str, _Patterns] = {}
+        """By group."""
         self._created: dict[str, int] = {}
         self._positions: dict[str, dict[str, Position]] = {}
         """By channel, then group."""
@@ -143,7 +143,7 @@ class Registry:
                 if self.position(change.group, change.channel) is not None:
                     self._set(change.group, change.channel, Position(offset, change.starts))
             case Wanted():
-                self.patterns.setdefault(change.group, {})[change.pattern] = None
+                self._patterns.setdefault(change.group, _Patterns()).add(change.pattern)
             case Forgotten():
                 self._forget(offset, change)
 
@@ -159,11 +159,12 @@ class Registry:
 
     def _forget(self, offset: int, change: Forgotten) -> None:
         if change.channel is None:
-            self.patterns.pop(change.group, None)
+            self._patterns.pop(change.group, None)
             for positions in self._positions.values():
                 positions.pop(change.group, None)
             return
-        self.patterns.get(change.group, {}).pop(change.channel, None)
+        if change.group in self._patterns:
+            self._patterns[change.group].remove(change.channel)
         self._positions.get(change.channel, {}).pop(change.group, None)
         if self.position(change.group, change.channel) is not None:  # a wider pattern covers it still
             self._set(change.group, change.channel, Position(offset, None))
@@ -181,12 +182,45 @@ class Registry:
         """Those that have a position on it."""
         explicit = self._positions.get(channel, {})
         yield from explicit
-        for group in self.patterns:
-            if group not in explicit and self._wants(group, channel):
+        for group, patterns in self._patterns.items():
+            if group not in explicit and patterns.cover(channel):
                 yield group
 
+    def wants(self, group: str, pattern: str) -> bool:
+        """It has subscribed to this pattern."""
+        return group in self._patterns and pattern in self._patterns[group]
+
     def covered(self, pattern: str) -> list[Channel]:
+        if not is_pattern(pattern):
+            return [self.channels[pattern]] if pattern in self.channels else []
         return [channel for name, channel in self.channels.items() if matches(pattern, name)]
 
     def _wants(self, group: str, channel: str) -> bool:
-        return any(matches(pattern, channel) for pattern in self.patterns.get(group, ()))
+        return group in self._patterns and self._patterns[group].cover(channel)
+
+
+class _Patterns:
+    """Most are plain names, and there may be thousands of them."""
+
+    __slots__ = ("_names", "_wild")
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._wild: frozenset[str] = frozenset()
+        """Replaced, never changed: other threads look into it."""
+
+    def __contains__(self, pattern: str) -> bool:
+        return pattern in self._names or pattern in self._wild
+
+    def add(self, pattern: str) -> None:
+        if is_pattern(pattern):
+            self._wild |= {pattern}
+        else:
+            self._names.add(pattern)
+
+    def remove(self, pattern: str) -> None:
+        self._names.discard(pattern)
+        self._wild -= {pattern}
+
+    def cover(self, channel: str) -> bool:
+        return channel in self._names or any(matches(pattern, channel) for pattern in self._wild)

@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from neuralcore.messaging.names import matches, specificity
+from neuralcore.messaging.names import is_pattern, matches, specificity
 from neuralcore.messaging.transport import Delivery, Demand, Interest
 from neuralcore_transports.kafka.partition import Partition
 
-__all__ = ["Serving", "answering"]
+__all__ = ["Answering", "Serving"]
 
 _TURN: Final = 32
 """Messages that one partition hands out before the next one is asked."""
 
 
-def answering(interests: Sequence[Interest], channel: str) -> Interest | None:
-    """The most specific of a group's interests in it."""
-    found = [interest for interest in interests if matches(interest.pattern, channel)]
-    return min(found, key=lambda interest: specificity(interest.pattern), default=None)
+class Answering:
+    """The most specific of a group's interests in a channel."""
+
+    def __init__(self, interests: Sequence[Interest]) -> None:
+        self._names: dict[str, Interest] = {}
+        self._wild: list[Interest] = []
+        for interest in sorted(interests, key=lambda interest: specificity(interest.pattern)):
+            if is_pattern(interest.pattern):
+                self._wild.append(interest)
+            else:
+                self._names.setdefault(interest.pattern, interest)
+
+    def __call__(self, channel: str) -> Interest | None:
+        exact = self._names.get(channel)
+        if exact is not None:
+            return exact
+        return next((interest for interest in self._wild if matches(interest.pattern, channel)), None)
 
 
 class Serving:

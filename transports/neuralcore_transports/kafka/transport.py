@@ -6,15 +6,14 @@ import asyncio
 import logging
 import os
 import zlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import KafkaError
 
 from neuralcore._core import Clock
 from neuralcore.messaging.channel import ChannelConfig
-from neuralcore.messaging.errors import ChannelConflict, Closed, NotStarted, TransportError, Unavailable
-from neuralcore.messaging.names import INBOX_PREFIX, is_reserved
+from neuralcore.messaging.errors import Closed, NotStarted, Unavailable
 from neuralcore.messaging.transport import (
     Capabilities,
     ChannelRef,
@@ -40,41 +39,23 @@ from neuralcore_transports.kafka.broadcast import Broadcasts
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.errors import KafkaRefused
-from neuralcore_transports.kafka.inbox import KafkaInbox, partition_of
+from neuralcore_transports.kafka.inbox import KafkaInbox
+from neuralcore_transports.kafka.making import MAX_PAYLOAD, Making
 from neuralcore_transports.kafka.member import Member
 from neuralcore_transports.kafka.options import SCHEME, KafkaOptions
 from neuralcore_transports.kafka.paging import page
 from neuralcore_transports.kafka.positions import Positions
-from neuralcore_transports.kafka.publisher import Outgoing, Publisher, Sent
+from neuralcore_transports.kafka.publisher import Publisher
 from neuralcore_transports.kafka.reader import Reader
-from neuralcore_transports.kafka.records import headers_of
 from neuralcore_transports.kafka.registrar import Registrar
 from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
-from neuralcore_transports.kafka.topics import Topics, band_of
+from neuralcore_transports.kafka.sending import Sending
+from neuralcore_transports.kafka.topics import Topics
 from neuralcore_transports.kafka.trimming import Progress
 
 __all__ = ["KafkaTransport"]
 
 T = TypeVar("T")
-
-_FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
-_REPLIES: Final = {"retention.ms": "600000", "cleanup.policy": "delete"}
-_MAX_PAYLOAD: Final = 16 * 1024 * 1024
-_ANY: Final = -1
-"""The client library finds a key's partition, as Java's does."""
-
-_REFUSED: Final = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError.INVALID_RECORD,
-    }
-)
-_GONE: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 
 class KafkaTransport(Transport):
@@ -94,7 +75,7 @@ class KafkaTransport(Transport):
         browse=True,
         retention=True,
         request_reply=True,
-        max_payload=_MAX_PAYLOAD,
+        max_payload=MAX_PAYLOAD,
     )
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -110,11 +91,13 @@ class KafkaTransport(Transport):
         self.browser: Browser
         self.administration: Administration
         self.registrar: Registrar
+        self.making: Making
+        self._sending: Sending
         self.positions = Positions(self)
         self.members: set[Member] = set()
         self.broadcasts: set[Broadcasts] = set()
-        self._source = ""
-        self._ensuring: dict[str, asyncio.Task[None]] = {}
+        self._ensuring = asyncio.Lock()
+        self._refreshing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._touched: set[str] = set()
         """Channels of which there may be something to delete."""
@@ -134,13 +117,14 @@ class KafkaTransport(Transport):
             raise Closed("the Kafka transport")
         self._runtime = runtime
         self._loop = asyncio.get_running_loop()
-        self._source = f"urn:neuralcore:bus:{runtime.bus_id}"
         options = self.options
         name = f"neuralcore-{runtime.bus_id}"
         common: dict[str, Any] = {"timeout": options.timeout, "where": options.shown}
         self.clients = Clients(options, name, self._told)
         self.administration = Administration(self.clients.admin, **common)
         self.browser = Browser(self.clients.reader, self.administration, **common)
+        self.making = Making(options, self.topics, self.administration)
+        self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
         self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
         self._state = "open"
         try:
@@ -154,14 +138,7 @@ class KafkaTransport(Transport):
 
     def _make_registry(self) -> None:
         options = self.options
-        topic = self.topics.registry
-        if not self.administration.partitions([topic]):
-            if not options.create:
-                raise TransportError(
-                    f"kafka:// with create=no wants topics {topic} (1 partition, retention.ms=-1) and "
-                    f"{self.topics.inboxes} (some partitions) beside the channels' own, and they are not there"
-                )
-            self.administration.create({topic: 1}, options.replication, _FOR_EVER)
+        self.making.registry()
         self.reader = Reader(
             self.clients.reader(),
             self.call,
@@ -266,16 +243,21 @@ class KafkaTransport(Transport):
 
     # Channels
 
-    def _registry_changed(self, change: Change) -> None:
-        name = getattr(change, "channel", None)
-        if isinstance(change, Channel):
+    def _registry_changed(self, changes: Sequence[Change]) -> None:
+        if any(isinstance(change, Channel) for change in changes):
             self._runtime.channels_changed()
+        if self._refreshing is None:
+            self._refreshing = self._loop.call_soon(self._refresh)
         for member in self.members:
             member.look_at_positions()
-        readers: tuple[Member | Broadcasts, ...] = (*self.members, *self.broadcasts)
-        for reader in readers:
-            if name is None or reader.covers(name):
-                self.in_background(reader.refresh())
+
+    def _refresh(self) -> None:
+        """However much has changed just now."""
+        self._refreshing = None
+        for member in self.members:
+            self.in_background(member.refresh())
+        for broadcasts in self.broadcasts:
+            self.in_background(broadcasts.refresh())
 
     async def declare(self, channel: ChannelConfig) -> None:
         self._check_open()
@@ -283,56 +265,26 @@ class KafkaTransport(Transport):
             self._windows[channel.name] = round(channel.dedup_window * 1e9)
         await self._declare(channel)
 
-    async def ensure(self, name: str) -> None:
-        """The channel is there. Raises TransportError."""
-        if name in self.registrar.registry.channels:
+    async def ensure(self, names: Iterable[str]) -> None:
+        """These channels are there. Raises TransportError."""
+        channels = self.registrar.registry.channels
+        if all(name in channels for name in names):
             return
-        task = self._ensuring.get(name)
-        if task is None:
-            task = self._ensuring[name] = self._loop.create_task(self._declare(ChannelConfig(name)))
-            task.add_done_callback(lambda _: self._ensuring.pop(name, None))
-        await asyncio.shield(task)
+        async with self._ensuring:  # who comes next finds them there
+            await self._declare(*(ChannelConfig(name) for name in names if name not in channels))
 
-    async def _declare(self, config: ChannelConfig) -> None:
-        known = self.registrar.registry.channels.get(config.name)
-        wanted = await self.run(self._make_topics, config, known)
-        if wanted != known:
-            await self.registrar.append(wanted)
-            self._touched.add(config.name)
+    async def _declare(self, *configs: ChannelConfig) -> None:
+        known = self.registrar.registry.channels
+        wanted = await self.run(self.making.channels, [(config, known.get(config.name)) for config in configs])
+        changed = [channel for channel in wanted if channel != known.get(channel.channel)]
+        await self.registrar.append(*changed)
+        self._touched.update(channel.channel for channel in changed)
 
-    def _make_topics(self, config: ChannelConfig, known: Channel | None) -> Channel:
-        """Blocks. What the registry is to say of it. Raises ChannelConflict, TransportError."""
-        options, kept = self.options, config.retention
-        asked = config.partitions
-        bands = config.bands if config.bands is not None else known.bands if known else ()
-        if known is not None and bands != known.bands:
-            raise ChannelConflict(config.name, [f"it has the bands {known.bands}, and messages in them"])
-        count = asked or (known.partitions if known else 1 if is_reserved(config.name) else options.partitions)
-        topics = self.topics.bands(config.name, bands)
-        there = self.administration.partitions(topics)
-        if len(there) < len(topics):
-            if not (options.create if config.create is None else config.create):
-                raise TransportError(f"topics {', '.join(topics)} are not there, and create= says not to make them")
-            settings = {**(_FOR_EVER if options.trim else {}), "max.message.bytes": str(_MAX_PAYLOAD + 65_536)}
-            missing = {topic: count for topic in topics if topic not in there}
-            self.administration.create(missing, config.replication or options.replication, settings)
-            there |= self.administration.partitions(missing)
-        least = min(there.values())
-        if asked is not None and asked > least:
-            if known is not None:
-                log.warning("%s gets %d partitions: keys move, and their order with them", config.name, asked)
-            self.administration.grow([topic for topic, have in there.items() if have < asked], asked)
-            least = asked
-        elif asked is not None and asked < least:
-            raise ChannelConflict(config.name, [f"it has {least} partitions, and Kafka takes none away"])
-        return Channel(
-            config.name,
-            least,
-            bands,
-            age=kept.age if kept else None,
-            count=kept.count if kept else None,
-            bytes=kept.bytes if kept else None,
-        )
+    async def make_again(self, names: Sequence[str]) -> None:
+        """Somebody has deleted their topics."""
+        for name in names:
+            self.data_lost(name, "its topic was deleted, with what was in it; it is made again")
+        await self._declare(*(ChannelConfig(name) for name in names))
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         self._check_open()
@@ -361,7 +313,8 @@ class KafkaTransport(Transport):
         later = [(index, each) for index, each in enumerate(settlements) if each.after is not None]
         statuses: dict[int, SettleStatus] = {}
         settling = asyncio.ensure_future(self._settle(at_once, statuses)) if at_once else None
-        published, reasons = await self._publish(publishes) if publishes else ([], {})
+        published, reasons = await self._sending.publish(publishes) if publishes else ([], {})
+        self._touched.update(each.channel for each in publishes)
         stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
         for index, each in later:
             if published[each.after or 0] not in stored:
@@ -385,71 +338,6 @@ class KafkaTransport(Transport):
                         self._rejected.get(settlement.delivery.envelope.channel, 0) + 1
                     )
 
-    async def _publish(self, envelopes: Sequence[Envelope]) -> tuple[list[PublishStatus], dict[int, str]]:
-        statuses = [PublishStatus.UNKNOWN] * len(envelopes)
-        reasons: dict[int, str] = {}
-        left = list(range(len(envelopes)))
-        for again in (True, False):
-            sent = await self._send([envelopes[index] for index in left])
-            gone = []
-            for index, each in zip(left, sent, strict=True):
-                if each.error is not None and again and each.error.code() in _GONE:
-                    gone.append(index)
-                else:
-                    statuses[index] = self._status(each, index, reasons)
-            if not gone:
-                break
-            left = gone
-            for name in {envelopes[index].channel for index in gone}:
-                if not name.startswith(INBOX_PREFIX):
-                    await self._declare(ChannelConfig(name))  # somebody has deleted its topics
-        return statuses, reasons
-
-    def _status(self, sent: Sent, index: int, reasons: dict[int, str]) -> PublishStatus:
-        if sent.error is None:
-            return PublishStatus.STORED
-        if sent.error.fatal():
-            self.publisher.failed_for_good()
-        if sent.error.code() in _REFUSED:
-            reasons[index] = sent.error.str()
-            return PublishStatus.REFUSED
-        return PublishStatus.UNKNOWN
-
-    async def _send(self, envelopes: Sequence[Envelope]) -> list[Sent]:
-        channels = self.registrar.registry.channels
-        for name in {each.channel for each in envelopes}:
-            if name not in channels and not name.startswith(INBOX_PREFIX):
-                await self.ensure(name)
-        now = self.clock.time_ns()
-        found: list[Sent | None] = [None] * len(envelopes)
-        outgoing, places = [], []
-        for index, envelope in enumerate(envelopes):
-            record = self._outgoing(envelope, now)
-            if record is None:  # a reply to nobody
-                found[index] = Sent()
-            else:
-                outgoing.append(record)
-                places.append(index)
-        for index, sent in zip(places, await self.publisher.send(outgoing), strict=True):
-            found[index] = sent
-        self._touched.update(each.channel for each in envelopes)
-        return [each if each is not None else Sent() for each in found]
-
-    def _outgoing(self, envelope: Envelope, now: int) -> Outgoing | None:
-        headers = headers_of(envelope, self._source, now)
-        if envelope.channel.startswith(INBOX_PREFIX):
-            partition = partition_of(envelope.channel)
-            if partition is None:
-                return None
-            return Outgoing(self.topics.inboxes, partition, envelope.body, None, headers)
-        channel = self.registrar.registry.channels[envelope.channel]
-        topic = self.topics.bands(channel.channel, channel.bands)[band_of(channel.bands, envelope.priority)]
-        if envelope.key is not None:
-            return Outgoing(topic, _ANY, envelope.body, envelope.key, headers)
-        known = envelope.dedup_key or envelope.id
-        partition = zlib.crc32(known.encode()) % channel.partitions if channel.partitions > 1 else 0
-        return Outgoing(topic, partition, envelope.body, None, headers)
-
     # Readers
 
     async def consume(self, group: Group) -> Consumer:
@@ -464,16 +352,9 @@ class KafkaTransport(Transport):
 
     async def inbox(self) -> Inbox:
         self._check_open()
-        topic = self.topics.inboxes
-        there = await self.run(self.administration.partitions, [topic])
-        if not there:
-            if not self.options.create:
-                raise TransportError(f"topic {topic} is not there, and create=no says not to make it")
-            count, copies = self.options.inboxes, self.options.replication
-            await self.run(self.administration.create, {topic: count}, copies, _REPLIES)
-            there = await self.run(self.administration.partitions, [topic])
+        partitions = await self.run(self.making.inboxes)
         name = f"{self._runtime.bus_id}.{os.urandom(4).hex()}"
-        inbox = KafkaInbox(self, name, zlib.crc32(name.encode()) % there[topic])
+        inbox = KafkaInbox(self, name, zlib.crc32(name.encode()) % partitions)
         await self.run(inbox.open)
         return inbox
 

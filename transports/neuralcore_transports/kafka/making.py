@@ -1,0 +1,114 @@
+"""Makes the topics of channels. It blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from neuralcore.messaging.channel import ChannelConfig
+from neuralcore.messaging.errors import ChannelConflict, TransportError
+from neuralcore.messaging.names import is_reserved
+from neuralcore_transports.kafka.administration import Administration
+from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.options import KafkaOptions
+from neuralcore_transports.kafka.registry import Channel
+from neuralcore_transports.kafka.topics import Topics
+
+__all__ = ["MAX_PAYLOAD", "Making"]
+
+MAX_PAYLOAD: Final = 16 * 1024 * 1024
+
+_FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
+_EACH: Final = {"cleanup.policy": "delete", "max.message.bytes": str(MAX_PAYLOAD + 65_536)}
+_REPLIES: Final = {"cleanup.policy": "delete", "retention.ms": "600000"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    config: ChannelConfig
+    known: Channel | None
+    bands: tuple[int, ...]
+    topics: list[str]
+    partitions: int
+
+
+class Making:
+    def __init__(self, options: KafkaOptions, topics: Topics, administration: Administration) -> None:
+        self._options = options
+        self._topics = topics
+        self._administration = administration
+
+    def registry(self) -> None:
+        """Its topic is there when this returns. Raises TransportError."""
+        topic = self._topics.registry
+        if self._administration.partitions([topic]):
+            return
+        if not self._options.create:
+            raise TransportError(
+                f"kafka:// with create=no wants topics {topic} (1 partition, retention.ms=-1) and "
+                f"{self._topics.inboxes} (some partitions) beside the channels' own, and they are not there"
+            )
+        self._administration.create({topic: 1}, self._options.replication, {**_FOR_EVER, "cleanup.policy": "delete"})
+
+    def inboxes(self) -> int:
+        """How many partitions the topic of replies has. Raises TransportError."""
+        topic = self._topics.inboxes
+        there = self._administration.partitions([topic])
+        if not there:
+            if not self._options.create:
+                raise TransportError(f"topic {topic} is not there, and create=no says not to make it")
+            self._administration.create({topic: self._options.inboxes}, self._options.replication, _REPLIES)
+            there = self._administration.partitions([topic])
+        return there[topic]
+
+    def channels(self, wanted: Sequence[tuple[ChannelConfig, Channel | None]]) -> list[Channel]:
+        """What the registry is to say of each, with what it has said. Raises ChannelConflict, TransportError."""
+        plans = [self._plan(config, known) for config, known in wanted]
+        there = self._administration.partitions([topic for plan in plans for topic in plan.topics])
+        missing = {plan.config.name: [topic for topic in plan.topics if topic not in there] for plan in plans}
+        for plan in plans:
+            if missing[plan.config.name] and not self._may_create(plan.config):
+                names = ", ".join(missing[plan.config.name])
+                raise TransportError(f"topics {names} are not there, and create= says not to make them")
+        self._create(plans, missing)
+        there |= self._administration.partitions([topic for topics in missing.values() for topic in topics])
+        return [self._made(plan, min(there[topic] for topic in plan.topics)) for plan in plans]
+
+    def _plan(self, config: ChannelConfig, known: Channel | None) -> _Plan:
+        bands = config.bands if config.bands is not None else known.bands if known else ()
+        if known is not None and bands != known.bands:
+            raise ChannelConflict(config.name, [f"it has the bands {known.bands}, and messages in them"])
+        default = 1 if is_reserved(config.name) else self._options.partitions
+        count = config.partitions or (known.partitions if known else default)
+        return _Plan(config, known, bands, self._topics.bands(config.name, bands), count)
+
+    def _may_create(self, config: ChannelConfig) -> bool:
+        return self._options.create if config.create is None else config.create
+
+    def _create(self, plans: Sequence[_Plan], missing: dict[str, list[str]]) -> None:
+        settings = {**_EACH, **(_FOR_EVER if self._options.trim else {})}
+        by_copies: dict[int | None, dict[str, int]] = {}
+        for plan in plans:
+            copies = plan.config.replication or self._options.replication
+            by_copies.setdefault(copies, {}).update(dict.fromkeys(missing[plan.config.name], plan.partitions))
+        for copies, topics in by_copies.items():
+            if topics:
+                self._administration.create(topics, copies, settings)
+
+    def _made(self, plan: _Plan, have: int) -> Channel:
+        name, asked, kept = plan.config.name, plan.config.partitions, plan.config.retention
+        if asked is not None and asked < have:
+            raise ChannelConflict(name, [f"it has {have} partitions, and Kafka takes none away"])
+        if asked is not None and asked > have:
+            log.warning("%s gets %d partitions: keys move, and their order with them", name, asked)
+            self._administration.grow(plan.topics, asked)
+            have = asked
+        return Channel(
+            name,
+            have,
+            plan.bands,
+            age=kept.age if kept else None,
+            count=kept.count if kept else None,
+            bytes=kept.bytes if kept else None,
+        )
