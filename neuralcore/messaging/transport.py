@@ -69,6 +69,8 @@ class Capabilities:
     broadcast: bool = False
     priorities: bool = False
     """Fetch answers the most urgent messages first."""
+    bands: bool = False
+    """A channel can be given priorities, by ``ChannelConfig.bands``."""
     keys: bool = False
     """Messages of one key and priority in one group are handled in order, one at a time, across all members."""
     delay: bool = False

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.servers.fixtures import redis_server
+from tests.servers.fixtures import kafka_broker, redis_server
 
-__all__ = ["redis_server"]
+__all__ = ["kafka_broker", "redis_server"]

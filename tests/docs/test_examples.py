@@ -10,7 +10,7 @@ import pytest
 from tests.docs.examples import Block, blocks, run_page
 
 ROOT = Path(__file__).resolve().parents[2]
-REDIS = "localhost:6379"
+REDIS, KAFKA = "localhost:6379", "localhost:9092"
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
 
 
@@ -22,6 +22,8 @@ def test_the_examples_of_a_page_run(
     swaps = {}
     if any(REDIS in block.source for block in blocks(page)):
         swaps[REDIS] = request.getfixturevalue("redis_server").url().removeprefix("redis://")
+    if any(KAFKA in block.source for block in blocks(page)):
+        swaps[KAFKA] = request.getfixturevalue("kafka_broker").bootstrap
     with warnings.catch_warnings():
         run_page(page, swaps)
 

@@ -21,7 +21,9 @@ def check_channel(has: Capabilities, config: ChannelConfig) -> None:
         raise missing("dedup", name)
     if (config.capacity is not None or config.overflow is not None) and not has.bounded:
         raise missing("bounded", f"{name} with a capacity or an overflow policy")
-    if config.priority != Priority.NORMAL and not has.priorities:
+    if config.bands and not (has.priorities or has.bands):
+        raise missing("bands", f"{name} with bands of priorities")
+    if config.priority != Priority.NORMAL and not (has.priorities or config.bands):
         raise missing("priorities", name)
 
 
@@ -49,7 +51,8 @@ def check_start(has: Capabilities, start: Cursor | None, name: str) -> None:
         raise missing("seek_id", name)
 
 
-def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool) -> None:
+def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool, banded: bool = False) -> None:
+    """``banded``: its channel has bands of priorities."""
     if mandatory:
         name = _name(envelope)
         raise missing("in_process", f"{name} with mandatory=True: here it is kept for whoever subscribes later")
@@ -59,7 +62,7 @@ def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool) -> 
         raise missing("delay", _name(envelope))
     if envelope.dedup_key is not None and has.dedup == "none":
         raise missing("dedup", f"{_name(envelope)} with an idempotency key")
-    if not has.priorities and envelope.priority != Priority.NORMAL:
+    if envelope.priority != Priority.NORMAL and not (has.priorities or banded):
         raise missing("priorities", _name(envelope))
     if envelope.reply_to is not None and not has.request_reply:
         raise missing("request_reply", _name(envelope))

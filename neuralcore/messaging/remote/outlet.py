@@ -168,7 +168,8 @@ class Outlet:
             dedup_key=idempotency_key,
             replay=replay_number(given) if given else 0,
         )
-        check_publish(publisher.capabilities, envelope, mandatory=mandatory)
+        banded = bool(self.config.bands)
+        check_publish(publisher.capabilities, envelope, mandatory=mandatory, banded=banded)
         return envelope
 
     def _check_size(self, body: bytes) -> None:

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from neuralcore.testing.conformance import Harness, UrlHarness
-from neuralcore.testing.conformance.suite import TransportConformance
+from neuralcore.testing.conformance.promise import Promise
+from neuralcore.testing.conformance.suite import TransportConformance, catalogue
 from tests.servers import pool
 from tests.servers.kafka_cluster import KafkaCluster
 from tests.servers.missing import need
@@ -18,8 +19,9 @@ class KafkaHarness(UrlHarness):
     trimming = 2.0
     patience = 30.0
 
-    def __init__(self, kafka: KafkaCluster, options: str = "") -> None:
-        super().__init__(f"kafka://{kafka.bootstrap}/conformance?lease=2&upkeep=0.5&handover=1{options}")
+    def __init__(self, kafka: KafkaCluster, *, partitions: int) -> None:
+        options = f"lease=2&upkeep=0.5&handover=1&partitions={partitions}"
+        super().__init__(f"kafka://{kafka.bootstrap}/of-{partitions}?{options}")
         self.kafka = kafka
 
     async def restart(self) -> None:
@@ -28,6 +30,7 @@ class KafkaHarness(UrlHarness):
 
 class _OnKafka(TransportConformance):
     brokers: int
+    partitions: int
 
     @pytest.fixture(autouse=True)
     def server(self, tmp_path_factory):
@@ -38,9 +41,39 @@ class _OnKafka(TransportConformance):
         )
 
     def make_harness(self) -> Harness:
-        return KafkaHarness(self.running)
+        return KafkaHarness(self.running, partitions=self.partitions)
+
+
+def some(*groups: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("promise", [each for each in catalogue() if each.group in groups], ids=str)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 class TestOneBroker(_OnKafka):
+    """With one partition everything is in order, as the suite's harnesses expect it of a channel."""
+
     brokers = 1
+    partitions = 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+class TestPartitions(_OnKafka):
+    brokers = 1
+    partitions = 4
+
+    @some("concurrency", "crash", "dedup", "groups", "keys", "restart", "settlement")
+    def test_promise(self, promise: Promise) -> None:
+        super().test_promise(promise)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+class TestThreeBrokers(_OnKafka):
+    brokers = 3
+    partitions = 2
+
+    @some("crash", "groups", "intact", "requests", "restart")
+    def test_promise(self, promise: Promise) -> None:
+        super().test_promise(promise)

@@ -270,7 +270,7 @@ class _Fan:
         try:
             client.seek(self._flow.at(offset))
         except KafkaException as error:
-            log.warning("seeking in %s failed, it is tried again: %s", self._flow.key, error)
+            log.debug("seeking in %s failed, it is tried again: %s", self._flow.key, error)
             if not self._flow.closed:
                 self._transport.reader.poller.order(partial(self._seek, offset, listener))
             return

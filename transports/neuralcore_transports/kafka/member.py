@@ -383,7 +383,7 @@ class Member(Consumer):
         try:
             self._client.seek(flow.at(window.position))
         except KafkaException as error:
-            log.warning("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
+            log.debug("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
             self._poller.order(partial(self._go_to, partition, window))
 
     def _sought(self, flow: Flow, partition: Partition, window: Window) -> None:

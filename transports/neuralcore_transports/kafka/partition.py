@@ -149,6 +149,10 @@ class Partition:
         buffer = self._buffer
         while True:
             fresh = bool(buffer) and self._may_read()
+            if fresh and buffer[0].offset() >= self.window.reserved:
+                if not ready or ready[0][0] > buffer[0].offset():
+                    return None  # after the next commit
+                fresh = False
             if ready and not (fresh and buffer[0].offset() < ready[0][0]):
                 entry = self._entries[heappop(ready)[1]]
             elif fresh:
@@ -162,11 +166,7 @@ class Partition:
                 return entry
 
     def _may_read(self) -> bool:
-        return (
-            self._buffer[0].offset() < self.window.reserved
-            and len(self._delayed) + self._keys.parked < _HELD
-            and not self.window.full
-        )
+        return len(self._delayed) + self._keys.parked < _HELD and not self.window.full
 
     def _read(self, record: Record, now: int) -> Entry | None:
         """The next of what arrived, if it is ready."""

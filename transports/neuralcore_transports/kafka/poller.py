@@ -148,7 +148,7 @@ class Poller:
         try:
             if self._orders:
                 self._alert_until = time.monotonic() + _ALERT_FOR
-                while self._orders:
+                for _ in range(len(self._orders)):  # what orders itself again has to wait for a poll
                     self._orders.popleft()()
             first = self._consumer.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
             if first is not None:

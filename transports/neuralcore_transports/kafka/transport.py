@@ -67,6 +67,7 @@ class KafkaTransport(Transport):
         multi_process=True,
         groups=True,
         broadcast=True,
+        bands=True,
         keys=True,
         delay=True,
         dedup="owner",
