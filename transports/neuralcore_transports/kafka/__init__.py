@@ -13,8 +13,9 @@
     dedup.py        which messages came twice               paging.py      browsing
     serving.py      partitions share a demand               browser.py     reads here and there
     committing.py   one commit at a time                    administration.py  topics and groups
-    poller.py       the thread that reads                   clients.py     the client library's objects
-    reader.py       partitions that are no group's          publisher.py   hands records to the brokers
+    poller.py       the thread that reads                   making.py      the topics of channels
+    reader.py       partitions that are no group's          sending.py     envelopes become records
+    clients.py      the client library's objects            publisher.py   records go to the brokers
 """
 
 from neuralcore_transports.kafka.errors import KafkaRefused

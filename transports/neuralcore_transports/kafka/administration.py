@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -45,8 +45,11 @@ _KNOWN: Final = 10.0
 
 
 class Administration:
-    def __init__(self, make: Callable[[], AdminClient], *, timeout: float, where: str) -> None:
+    def __init__(
+        self, make: Callable[[], AdminClient], onlooker: Callable[[str], Consumer], *, timeout: float, where: str
+    ) -> None:
         self._make = make
+        self._onlooker = onlooker
         self._timeout = timeout
         self._where = where
         self._lock = threading.Lock()
@@ -122,17 +125,17 @@ class Administration:
         return found
 
     def commits(self, group: str, places: Sequence[Place]) -> dict[Place, TopicPartition]:
-        """What a group has committed. Raises Unavailable."""
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])
-        found = self._client.list_consumer_group_offsets([asked], request_timeout=self._timeout)
-        answer = self._result(found[group], KafkaError.GROUP_ID_NOT_FOUND)
-        if answer is None:
-            return {}
-        return {
-            (each.topic, each.partition): each
-            for each in answer.topic_partitions
-            if each.error is None and each.offset >= 0
-        }
+        """What a group has committed. Raises Unavailable.
+
+        Not by list_consumer_group_offsets: where the group's coordinator has just moved to another broker, its answer
+        is a segmentation fault (librdkafka 2.16, #5315).
+        """
+        client = self._onlooker(group)
+        try:
+            answer = self._try(lambda: client.committed([TopicPartition(*place) for place in places], self._timeout))
+        finally:
+            client.close()
+        return {(each.topic, each.partition): each for each in answer if each.error is None and each.offset >= 0}
 
     def delete_before(self, offsets: Mapping[Place, int]) -> None:
         """Delete the messages before these offsets."""

@@ -69,6 +69,11 @@ class Clients:
         made: Consumer = self._make(Consumer, self._reading(f"{self._name}.reader"))
         return made
 
+    def onlooker(self, group: str) -> Consumer:
+        """Asks what a group has committed, and does not join it."""
+        made: Consumer = self._make(Consumer, self._reading(group))
+        return made
+
     def admin(self) -> AdminClient:
         made: AdminClient = self._make(AdminClient, {"socket.timeout.ms": _ms(self._options.timeout)})
         return made

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.partition import Partition
-from neuralcore_transports.kafka.window import Commit
+from neuralcore_transports.kafka.window import Commit, Window
 
 __all__ = ["Committing"]
 
@@ -31,7 +31,7 @@ class Committing:
         self._more = more
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[Partition, None] = {}
-        self._sent: dict[tuple[str, int], tuple[Partition, Commit]] = {}
+        self._sent: dict[tuple[str, int], tuple[Partition, Window, Commit]] = {}
         self._waiting: list[asyncio.Future[None]] = []
         """For the next commit."""
         self._answered: list[asyncio.Future[None]] = []
@@ -69,7 +69,7 @@ class Committing:
         offsets = []
         for partition in parts:
             commit = partition.window.commit(clean=False, ahead=partition.ahead)
-            self._sent[partition.key] = partition, commit
+            self._sent[partition.key] = partition, partition.window, commit
             offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
         if not parts:
             self._done()
@@ -86,9 +86,9 @@ class Committing:
             self._late = None
         errors = {(each.topic, each.partition): each.error for each in partitions}
         failed = None
-        for key, (partition, commit) in self._sent.items():
+        for key, (partition, window, commit) in self._sent.items():
             wrong = error if error is not None else errors.get(key)
-            if not partition.owned:
+            if not partition.owned or partition.window is not window:  # it has gone, or goes on elsewhere
                 continue
             if wrong is None:
                 partition.window.committed(commit)

@@ -25,7 +25,7 @@ from neuralcore.messaging.transport import (
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
 from neuralcore_transports.kafka.dedup import Seen
-from neuralcore_transports.kafka.errors import code_of
+from neuralcore_transports.kafka.errors import code_of, translated
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.reader import position_is_gone
@@ -74,6 +74,8 @@ class Member(Consumer):
         self._serving = Serving()
         self._event = asyncio.Event()
         self._joined = False
+        self._trouble: KafkaError | None = None
+        """Of the whole group, not told to anybody yet."""
         self._ahead: dict[Partition, None] = {}
         """Of which more may be handed out than was."""
         self._pausing: asyncio.TimerHandle | None = None
@@ -133,7 +135,11 @@ class Member(Consumer):
             name = self._transport.topics.group(self._group)
             self._client = self._transport.clients.member(name, on_commit=self._on_commit)
             self._poller = Poller(
-                self._client, self._transport.call, prefetch=self._transport.options.prefetch, name=f"kafka {name}"
+                self._client,
+                self._transport.call,
+                prefetch=self._transport.options.prefetch,
+                name=f"kafka {name}",
+                trouble=self._in_trouble,
             )
             self._poller.start()
         self._poller.order(partial(self._read, topics))
@@ -161,6 +167,9 @@ class Member(Consumer):
             self._reserve()
             if found:
                 return found
+            if self._trouble is not None:
+                error, self._trouble = self._trouble, None
+                raise translated(error, self._transport.options.shown)
             joining = bool(self._topics) and not self._joined
             left = began + timeout + joining * _JOINING - loop.time()
             if left <= 0 or self._closed:
@@ -254,6 +263,9 @@ class Member(Consumer):
 
     def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
         commits = self._committed(client, partitions)
+        if commits is None:
+            client.incremental_assign(partitions)  # nobody takes anything from them any more
+            return
         found, starts = [], []
         for each in partitions:
             partition = self._partition(each, commits.get((each.topic, each.partition)))
@@ -267,8 +279,8 @@ class Member(Consumer):
         self._transport.call(self._assigned, found)
         client.incremental_assign(starts)
 
-    def _committed(self, client: Client, partitions: list[TopicPartition]) -> dict[_Key, TopicPartition]:
-        """Tried until it is known: nothing may be read before."""
+    def _committed(self, client: Client, partitions: list[TopicPartition]) -> dict[_Key, TopicPartition] | None:
+        """Tried until it is known, or all is over: nothing may be read before."""
         while partitions and not self._poller.stopping:
             try:
                 found = client.committed(partitions, self._transport.options.timeout)
@@ -279,7 +291,7 @@ class Member(Consumer):
             if not wrong:
                 return {(each.topic, each.partition): each for each in found}
             log.warning("the positions of %s are not known yet: %s", self._group, wrong[0])
-        return {}
+        return None if partitions else {}
 
     def _partition(self, at: TopicPartition, commit: TopicPartition | None) -> Partition | None:
         """None for one of a channel that was removed meanwhile."""
@@ -385,6 +397,10 @@ class Member(Consumer):
         except KafkaException as error:
             log.debug("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
             self._poller.order(partial(self._go_to, partition, window))
+
+    def _in_trouble(self, error: KafkaError) -> None:
+        self._trouble = error
+        self._event.set()
 
     def _sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow

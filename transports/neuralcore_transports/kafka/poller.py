@@ -33,6 +33,12 @@ _ALERT: Final = 0.001
 _ALERT_FOR: Final = 0.2
 """Seconds after an order in which others are expected."""
 
+_HARMLESS: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,  # it was removed, or is too new
+    KafkaError._ALL_BROKERS_DOWN,  # the connections' own affair, which tells itself
+    KafkaError._TRANSPORT,
+)
+
 Call = Callable[..., None]
 """Calls a function, with its arguments, on the loop; from any thread."""
 
@@ -76,9 +82,19 @@ class Flow:
 
 
 class Poller:
-    def __init__(self, consumer: Consumer, call: Call, *, prefetch: int, name: str) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        call: Call,
+        *,
+        prefetch: int,
+        name: str,
+        trouble: Callable[[KafkaError], None] | None = None,
+    ) -> None:
+        """``trouble`` hears on the loop of errors that are no partition's."""
         self._consumer = consumer
         self._call = call
+        self._trouble = trouble
         self._prefetch = prefetch
         self._flows: dict[tuple[str, int], Flow] = {}
         """The thread's, but for a look."""
@@ -178,7 +194,11 @@ class Poller:
         flow = self._flows.get((record.topic(), record.partition()))
         if flow is not None:
             self._call(flow.fail, error)
-        elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # one that was removed
+        elif error.code() in _HARMLESS:
+            return
+        elif self._trouble is not None:
+            self._call(self._trouble, error)
+        else:
             log.warning("reading %s failed: %s", record.topic(), error)
 
     def _pass(self, flow: Flow, records: list[Record]) -> None:

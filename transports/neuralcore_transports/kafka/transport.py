@@ -122,7 +122,7 @@ class KafkaTransport(Transport):
         name = f"neuralcore-{runtime.bus_id}"
         common: dict[str, Any] = {"timeout": options.timeout, "where": options.shown}
         self.clients = Clients(options, name, self._told)
-        self.administration = Administration(self.clients.admin, **common)
+        self.administration = Administration(self.clients.admin, self.clients.onlooker, **common)
         self.browser = Browser(self.clients.reader, self.administration, **common)
         self.making = Making(options, self.topics, self.administration)
         self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
