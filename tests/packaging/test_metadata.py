@@ -58,6 +58,7 @@ def test_transports_come_through_their_distributions_doors() -> None:
     owners = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports") if entry.dist}
     assert owners == {
         "native": "neuralcore-runtime",
+        "kafka": "neuralcore-transports",
         "memory": "neuralcore-transports",
         **dict.fromkeys(("redis", "redis+cluster", "redis+unix", "rediss", "rediss+cluster"), "neuralcore-transports"),
         "sqlite": "neuralcore-transports",
@@ -70,6 +71,8 @@ def url_of(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
         return f"{server.url()}?tls_ca={server.certificates.ca}"
     if scheme == "redis+cluster":
         return str(request.getfixturevalue("redis_cluster").url(scheme))
+    if scheme == "kafka":
+        return f"kafka://{request.getfixturevalue('kafka_broker').bootstrap}/doors"
     if scheme.startswith("redis"):
         return str(request.getfixturevalue("redis_server").url(scheme))
     return {"native": "native://", "memory": "memory://", "sqlite": f"sqlite://{tmp_path}/bus.db"}[scheme]

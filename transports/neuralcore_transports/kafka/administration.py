@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -75,22 +76,27 @@ class Administration:
             if topic in known and known[topic].error is None and known[topic].partitions
         }
 
-    def create(self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]) -> None:
-        """Topics with so many partitions; those that are there stay as they are. Raises KafkaRefused, Unavailable."""
+    def create(
+        self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]
+    ) -> dict[str, int]:
+        """Topics with so many partitions; those that are there stay as they are. How many they have: another broker,
+        asked a moment later, may not know it yet. Raises KafkaRefused, Unavailable.
+        """
         wanted = [
             NewTopic(topic, count, -1 if replication is None else replication, config=dict(settings))
             for topic, count in topics.items()
         ]
         for future in self._client.create_topics(wanted, request_timeout=self._timeout).values():
             self._result(future, KafkaError.TOPIC_ALREADY_EXISTS)
-        self._wait_for(topics)
+        return self._wait_for(topics)
 
-    def _wait_for(self, topics: Mapping[str, int]) -> None:
+    def _wait_for(self, topics: Mapping[str, int]) -> dict[str, int]:
         deadline = time.monotonic() + _KNOWN
-        while len(self.partitions(topics)) < len(topics):
+        while len(found := self.partitions(topics)) < len(topics):
             if time.monotonic() > deadline:
                 raise Unavailable("kafka", f"{self._where}: {', '.join(topics)} are made, and cannot be found")
             time.sleep(_SOON)
+        return found
 
     def grow(self, topics: Iterable[str], count: int) -> None:
         wanted = [NewPartitions(topic, count) for topic in topics]
@@ -155,7 +161,7 @@ class Administration:
             if code_of(error) in ignored:
                 return None
             raise translated(error, self._where) from error
-        except TimeoutError as error:
+        except futures.TimeoutError as error:
             raise Unavailable("kafka", f"{self._where}: no answer within {self._timeout:g} s") from error
 
     def _try(self, what: Callable[[], T]) -> T:

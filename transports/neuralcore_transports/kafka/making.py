@@ -58,8 +58,7 @@ class Making:
         if not there:
             if not self._options.create:
                 raise TransportError(f"topic {topic} is not there, and create=no says not to make it")
-            self._administration.create({topic: self._options.inboxes}, self._options.replication, _REPLIES)
-            there = self._administration.partitions([topic])
+            there = self._administration.create({topic: self._options.inboxes}, self._options.replication, _REPLIES)
         return there[topic]
 
     def channels(self, wanted: Sequence[tuple[ChannelConfig, Channel | None]]) -> list[Channel]:
@@ -71,8 +70,7 @@ class Making:
             if missing[plan.config.name] and not self._may_create(plan.config):
                 names = ", ".join(missing[plan.config.name])
                 raise TransportError(f"topics {names} are not there, and create= says not to make them")
-        self._create(plans, missing)
-        there |= self._administration.partitions([topic for topics in missing.values() for topic in topics])
+        there |= self._create(plans, missing)
         return [self._made(plan, min(there[topic] for topic in plan.topics)) for plan in plans]
 
     def _plan(self, config: ChannelConfig, known: Channel | None) -> _Plan:
@@ -86,15 +84,17 @@ class Making:
     def _may_create(self, config: ChannelConfig) -> bool:
         return self._options.create if config.create is None else config.create
 
-    def _create(self, plans: Sequence[_Plan], missing: dict[str, list[str]]) -> None:
+    def _create(self, plans: Sequence[_Plan], missing: dict[str, list[str]]) -> dict[str, int]:
         settings = {**_EACH, **(_FOR_EVER if self._options.trim else {})}
         by_copies: dict[int | None, dict[str, int]] = {}
         for plan in plans:
             copies = plan.config.replication or self._options.replication
             by_copies.setdefault(copies, {}).update(dict.fromkeys(missing[plan.config.name], plan.partitions))
+        made: dict[str, int] = {}
         for copies, topics in by_copies.items():
             if topics:
-                self._administration.create(topics, copies, settings)
+                made |= self._administration.create(topics, copies, settings)
+        return made
 
     def _made(self, plan: _Plan, have: int) -> Channel:
         name, asked, kept = plan.config.name, plan.config.partitions, plan.config.retention

@@ -568,6 +568,9 @@ class Member(Consumer):
     async def _left(self) -> None:
         if self._client is not None:
             options = self._transport.options
+            # While the group changes, the last commit of one that leaves is refused, however often it is tried: its
+            # client learns of no new generation any more.
+            await asyncio.wait({self._committing.confirmed()}, timeout=options.handover)
             ended = await self._transport.run(self._poller.stop, options.handover + options.timeout)
             if not ended:
                 log.error("the consumer of %s did not end in time", self._group)

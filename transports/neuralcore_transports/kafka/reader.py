@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent import futures
 from functools import partial
 from typing import Final
 
@@ -53,7 +54,7 @@ class Reader:
             self.poller.ask(what, self._timeout)
         except KafkaException as error:
             raise translated(error, self._where) from error
-        except TimeoutError as error:
+        except futures.TimeoutError as error:
             raise Unavailable("kafka", f"{self._where}: the reader does not answer") from error
 
 
