@@ -76,9 +76,7 @@ class Administration:
             if topic in known and known[topic].error is None and known[topic].partitions
         }
 
-    def create(
-        self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]
-    ) -> dict[str, int]:
+    def create(self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]) -> dict[str, int]:
         """Topics with so many partitions; those that are there stay as they are. How many they have: another broker,
         asked a moment later, may not know it yet. Raises KafkaRefused, Unavailable.
         """

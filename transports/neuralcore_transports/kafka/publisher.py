@@ -130,6 +130,10 @@ class Publisher:
         except asyncio.TimeoutError:
             return
 
+    def start(self) -> None:
+        """An idempotent producer has to be let in first, which takes a moment."""
+        self._generation()
+
     def _generation(self) -> _Generation:
         if self._current is None:
             self._current = _Generation(self._clients.producer(), self._name)

@@ -60,6 +60,9 @@ class Sending:
             left = gone
             channels = {envelopes[index].channel for index in gone}
             await self._transport.make_again([name for name in channels if not name.startswith(INBOX_PREFIX)])
+        late = {envelopes[index].channel for index, status in enumerate(statuses) if status is PublishStatus.UNKNOWN}
+        if late:
+            self._transport.in_background(self._transport.look_for(late))
         return statuses, reasons
 
     def _status(self, sent: Sent, index: int, reasons: dict[int, str]) -> PublishStatus:

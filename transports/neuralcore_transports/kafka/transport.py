@@ -129,6 +129,7 @@ class KafkaTransport(Transport):
         self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
         self._state = "open"
         try:
+            self.publisher.start()
             await self.run(self._make_registry)
             await self.registrar.refresh()
         except BaseException:
@@ -280,6 +281,13 @@ class KafkaTransport(Transport):
         changed = [channel for channel in wanted if channel != known.get(channel.channel)]
         await self.registrar.append(*changed)
         self._touched.update(channel.channel for channel in changed)
+
+    async def look_for(self, names: Iterable[str]) -> None:
+        """Publishes to these channels were not answered: perhaps somebody has deleted their topics."""
+        known = [name for name in names if name in self.registrar.registry.channels]
+        topics = {name: self.registrar.topics_of(name)[1] for name in known}
+        there = await self.run(self.administration.partitions, [topic for each in topics.values() for topic in each])
+        await self.make_again([name for name in known if any(topic not in there for topic in topics[name])])
 
     async def make_again(self, names: Sequence[str]) -> None:
         """Somebody has deleted their topics."""

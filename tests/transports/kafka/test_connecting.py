@@ -1,0 +1,149 @@
+"""Reaching brokers, or not; what they refuse; what somebody else does to topics and groups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from secrets import token_hex
+from urllib.parse import quote
+
+import pytest
+
+from neuralcore import MessageBus, Priority
+from neuralcore.messaging.errors import ChannelConflict, PublishUnknown, TransportError, Unavailable, Unsupported
+from tests.servers.ports import free_port
+
+pytestmark = pytest.mark.timeout(90)
+
+WAIT = 20.0
+
+
+@pytest.fixture
+def prefix():
+    return f"k{token_hex(4)}"
+
+
+@pytest.fixture
+def url(kafka_broker, prefix):
+    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=2&partitions=1&upkeep=0.5"
+
+
+async def exchanged(url):
+    async with MessageBus(url) as bus, bus.stream("orders", group="g") as stream:
+        await bus.publish("orders", "tea")
+        message = await asyncio.wait_for(anext(stream), WAIT)
+        await message.ack()
+        return message.payload
+
+
+async def published(bus):
+    try:
+        return await bus.publish("orders", 3)
+    except PublishUnknown:
+        return None
+
+
+async def test_nobody_there():
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
+        async with MessageBus(f"kafka://127.0.0.1:{free_port()}/x?timeout=1"):
+            pass
+
+
+async def test_with_a_login_and_tls(start_kafka, prefix):
+    password = "p@ss:w/rd"
+    kafka = start_kafka(users={"ada": password}, tls=True)
+    secure = f"security.protocol=SASL_SSL&sasl.mechanism=PLAIN&ssl.ca.location={quote(str(kafka.certificates.ca))}"
+    where = f"{kafka.bootstrap}/{prefix}?{secure}&timeout=2"
+    assert await exchanged(f"kafka://ada:{quote(password, safe='')}@{where}") == "tea"
+    with pytest.raises(TransportError) as caught:
+        await exchanged(f"kafka://ada:wrong-one@{where}")
+    assert "wrong-one" not in str(caught.value)
+
+
+async def test_without_the_right_to_make_topics(kafka_broker, url, prefix):
+    with pytest.raises(TransportError, match=rf"{prefix}\._registry"):
+        await exchanged(f"{url}&create=no")
+    kafka_broker.create_topic(f"{prefix}._registry", retention_ms="-1")
+    kafka_broker.create_topic(f"{prefix}._inboxes", partitions=2)
+    kafka_broker.create_topic(f"{prefix}.orders", partitions=2)
+    assert await exchanged(f"{url}&create=no") == "tea"
+
+
+async def test_partitions_are_added_and_never_taken_away(url):
+    async with MessageBus(url) as bus:
+        bus.create_channel("orders", partitions=2)
+        await bus.publish("orders", 1)
+    async with MessageBus(url) as bus:
+        bus.create_channel("orders", partitions=3)
+        await bus.publish("orders", 2)
+        assert bus._link.transport.registrar.registry.channels["orders"].partitions == 3
+    async with MessageBus(url) as bus:
+        bus.create_channel("orders", partitions=2)
+        with pytest.raises(ChannelConflict, match="takes none away"):
+            await bus.publish("orders", 3)
+
+
+async def test_a_more_urgent_band_comes_first(url):
+    got = []
+    async with MessageBus(url) as bus:
+        bus.create_channel("orders", bands=(0, 50, 100))
+        for priority in (Priority.BACKGROUND, Priority.NORMAL, Priority.HIGH, Priority.LOW, Priority.CRITICAL):
+            await bus.publish("orders", int(priority), priority=priority)
+        done, gate = asyncio.Event(), asyncio.Event()
+
+        async def handle(message):
+            await gate.wait()
+            got.append(message.payload)
+            if len(got) == 6:
+                done.set()
+
+        await bus.publish("first", 0)
+        bus.subscribe("orders", handle, group="g", capacity=1)
+        await asyncio.sleep(1.0)  # all bands are read; one message is with the handler
+        await bus.publish("orders", 10, priority=10)
+        await asyncio.sleep(0.5)
+        gate.set()
+        await asyncio.wait_for(done.wait(), WAIT)
+    assert [payload for payload in got[1:] if payload < 50][-1] in (0, 10, 25)
+    behind = [payload for payload in got[2:] if payload >= 50]  # one with the handler, one in its mailbox
+    assert got[2:].index(behind[0]) >= len([payload for payload in got[2:] if payload < 50])
+
+
+async def test_priorities_take_bands(url):
+    async with MessageBus(url) as bus:
+        with pytest.raises(Unsupported, match="priorities"):
+            await bus.publish("orders", 1, priority=Priority.HIGH)
+
+
+async def test_a_topic_that_somebody_deletes_is_made_again_and_told(kafka_broker, url, prefix, caplog):
+    async with MessageBus(f"{url}&patience=3") as bus:
+        await bus.publish("orders", 1)
+        topic = f"{prefix}.orders"
+        kafka_broker.admin().delete_topics([topic])[topic].result(WAIT)
+        with caplog.at_level(logging.ERROR, "neuralcore"):
+            while await published(bus) is not None:  # the brokers may take some before they have forgotten it
+                pass
+            while await published(bus) is None:
+                pass
+        assert bus.metrics().transport["data_lost"] == 1
+        assert any("deleted" in record.getMessage() for record in caplog.records)
+
+
+async def test_what_every_group_has_settled_is_deleted(kafka_broker, url, prefix):
+    from confluent_kafka import Consumer, TopicPartition
+
+    assert await exchanged(url) == "tea"
+    reader = Consumer(kafka_broker.config(group_id="looking"))
+    async with MessageBus(url) as bus:
+        await bus.publish("orders", "cake")
+        async with asyncio.timeout(WAIT):
+            while reader.get_watermark_offsets(TopicPartition(f"{prefix}.orders", 0), 5)[0] < 1:
+                await asyncio.sleep(0.1)
+        assert reader.get_watermark_offsets(TopicPartition(f"{prefix}.orders", 0), 5) == (1, 2)
+    reader.close()
+
+
+async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, url):
+    """Static membership: between its lives nobody else gets them, and the group is not dealt out anew."""
+    for _ in range(2):
+        assert await exchanged(f"{url}&instance=worker-1") == "tea"
