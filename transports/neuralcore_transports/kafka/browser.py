@@ -35,6 +35,7 @@ class Browser:
         self._timeout = timeout
         self._where = where
         self._lock = threading.Lock()
+        self._looked_up: set[str] = set()
         self._made: Consumer | None = None
 
     def ends(self, places: Sequence[Place]) -> dict[Place, tuple[int, int]]:
@@ -66,10 +67,14 @@ class Browser:
 
     def _read(self, client: Consumer, starts: Mapping[Place, int], limit: int) -> dict[Place, list[Record]]:
         ends = self.ends(list(starts))
-        going = {place: max(start, ends[place][0]) for place, start in starts.items() if start < ends[place][1]}
+        firsts = {place: max(start, ends[place][0]) for place, start in starts.items()}
+        going = {place: first for place, first in firsts.items() if first < ends[place][1]}
         found: dict[Place, list[Record]] = {place: [] for place in starts}
         if not going:
             return found
+        for topic in {topic for topic, _ in going} - self._looked_up:  # else a new topic's leader is found much later
+            client.list_topics(topic, self._timeout)
+            self._looked_up.add(topic)
         client.assign([TopicPartition(*place, start) for place, start in going.items()])
         try:
             open_ones = set(going)
@@ -110,12 +115,17 @@ class Browser:
                         self._made = self._make()
                     return what(self._made)
                 except KafkaException as error:
+                    self._drop()  # one whose reading failed does not always read again
                     if not again or code_of(error) not in _GONE:
                         raise translated(error, self._where) from error
             raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
         with self._lock:
-            made, self._made = self._made, None
-            if made is not None:
-                made.close()
+            self._drop()
+
+    def _drop(self) -> None:
+        made, self._made = self._made, None
+        self._looked_up.clear()
+        if made is not None:
+            made.close()
