@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 
@@ -13,6 +12,7 @@ from neuralcore.testing.conformance.suite import TransportConformance, catalogue
 from tests.servers import pool
 from tests.servers.kafka_cluster import KafkaCluster
 from tests.servers.missing import need
+from tests.transports.promises import some
 
 
 class KafkaHarness(UrlHarness):
@@ -47,13 +47,6 @@ class _OnKafka(TransportConformance):
 
 SPREAD = [each for each in catalogue() if each.group in ("crash", "groups", "keys")]
 """What more than one partition makes a difference to, but for the order of messages without a key."""
-
-
-def some(*wanted: str) -> pytest.MarkDecorator:
-    """These groups of promises, or single ones; all of them with NEURALCORE_CONFORMANCE=long."""
-    long = os.environ.get("NEURALCORE_CONFORMANCE") == "long"
-    found = [each for each in catalogue() if long or each.group in wanted or str(each) in wanted]
-    return pytest.mark.parametrize("promise", found, ids=str)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome
 from neuralcore_transports.kafka import partition as module
@@ -418,7 +418,9 @@ def test_when_a_commit_would_not_hold_more_the_partition_waits():
     assert len(hands.take()) == hands.partition.in_flight > 0
 
 
-@pytest.mark.xfail(strict=True, reason="a restored window that is full reads nothing, not even the message that it waits for")
+@pytest.mark.xfail(
+    strict=True, reason="a restored window that is full reads nothing, not even the message that it waits for"
+)
 def test_and_its_next_owner_goes_on_all_the_same():
     hands = filled(200)
     commit = hands.partition.give_up(suspects=True)
@@ -522,6 +524,8 @@ class OnePartition(RuleBasedStateMachine):
         self.attempted: set[int] = set()
         self.holders: dict[str, int] = {}
         self.passed: set[int] = set()
+        self.failed_in_place: set[int] = set()
+        """They keep their keys."""
         self.retrying = {offset for offset, each in known.items() if each.due}
         """Waiting since an earlier owner's days."""
         self.first: dict[str, int] = {}
@@ -535,6 +539,11 @@ class OnePartition(RuleBasedStateMachine):
         return self.known.get(offset, Known())
 
     # The log
+
+    @initialize(count=st.integers(1, 10))
+    def some(self, count: int) -> None:
+        for n in range(count):
+            self.publish(100 + n, [None, "k", "l"][n % 3], 0, 0, 1)
 
     @rule(
         id=st.integers(0, 30),
@@ -591,6 +600,12 @@ class OnePartition(RuleBasedStateMachine):
             self.check(delivery)
         return tuple(found)
 
+    @rule(target=deliveries, limit=st.integers(1, 6))
+    def work(self, limit: int) -> object:
+        self.arrive(limit)
+        self.commit(limit, "stored")
+        return self.take(limit)
+
     def note_what_was_read(self) -> None:
         for offset in range(self.read, self.window.next):
             if offset not in self.log or offset in self.settled:
@@ -630,11 +645,11 @@ class OnePartition(RuleBasedStateMachine):
             waits = max(due, self.get(earlier).due if earlier in self.retrying else 0) > self.clock.time_ns() - MS
             assert other.key != key or waits, f"{earlier} comes before {offset}"
 
-    failed_in_place: frozenset[int] = frozenset()
-
     # Settling
 
-    def settle(self, found: tuple[Delivery, ...], outcome: Outcome, *, delay_ns: int = 0, pass_key: bool = False) -> None:
+    def settle(
+        self, found: tuple[Delivery, ...], outcome: Outcome, *, delay_ns: int = 0, pass_key: bool = False
+    ) -> None:
         for delivery in found:
             offset = delivery.lease.entry.offset  # type: ignore[attr-defined]
             mine = self.out.get(offset) is delivery
@@ -664,11 +679,12 @@ class OnePartition(RuleBasedStateMachine):
             if not keeps_key or envelope.key is None:
                 self.passed.add(offset)
             else:
-                self.failed_in_place |= {offset}
+                self.failed_in_place.add(offset)
         elif offset in self.attempted:
             self.noted[offset] = Known(known.failed, known.suspect)
-        if outcome is not ACK and outcome is not NACK and known.due:
+        if outcome is RELEASE:
             self.known[offset] = Known(known.failed, known.suspect)
+            self.failed_in_place.discard(offset)
         self.attempted.discard(offset)
 
     @rule(found=consumes(deliveries))
@@ -728,7 +744,6 @@ class OnePartition(RuleBasedStateMachine):
             assert offset in self.settled or suspect or offset not in handed, "it was in somebody's hands"
             known[offset] = Known(each.failed, suspect, each.due)
         self.noted = {offset: each for offset, each in stored.noted.items() if offset not in self.settled}
-        self.failed_in_place = frozenset()
         window = Window.restored(stored.commit.offset, stored.commit.metadata, limit=self.limit)
         assert all(offset in self.settled for offset in range(window.position))
         self.begin(window, known)

@@ -32,6 +32,7 @@ def at_time(wall_ms: int) -> Any:
 
 _SOON: Final = 0.02
 _PASSING: Final = (
+    KafkaError._NOENT,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -76,6 +77,17 @@ class Administration:
             if topic in known and known[topic].error is None and known[topic].partitions
         }
 
+    def _led(self, topics: Iterable[str]) -> list[str]:
+        """Those of which each partition has a leader."""
+        known = self._try(lambda: self._client.list_topics(timeout=self._timeout)).topics
+        return [
+            topic
+            for topic in topics
+            if topic in known
+            and known[topic].error is None
+            and all(partition.leader >= 0 for partition in known[topic].partitions.values())
+        ]
+
     def create(self, topics: Mapping[str, int], replication: int | None, settings: Mapping[str, str]) -> dict[str, int]:
         """Topics with so many partitions; those that are there stay as they are. How many they have: another broker,
         asked a moment later, may not know it yet. Raises KafkaRefused, Unavailable.
@@ -90,7 +102,7 @@ class Administration:
 
     def _wait_for(self, topics: Mapping[str, int]) -> dict[str, int]:
         deadline = time.monotonic() + _KNOWN
-        while len(found := self.partitions(topics)) < len(topics):
+        while len(self._led(topics)) < len(topics) or len(found := self.partitions(topics)) < len(topics):
             if time.monotonic() > deadline:
                 raise Unavailable("kafka", f"{self._where}: {', '.join(topics)} are made, and cannot be found")
             time.sleep(_SOON)
@@ -126,6 +138,7 @@ class Administration:
             left = [place for place in left if place not in found]
             if left:
                 time.sleep(_SOON)
+                self.partitions({topic for topic, _ in left})  # it remembers for long that there was no leader
         return found
 
     def commits(self, group: str, places: Sequence[Place]) -> dict[Place, TopicPartition]:

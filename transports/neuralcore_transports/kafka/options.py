@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from neuralcore.messaging.errors import TransportError
 
@@ -14,7 +14,7 @@ __all__ = ["SCHEME", "KafkaOptions"]
 
 SCHEME: Final = "kafka"
 _PORT: Final = 9092
-_PREFIX: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 _OURS: Final = {
     "acks": "all is what a returned publish means",
@@ -80,7 +80,8 @@ class KafkaOptions:
     def __post_init__(self) -> None:
         if self.prefix and not _PREFIX.fullmatch(self.prefix):
             raise TransportError(
-                f"kafka:// wants a prefix of at most 64 letters, digits, dots and dashes; got {self.prefix!r}"
+                f"kafka:// wants a prefix of at most 64 letters, digits and dashes, which a dot follows; "
+                f"got {self.prefix!r}"
             )
         for name in _SECONDS:
             value = getattr(self, name)
@@ -92,7 +93,7 @@ class KafkaOptions:
                 raise TransportError(f"kafka:// wants at least 1 for {name!r}; got {value!r}")
         for name in self.settings:
             if name in _OURS:
-                raise TransportError(f"kafka:// does not pass on {name!r}: {_OURS[name]}")
+                raise _ours(name)
         if self.username is not None and not any(name in self.settings for name in _MECHANISM):
             raise TransportError(
                 "kafka:// with a user wants security.protocol= and sasl.mechanism=, "
@@ -107,12 +108,7 @@ class KafkaOptions:
     @classmethod
     def from_url(cls, url: str) -> KafkaOptions:
         """Raises TransportError, which never shows the password."""
-        try:
-            parts = urlsplit(url)
-        except ValueError:  # its text has the host with the password
-            raise TransportError(
-                "the URL has brackets that are not an IPv6 address's: write them in a password as %5B and %5D"
-            ) from None
+        parts = _split(url)
         if parts.fragment:
             raise TransportError("kafka:// has no fragment: write a # in a password as %23")
         if "@" in parts.query or "@" in parts.path:
@@ -133,6 +129,19 @@ class KafkaOptions:
         return cls(**where, **_read(dict(given)))
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its text has the host with the password
+        raise TransportError(
+            "the URL has brackets that are not an IPv6 address's: write them in a password as %5B and %5D"
+        ) from None
+
+
+def _ours(name: str) -> TransportError:
+    return TransportError(f"kafka:// does not pass on {name!r}: {_OURS[name]}")
+
+
 def _credentials(text: str) -> dict[str, str]:
     if not text:
         return {}
@@ -148,7 +157,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 def _host(text: str) -> str:
     """What follows the colon is not shown: without an @ it may be a password."""
-    parts = urlsplit(f"//{text}")
+    parts = _split(f"//{text}")
     if not parts.hostname:
         raise TransportError(f"{text.partition(':')[0]!r} is no host:port")
     try:
@@ -160,19 +169,9 @@ def _host(text: str) -> str:
 
 
 def _yes_or_no(text: str) -> bool:
-    try:
-        return {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }[text.lower()]
-    except KeyError:
-        raise ValueError from None
+    if text.lower() not in (*_YES, *_NO):
+        raise ValueError(text)
+    return text.lower() in _YES
 
 
 _YES: Final = ("yes", "true", "on", "1")
@@ -193,6 +192,8 @@ def _read(given: Mapping[str, str]) -> dict[str, Any]:
     for name, value in given.items():
         if "." in name:
             continue
+        if name in _OURS:
+            raise _ours(name)
         if name not in _READERS:
             raise TransportError(
                 f"kafka:// has no option {name!r}; it has {', '.join(_READERS)}, "

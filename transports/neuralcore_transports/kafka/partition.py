@@ -166,6 +166,8 @@ class Partition:
                 return entry
 
     def _may_read(self) -> bool:
+        if self.window.told_of(self._buffer[0].offset()):
+            return True  # it takes no more room than it does already
         return len(self._delayed) + self._keys.parked < _HELD and not self.window.full
 
     def _read(self, record: Record, now: int) -> Entry | None:

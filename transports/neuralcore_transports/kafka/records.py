@@ -16,6 +16,8 @@ __all__ = ["DUE", "Header", "Record", "dedup_id", "due_in", "envelope_of", "head
 DUE: Final = "ncdue"
 """Of a delayed message: the wall clock's milliseconds before which nobody gets it."""
 _DEDUP: Final = "ce_ncdedupkey"
+_REPLAY: Final = "\0"
+"""No id that anybody gives begins with it."""
 _OWN: Final = frozenset({DUE})
 
 Header = tuple[str, str | bytes | None]
@@ -119,7 +121,7 @@ def due_in(record: Record, now_ns: int) -> int:
 def dedup_id(envelope: Envelope) -> str:
     """Two messages of one channel that have the same are one."""
     known = envelope.dedup_key or envelope.id
-    return f"{known}#{envelope.replay}" if envelope.replay else known
+    return f"{_REPLAY}{envelope.replay}{_REPLAY}{known}" if envelope.replay else known
 
 
 def _text(value: Any) -> Any:

@@ -96,7 +96,7 @@ def written(change: Change) -> bytes:
 
 
 def read(data: bytes) -> Change:
-    """Raises msgspec.DecodeError (a ValueError) for what is none."""
+    """Raises ValueError for what is none, and RecursionError for what is nested too deeply to tell."""
     change: Change = _decoder.decode(data)
     return change
 
@@ -143,7 +143,7 @@ class Registry:
                 if self.position(change.group, change.channel) is not None:
                     self._set(change.group, change.channel, Position(offset, change.starts))
             case Wanted():
-                self._patterns.setdefault(change.group, _Patterns()).add(change.pattern)
+                self._patterns.setdefault(change.group, _Patterns()).add(change.pattern, offset)
             case Forgotten():
                 self._forget(offset, change)
 
@@ -174,8 +174,9 @@ class Registry:
     def position(self, group: str, channel: str) -> Position | None:
         """None: it has none there."""
         found = self._positions.get(channel, {}).get(group)
-        if found is None and channel in self.channels and self._wants(group, channel):
-            return Position(self._created[channel], None)
+        if found is None and channel in self.channels and group in self._patterns:
+            since = self._patterns[group].since(channel)
+            return None if since is None else Position(max(since, self._created[channel]), None)
         return found
 
     def groups(self, channel: str) -> Iterator[str]:
@@ -183,7 +184,7 @@ class Registry:
         explicit = self._positions.get(channel, {})
         yield from explicit
         for group, patterns in self._patterns.items():
-            if group not in explicit and patterns.cover(channel):
+            if group not in explicit and patterns.since(channel) is not None:
                 yield group
 
     def wants(self, group: str, pattern: str) -> bool:
@@ -195,9 +196,6 @@ class Registry:
             return [self.channels[pattern]] if pattern in self.channels else []
         return [channel for name, channel in self.channels.items() if matches(pattern, name)]
 
-    def _wants(self, group: str, channel: str) -> bool:
-        return group in self._patterns and self._patterns[group].cover(channel)
-
 
 class _Patterns:
     """Most are plain names, and there may be thousands of them."""
@@ -205,22 +203,27 @@ class _Patterns:
     __slots__ = ("_names", "_wild")
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
-        self._wild: frozenset[str] = frozenset()
+        self._names: dict[str, int] = {}
+        """With the offsets of the changes that brought them."""
+        self._wild: dict[str, int] = {}
         """Replaced, never changed: other threads look into it."""
 
     def __contains__(self, pattern: str) -> bool:
         return pattern in self._names or pattern in self._wild
 
-    def add(self, pattern: str) -> None:
+    def add(self, pattern: str, offset: int) -> None:
         if is_pattern(pattern):
-            self._wild |= {pattern}
+            self._wild = {pattern: offset, **self._wild}
         else:
-            self._names.add(pattern)
+            self._names.setdefault(pattern, offset)
 
     def remove(self, pattern: str) -> None:
-        self._names.discard(pattern)
-        self._wild -= {pattern}
+        self._names.pop(pattern, None)
+        self._wild = {known: offset for known, offset in self._wild.items() if known != pattern}
 
-    def cover(self, channel: str) -> bool:
-        return channel in self._names or any(matches(pattern, channel) for pattern in self._wild)
+    def since(self, channel: str) -> int | None:
+        """When the first of those that cover it came; None when none does."""
+        found = [offset for pattern, offset in self._wild.items() if matches(pattern, channel)]
+        if channel in self._names:
+            found.append(self._names[channel])
+        return min(found, default=None)

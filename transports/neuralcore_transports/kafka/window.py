@@ -72,6 +72,7 @@ class Window:
         """Messages before this may be handed out: a commit has said so."""
         self._suspects = position
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
+        self._told = position
         self.changed = False
         """There is something to commit."""
         self.truncated = 0
@@ -103,6 +104,7 @@ class Window:
                 start = end
         except (StopIteration, RuntimeError, ValueError) as error:
             raise BadMetadata(f"the commit's metadata are damaged: {metadata!r}") from error
+        window._told = max(window._settled.end or 0, max(window._known, default=-1) + 1)
         window._suspects = offset if clean & _CLEAN else window._reserved
         window._reserved = offset  # what an earlier owner has reserved is not ours to hand out
         return window
@@ -141,6 +143,8 @@ class Window:
 
     def _fill(self, start: int, end: int) -> None:
         if start < end:
+            for offset in [offset for offset in self._known if start <= offset < end]:
+                del self._known[offset]
             self._settled.add(start, end)
             self.position = self._settled.take_from(self.position)
             self.changed = True
@@ -154,6 +158,10 @@ class Window:
     def reserved(self) -> int:
         """Messages before this may be handed out; for more there has to be a commit first."""
         return self._reserved
+
+    def told_of(self, offset: int) -> bool:
+        """An earlier owner's commit said something of this message, or of a later one."""
+        return offset < self._told
 
     @property
     def full(self) -> bool:
@@ -203,6 +211,7 @@ class Window:
         known, runs = self._known, list(self._settled)
         metadata = self._metadata(reserved, known, runs, clean=clean)
         if len(metadata) > self._limit:
+            self.truncated += 1
             known = {offset: Handing(each.failed, each.suspect) for offset, each in known.items()}
             metadata = self._metadata(reserved, known, runs, clean=clean)
         while len(metadata) > self._limit and (known or runs):
@@ -210,7 +219,6 @@ class Window:
                 runs = runs[: len(runs) // 2]
             else:
                 known = dict(sorted(known.items())[: len(known) // 2])
-            self.truncated += 1
             metadata = self._metadata(reserved, known, runs, clean=clean)
         return metadata
 
