@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from neuralcore_transports.redis.deadline import within
 from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
 from neuralcore_transports.redis.servers import Servers
 
@@ -52,7 +53,7 @@ class Bells:
         pipe.on_broken = lambda error: None if ready.done() else ready.set_exception(error)
         try:
             pipe.tell("SUBSCRIBE", *self._topics)
-            await asyncio.wait_for(ready, self._servers.options.timeout)
+            await within(self._servers.options.timeout, ready)
         except BaseException:
             await pipe.close()
             raise

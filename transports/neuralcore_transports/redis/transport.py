@@ -39,6 +39,7 @@ from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.client import Client, Fetched, Found
 from neuralcore_transports.redis.cluster import Cluster
 from neuralcore_transports.redis.consumer import RedisConsumer
+from neuralcore_transports.redis.deadline import within
 from neuralcore_transports.redis.durability import check_durability
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
@@ -196,7 +197,7 @@ class RedisTransport(Transport):
         await asyncio.to_thread(self._keeper.stop)
         await self._bells.close()
         try:
-            await asyncio.wait_for(self._leave(), self.options.timeout)
+            await within(self.options.timeout, self._leave())
         except (TransportError, RedisError, OSError, asyncio.TimeoutError) as error:
             log.warning("Redis at %s was not told that this client leaves: %s", self.options.shown, error)
         finally:
