@@ -74,8 +74,12 @@ class RedisConsumer(Consumer):
     async def _find_places(self) -> None:
         """The channels that its patterns cover, each with the interest that it answers."""
         self._stale = False
+        try:
+            channels = await self._client.channels()
+        except BaseException:
+            self._stale = True
+            raise
         wanted: set[tuple[str, str]] = set()
-        channels = await self._client.channels()
         for channel in channels:
             wanted.update(self._cover(channel))
         for key in [key for key in self._places if key not in wanted]:
