@@ -54,6 +54,8 @@ class RedisConsumer(Consumer):
         self._fetching = 0
         self._stale = False
         """The channels have changed."""
+        self._came = 0
+        """How often it was told which channels have come."""
         transport.consumers.add(self)
 
     # What it is interested in
@@ -73,12 +75,7 @@ class RedisConsumer(Consumer):
 
     async def _find_places(self) -> None:
         """The channels that its patterns cover, each with the interest that it answers."""
-        self._stale = False
-        try:
-            channels = await self._client.channels()
-        except BaseException:
-            self._stale = True
-            raise
+        channels = await self._channels()
         wanted: set[tuple[str, str]] = set()
         for channel in channels:
             wanted.update(self._cover(channel))
@@ -90,6 +87,19 @@ class RedisConsumer(Consumer):
             await self._client.channel("away", *key, self._client.session)
         self._crowd = Counter(place.interest for place in self._places.values())
         self._event.set()
+
+    async def _channels(self) -> list[str]:
+        """All that there are. What is told of new ones comes on another connection, and may overtake the answer."""
+        self._stale = False
+        while True:
+            came = self._came
+            try:
+                channels = await self._client.channels()
+            except BaseException:
+                self._stale = True
+                raise
+            if came == self._came:
+                return channels
 
     def _cover(self, channel: str) -> list[tuple[str, str]]:
         """Have the places that its interests want there."""
@@ -110,6 +120,7 @@ class RedisConsumer(Consumer):
 
     def channels_came(self, channels: Sequence[str]) -> None:
         """They were made just now."""
+        self._came += 1
         for channel in channels:
             self._cover(channel)
         self._event.set()
