@@ -44,3 +44,19 @@ async def test_channels_that_could_not_be_listed_are_listed_again(redis_server):
         await publish(other, envelope("1", channel="orders.new"))
         got = await member.drain("1")
         assert len(got) == 1
+
+
+async def test_who_waits_on_several_channels_leaves_the_server_alone(start_redis):
+    server = start_redis()
+    async with opened(server.url()) as transport:
+        member = await Member.of(transport, pattern="orders.*")
+        await publish(transport, *(envelope(channel=f"orders.{number}") for number in range(5)))
+        assert len(await member.fetch()) == 5
+
+        def calls() -> int:
+            with server.client() as client:
+                return sum(each["calls"] for name, each in client.info("commandstats").items() if "fcall" in name)
+
+        before = calls()
+        assert await member.fetch(timeout=1.5) == []
+        assert calls() - before < 100, "about one look at each channel a second"
