@@ -111,6 +111,12 @@ class Worker:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def stacks(self) -> str:
+        """What it has said of errors, and where it stands."""
+        self._signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        return f"{self.pid}:\n{self.errors}"
+
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)
 

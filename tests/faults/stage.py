@@ -24,7 +24,7 @@ from typing import Any, ClassVar, TypeVar
 
 from tests.faults import plan
 from tests.faults.history import Journal, Story
-from tests.faults.processes import Moments, Worker
+from tests.faults.processes import Gone, Moments, Worker
 from tests.faults.worker import Settings
 
 __all__ = ["PATHS", "Stage", "reply"]
@@ -125,10 +125,15 @@ class Stage(abc.ABC):
     # What became of it
 
     def until_settled(self, *, timeout: float = PATIENCE, groups: tuple[str, ...] = ("g",)) -> None:
-        """Until every acknowledged message is settled or dead-lettered, or the time is over: the story tells."""
+        """Until every acknowledged message is settled or dead-lettered, or the time is over: the story tells that, and
+        what the workers were at is printed.
+        """
         deadline = time.monotonic() + timeout
         while self.outstanding(groups) and time.monotonic() < deadline:
             time.sleep(0.02)
+        if self.outstanding(groups):
+            for worker in self._workers:
+                print(worker.stacks(), file=sys.stderr)
 
     def outstanding(self, groups: tuple[str, ...] = ("g",)) -> int:
         return self._tail.outstanding(groups)
@@ -154,7 +159,11 @@ def reply(worker: Worker, question: str = "status", *, timeout: float = 20.0) ->
     def answered(lines: list[str]) -> bool:
         return sum(line.startswith(word) for line in lines) > before
 
-    lines = worker.until(answered, timeout=timeout, what=word)
+    try:
+        lines = worker.until(answered, timeout=timeout, what=word)
+    except Gone:
+        print(worker.stacks(), file=sys.stderr)
+        raise
     answer: dict[str, Any] = json.loads([line for line in lines if line.startswith(word)][-1].removeprefix(word))
     return answer
 

@@ -1,7 +1,8 @@
 """A producer or a consumer in a process of its own: ``python -m tests.faults.worker '{"role": "produce", "url": …}'``.
 
 It says ``ready``, and then what tests wait for: ``acked ID``, ``begun ID``, ``done ID``, ``error TYPE``. It hears
-``stop`` (drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``.
+``stop`` (drain, say ``closed {…}``, end), ``status`` (it answers ``status {…}``) and ``publish FIRST COUNT``. At
+SIGUSR1 it writes to stderr where its tasks and threads stand.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import faulthandler
 import importlib
 import itertools
 import json
@@ -235,6 +237,7 @@ class Process:
             self.subscribe()
         words: asyncio.Queue[list[str]] = asyncio.Queue()
         _listen(asyncio.get_running_loop(), words)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _show_stacks)
         await self.bus.start()
         say("ready")
         producing = None
@@ -267,6 +270,12 @@ class Process:
         say("closed", json.dumps(dataclasses.asdict(report)))
 
 
+def _show_stacks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+    faulthandler.dump_traceback()
+
+
 def _listen(loop: asyncio.AbstractEventLoop, words: asyncio.Queue[list[str]]) -> None:
     def read() -> None:
         for line in itertools.chain(sys.stdin, ["stop"]):
@@ -279,6 +288,7 @@ def _listen(loop: asyncio.AbstractEventLoop, words: asyncio.Queue[list[str]]) ->
 def main(text: str) -> None:
     settings = Settings(**json.loads(text))
     logging.basicConfig(level=logging.WARNING)
+    faulthandler.register(signal.SIGUSR1)  # until there is a loop
     process = Process(settings)
     if settings.role != "run":
         asyncio.run(process.serve())

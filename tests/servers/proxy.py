@@ -103,13 +103,14 @@ class Proxy:
         """Swallow what the server says, while the client's requests still arrive.
 
         From now on for everybody; with ``after``, for one connection only: the first whose request has these bytes in
-        one chunk. It ends after ``replies`` chunks or ``nbytes`` bytes, or at ``heal``. With ``cut`` the connection is
-        reset in place of the first thing it does not get to hear, and that is the end of it.
+        one chunk. It ends after ``replies`` chunks or ``nbytes`` bytes, or at ``heal``; but without these, whoever has
+        missed something hears nothing any more, ever: TCP does not leave out a part of what is said. With ``cut`` the
+        connection is reset in place of the first thing it does not get to hear, and that is the end of it.
         """
         self._do(lambda: self._set(loss=_Loss(after=after, replies=replies, nbytes=nbytes, cut=cut)))
 
     def heal(self) -> None:
-        """No faults any more; what was lost stays lost."""
+        """No faults any more; what was lost stays lost, and connections that have lost something stay silent."""
         self._do(self._heal)
 
     def close(self) -> None:
@@ -234,6 +235,8 @@ class _Loss:
             self.replies -= 1
         if self.cut:
             self.replies = 0
+        elif taken and self.replies is None and self.nbytes is None:
+            pair.mute = True
         return taken
 
 
@@ -296,6 +299,7 @@ class _Pair:
             side.setblocking(False)
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._gone = False
+        self.mute = False  # it has missed something, and so misses the rest
         self.watch()
 
     def due(self) -> float | None:
@@ -373,6 +377,9 @@ class _Pair:
             way.ended = True
             return
         faults = self._proxy._faults
+        if self.mute and way is self._back:
+            self._proxy._lost += len(data)
+            return
         if faults.loss is not None:
             if way is self._there:
                 faults.loss.seen(self, data)

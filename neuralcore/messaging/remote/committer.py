@@ -169,18 +169,24 @@ class Committer:
             self._context.count("commits_failed")
             self._unknown(batch, error)
         else:
-            self._backoff.worked()
-            self._settle(batch, result)
+            unknown = self._settle(batch, result)
+            if unknown:
+                self._unknown(unknown, Unavailable(self._transport.scheme, "it does not know what became of an item"))
+            else:
+                self._backoff.worked()
             if publishes:
                 await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 
-    def _settle(self, batch: Sequence[Work], result: CommitResult) -> None:
+    def _settle(self, batch: Sequence[Work], result: CommitResult) -> list[Work]:
+        """Answers those of which the transport does not know what became."""
+        unknown: list[Work] = []
         published, settled, reasons, index = result.published, iter(result.settled), result.reasons, 0
         done = Done()
         for work in batch:
             if type(work) is Batch:
                 first, index = index, index + work.items
-                self._settle_many(work, published[first:index], {at - first: reasons[at] for at in reasons})
+                statuses = published[first:index]
+                unknown += self._settle_many(work, statuses, {at - first: reasons[at] for at in reasons})
                 continue
             status, reason = None, ""
             if work.publish is not None:
@@ -189,28 +195,31 @@ class Committer:
             verdict = None if work.settlement is None else next(settled)
             if (status, verdict, reason) != done[:3]:
                 done = Done(status, verdict, reason)
-            self._sort(work, done)
+            if not self._sort(work, done):
+                unknown.append(work)
+        return unknown
 
-    def _settle_many(self, batch: Batch, statuses: Sequence[PublishStatus], reasons: Mapping[int, str]) -> None:
+    def _settle_many(self, batch: Batch, statuses: Sequence[PublishStatus], reasons: Mapping[int, str]) -> list[Work]:
         for channel in {
             envelope.channel
             for envelope, status in zip(batch.publishes, statuses, strict=True)
             if status is not PublishStatus.FULL and status is not PublishStatus.UNKNOWN
         }:
             self._lanes.took(channel)
-        for part, done in batch.answer(statuses, reasons):
-            self._sort(part, done)
+        return [part for part, done in batch.answer(statuses, reasons) if not self._sort(part, done)]
 
-    def _sort(self, work: Work, done: Done) -> None:
+    def _sort(self, work: Work, done: Done) -> bool:
+        """False when that says nothing."""
         published, settled, _, _ = done
         if published is PublishStatus.FULL:
             self._lanes.refused(work)
         elif published is PublishStatus.UNKNOWN or settled is SettleStatus.UNKNOWN:
-            self._unknown([work], Unavailable(self._transport.scheme, "it does not know what became of an item"))
+            return False
         else:
             if work.publish is not None:
                 self._lanes.took(work.publish.channel)
             self._finish(work, done)
+        return True
 
     def _unknown(self, works: Sequence[Work], error: Exception) -> None:
         delay = 0.0 if self._closed else self._backoff.failed(error)

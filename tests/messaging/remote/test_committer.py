@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from neuralcore.messaging.errors import ChannelFull, NotStored, PublishManyFailed, PublishUnknown
-from neuralcore.messaging.transport import CommitResult
+from neuralcore.messaging.transport import CommitResult, SettleStatus
 from neuralcore.testing import virtual
 from neuralcore.testing.memory import MemoryTransport
 
@@ -243,4 +243,29 @@ async def test_a_publish_that_cannot_be_stored_holds_up_no_settlement(town, rela
     assert refused > 10
     for each in publishing:
         each.cancel()
+    await town.close()
+
+
+@virtual
+async def test_many_items_of_one_commit_that_are_not_known_are_one_failure(town, caplog):
+    """Or the next try would be as late as after a long outage."""
+
+    class Half(MemoryTransport):
+        lost = 0
+
+        async def commit(self, publishes, settlements=()):
+            result = await super().commit(publishes, settlements)
+            if len(settlements) > 20 and not self.lost:
+                self.lost = len(settlements)
+                return CommitResult(result.published, [SettleStatus.UNKNOWN] * len(settlements), result.reasons)
+            return result
+
+    transport = Half(town.store)
+    bus = await town.bus(transport)
+    await bus.publish_many([("jobs", number) for number in range(300)])
+    await bus.subscribe("jobs", lambda m: None, group="g", blocking=False).ready()
+    await town.eventually(lambda: town.stats().depth == 0)
+    assert transport.lost > 20
+    told = [record.message.partition(",")[0] for record in caplog.records if "a commit" in record.message]
+    assert told == ["a commit failed (1 in a row)"]
     await town.close()

@@ -245,3 +245,22 @@ async def test_where_nobody_listens_it_cannot_be_opened(redis_server, proxy_to):
     with pytest.raises(NotSent):
         pipe.call("PING")
     await pipe.close()
+
+
+async def test_who_is_cancelled_just_as_it_opens_ends(redis_server):
+    """Or its owner, which waits for that, never would."""
+    options = RedisOptions.from_url(redis_server.url())
+    connection = connection_to(options, options.hosts[0])
+    connect = connection.connect
+
+    async def connect_and_cancel() -> None:
+        await connect()
+        opening.cancel()
+
+    connection.connect = connect_and_cancel
+    pipe = Pipe(connection, 5.0)
+    opening = asyncio.ensure_future(pipe.open())
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert pipe.broken
+    assert not connection.is_connected

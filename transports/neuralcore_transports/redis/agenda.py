@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from neuralcore.messaging.transport import Demand
+from neuralcore_transports.redis.turns import Turns
 
 __all__ = ["ANY", "Agenda", "Place"]
 
@@ -37,22 +38,23 @@ class Place:
     """When something becomes due: loop time."""
     credit: int = 0
     """How many messages the server may still hand out unasked …"""
+    promised: int = 0
+    """… of so many at first …"""
     below: int = ANY
     """… of priorities below this."""
-    past: set[str] = field(default_factory=set)
-    """Names that it has had: what was handed out under them may still be on its way."""
+    asked: bool = False
+    """Something may have been handed to its name."""
+    turns: Turns = field(default_factory=Turns)
     broken: set[str] = field(default_factory=set)
-    """Answers to consumers of these names were lost: what they handed out is to be given back."""
+    """Names that it has had. What was handed out under them and is not known is to be given back."""
 
     def rename(self, consumer: str) -> None:
-        """Leases of the old name may be lost."""
-        self.past.add(self.consumer)
-        self.consumer = consumer
-
-    def deaf(self) -> None:
-        """Nobody knows what it was given by any of its names."""
-        self.broken |= {*self.past, self.consumer}
-        self.past.clear()
+        """Leases of the old name may be lost, or what it was handed may not have come."""
+        if self.asked:
+            self.broken.add(self.consumer)
+        self.consumer, self.asked, self.credit = consumer, False, 0
+        self.turns.end()
+        self.turns = Turns()
 
 
 class Agenda:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from neuralcore_transports.redis.deadline import within
 from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
 from neuralcore_transports.redis.servers import Servers
 
@@ -21,20 +22,25 @@ _LONGEST_WAIT: Final = 1.0
 
 
 class Bells:
-    """What rings while the connection is down is not heard: ``back`` is called when it is up again."""
+    """What rings while the connection is down is not heard."""
 
     def __init__(
         self,
         servers: Servers,
         topics: tuple[str, ...],
         heard: Callable[[str, bytes], None],
+        down: Callable[[], None],
         back: Callable[[], None],
     ) -> None:
-        """``heard`` gets the first line of a message, and the rest."""
+        """``heard`` gets the first line of a message, and the rest. ``down`` is called when the connection is gone, and
+        ``back`` when there is another.
+        """
         self._servers = servers
         self._topics = topics
         self._heard = heard
+        self._down = down
         self._back = back
+        self.up = False
         self._pipe: Pipe | None = None
         self._task: asyncio.Task[None] | None = None
         self._subscribed = 0
@@ -49,14 +55,20 @@ class Bells:
         self._subscribed = 0
         self._ready = ready = asyncio.get_running_loop().create_future()
         pipe = await self._servers.listen(self._push)
-        pipe.on_broken = lambda error: None if ready.done() else ready.set_exception(error)
+        pipe.on_broken = lambda error: self._lost() if ready.done() else ready.set_exception(error)
         try:
             pipe.tell("SUBSCRIBE", *self._topics)
-            await asyncio.wait_for(ready, self._servers.options.timeout)
+            await within(self._servers.options.timeout, ready)
         except BaseException:
             await pipe.close()
             raise
         self._pipe = pipe
+        self.up = not pipe.broken
+
+    def _lost(self) -> None:
+        if self.up:
+            self.up = False
+            self._down()
 
     def _push(self, message: list[Any]) -> None:
         kind = message[0]

@@ -56,6 +56,8 @@ class Fetched:
     """Streams on which the group was missing."""
     trimmed: int = 0
     """Entries that somebody else has deleted though they were pending."""
+    turn: int = 0
+    """Which of all that this consumer was handed: they are to be taken in this order. 0 when it was handed nothing."""
 
 
 @dataclass(slots=True)
@@ -359,9 +361,10 @@ class Client:
     # Fetching
 
     async def fetch(
-        self, channel: str, base: str, group: str, consumer: str, limit: int, credit: int, below: int
+        self, channel: str, base: str, group: str, consumer: str, limit: int, credit: int, below: int, turn: int
     ) -> Fetched:
         """``credit``: how many it may be given in all, those of now and those that come, without asking again.
+        ``turn``: of the last that it was handed, as far as it knows.
 
         Raises NotSent, Broken (something may have been handed out), TransportError.
         """
@@ -370,13 +373,13 @@ class Client:
             "fetch",
             FETCH,
             (f"{base}:meta",),
-            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, credit, below),
+            (self.clock, self.layout.prefix, base, group, consumer, self.session, limit, credit, below, turn),
         )
         state = reply[0].decode()
         if state == "no channel":
             self.known.gone(channel)
             return Fetched(state=state)
-        due, more, incarnation, last, (recreated, trimmed), found = reply[1:]
+        due, more, incarnation, last, (recreated, trimmed), turn, found = reply[1:]
         self.known.see(channel, incarnation, last, mark)
         return Fetched(
             [Found(*each) for each in found],
@@ -385,11 +388,16 @@ class Client:
             state,
             recreated,
             trimmed,
+            turn,
         )
 
-    async def peek(self, base: str, group: str) -> tuple[int | None, float | None]:
-        """The priority of what a fetch would begin with, and the seconds until something becomes due."""
-        parts = (self.clock, self.layout.prefix, base, group, self.session)
+    async def peek(
+        self, base: str, group: str, consumer: str, credit: int, below: int, turn: int
+    ) -> tuple[int | None, float | None]:
+        """The priority of what a fetch would begin with, and the seconds until something becomes due. Where there is
+        nothing, it waits as after a fetch.
+        """
+        parts = (self.clock, self.layout.prefix, base, group, consumer, self.session, credit, below, turn)
         (head, due), _ = await self.servers.script("fetch", PEEK, (f"{base}:meta",), parts)
         return (None if head < 0 else head), (None if due < 0 else due / 1000)
 

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from neuralcore.messaging.names import matches, specificity
@@ -25,6 +26,8 @@ __all__ = ["RedisConsumer"]
 
 _MOST: Final = 500
 """Entries that one fetch hands out."""
+_MOST_UNASKED: Final = 100
+"""What one place may be handed before it fetches again: it waits for a lease to end when its client falls silent."""
 _PEEKS: Final = 64
 _FRESH: Final = 0.2
 """Seconds for which it is believed what a peek has seen."""
@@ -51,9 +54,14 @@ class RedisConsumer(Consumer):
         """Handed out, and not yet asked for."""
         self._event = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        """It looks everywhere, or gives back what nobody asks for."""
+        self._watching: asyncio.TimerHandle | None = None
+        """While something is here that nobody has asked for."""
         self._fetching = 0
         self._stale = False
         """The channels have changed."""
+        self._came = 0
+        """How often it was told which channels have come."""
         transport.consumers.add(self)
 
     # What it is interested in
@@ -62,6 +70,8 @@ class RedisConsumer(Consumer):
         """Raises ValueError for a start that cannot be found."""
         wanted = {interest.id: interest for interest in interests}
         groups = {id: self._groups.get(id) or self._group() for id in wanted}
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
         await self._membership.join(list(interests), groups)
         ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
         self._interests, self._groups = wanted, groups
@@ -73,19 +83,40 @@ class RedisConsumer(Consumer):
 
     async def _find_places(self) -> None:
         """The channels that its patterns cover, each with the interest that it answers."""
-        self._stale = False
+        channels = await self._channels()
         wanted: set[tuple[str, str]] = set()
-        channels = await self._client.channels()
         for channel in channels:
             wanted.update(self._cover(channel))
         for key in [key for key in self._places if key not in wanted]:
-            place = self._places.pop(key)
-            self._agenda.remove(place)
+            place = self._places[key]
             if place.channel not in channels:
                 self._client.known.gone(place.channel)
-            await self._client.channel("away", *key, self._client.session)
+            await self._leave_place(place)
+            self._agenda.remove(place)
+            self._places.pop(key, None)
         self._crowd = Counter(place.interest for place in self._places.values())
         self._event.set()
+
+    async def _leave_place(self, place: Place) -> None:
+        try:
+            await self._be_handed_nothing(place, "away")
+            await self._recover(place)
+        except BaseException:
+            self._stale = True
+            raise
+
+    async def _channels(self) -> list[str]:
+        """All that there are. What is told of new ones comes on another connection, and may overtake the answer."""
+        self._stale = False
+        while True:
+            came = self._came
+            try:
+                channels = await self._client.channels()
+            except BaseException:
+                self._stale = True
+                raise
+            if came == self._came:
+                return channels
 
     def _cover(self, channel: str) -> list[tuple[str, str]]:
         """Have the places that its interests want there."""
@@ -106,6 +137,7 @@ class RedisConsumer(Consumer):
 
     def channels_came(self, channels: Sequence[str]) -> None:
         """They were made just now."""
+        self._came += 1
         for channel in channels:
             self._cover(channel)
         self._event.set()
@@ -154,40 +186,77 @@ class RedisConsumer(Consumer):
         place = self._places.get((base, group))
         if place is None:
             return False
+        self._tell_lost(place, fetched)
+        if place.consumer == consumer:  # what an old name was handed goes back
+            place.turns.came(fetched.turn, partial(self._take_given, place, fetched))
+        return True
+
+    def _take_given(self, place: Place, fetched: Fetched) -> None:
         place.credit -= len(fetched.found)
+        if 2 * place.credit < place.promised:
+            self._agenda.mark(place)
         self._set_due(place, fetched.due)
         for found in fetched.found:
-            self._hand_out(place, found, consumer)
-        self._tell_lost(place, fetched)
+            self._hand_out(place, found)
         self._event.set()
-        self._loop.call_later(_UNWANTED, self._give_back_unwanted)
-        return True
+        if not self._fetching:
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = self._loop.call_later(_UNWANTED, self._give_back_unwanted)
 
     def _give_back_unwanted(self) -> None:
         """What nobody has asked for yet, though it was handed out a while ago: others may want it."""
+        self._watching = None
         if not self._got or not self._transport.running:
             return
         before = time.monotonic() - _UNWANTED * 0.9
-        old = [each for each in self._got if (lease := lease_of(each)) is not None and lease.since <= before]
-        if old:
-            self._got = [each for each in self._got if each not in old]
-            self._transport.spawn(self._give_back(old))
+        leases = [lease for each in self._got if (lease := lease_of(each)) is not None]
+        old = {(lease.base, lease.group) for lease in leases if lease.since <= before}
+        looking = self._looking
+        if old and (looking is None or (looking.done() and looking.exception() is None)):
+            places = [place for each in old if (place := self._places.get(each)) is not None]
+            self._looking = self._loop.create_task(self._give_back(places))
+        self._watch()
 
-    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        leases = [lease for each in deliveries if (lease := lease_of(each)) is not None]
-        for base, group in {(lease.base, lease.group) for lease in leases}:
-            place = self._places.get((base, group))
-            if place is not None:
-                place.credit = 0
-            await self._client.channel("away", base, group, self._client.session)
-        await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in deliveries])
+    async def _give_back(self, places: Sequence[Place]) -> None:
+        """All that is here of them, the newest too, or it would come before the others."""
+        for place in places:
+            await self._be_handed_nothing(place, "rest")
+        gone: list[Delivery] = []
+        kept: list[Delivery] = []
+        for delivery in self._got:
+            (gone if self._place_of(delivery) in places else kept).append(delivery)
+        self._got = kept
+        try:
+            if gone:
+                await self._transport.commit((), [Settlement(each, Outcome.RELEASE) for each in gone])
+        except BaseException:
+            for delivery in gone:
+                self._transport.leases.end(delivery)
+            for place in places:
+                place.rename(self._transport.consumer_name())
+            raise
+        for place in places:
+            place.credit = 0
+            self._agenda.mark(place)
 
-    def look_again(self, *, channels: bool = False, deaf: bool = False) -> None:
-        """There may be something anywhere. ``deaf``: what it was given meanwhile has not arrived."""
+    async def _be_handed_nothing(self, place: Place, how: str) -> None:
+        """For now (``rest``), or for ever (``away``). What was on its way has come then."""
+        turns = place.turns
+        reply = await self._client.channel(how, place.base, place.group, self._client.session, place.consumer)
+        if reply[0] == b"ok":
+            await turns.reach(reply[1] + 1)
+
+    def _place_of(self, delivery: Delivery) -> Place | None:
+        lease = lease_of(delivery)
+        return None if lease is None else self._places.get((lease.base, lease.group))
+
+    def look_again(self, *, channels: bool = False) -> None:
+        """There may be something anywhere."""
         self._stale |= channels
         self._agenda.mark_all()
-        for place in self._places.values() if deaf else ():
-            place.deaf()
         self._event.set()
 
     async def rejoin(self) -> None:
@@ -251,6 +320,8 @@ class RedisConsumer(Consumer):
             else:
                 kept.append(delivery)
         self._got = kept
+        if kept:
+            self._watch()
         return taken
 
     def _wanted(self, demand: Mapping[int, Demand]) -> list[Place]:
@@ -263,12 +334,12 @@ class RedisConsumer(Consumer):
 
     def _starves(self, place: Place, wanted: Demand) -> bool:
         """The server would hand out too little of what is wanted."""
-        share = self._share(place, wanted)
-        return share > 0 and (2 * place.credit < share or place.below < _bound(wanted))
+        credit = self._credit(place, wanted)
+        return credit > 0 and (2 * place.credit < credit or place.below < _bound(wanted))
 
-    def _share(self, place: Place, wanted: Demand) -> int:
+    def _credit(self, place: Place, wanted: Demand) -> int:
         """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
-        return min(wanted.limit // self._crowd[place.interest], _MOST)
+        return min(wanted.limit // self._crowd[place.interest], _MOST_UNASKED) if self._transport.listening else 0
 
     def _set_due(self, place: Place, seconds: float | None) -> None:
         self._agenda.set_due(place, None if seconds is None else self._loop.time() + seconds)
@@ -278,7 +349,7 @@ class RedisConsumer(Consumer):
             await self._find_places()
         places = self._wanted(demand)
         if len(places) > 1:
-            places = await self._by_urgency(places)
+            places = await self._by_urgency(places, demand)
         left = {id: wanted.limit for id, wanted in demand.items()}
         for delivery in self._got:
             if delivery.interest in left:
@@ -296,20 +367,24 @@ class RedisConsumer(Consumer):
             for place, asked, given in await _all(tasks):
                 left[place.interest] += asked - given
 
-    async def _by_urgency(self, places: list[Place]) -> list[Place]:
+    async def _by_urgency(self, places: list[Place], demand: Mapping[int, Demand]) -> list[Place]:
         """Most urgent first; those that turn out to have nothing are left out."""
         now = self._loop.time()
         unknown = [place for place in places if place.head is None or now - place.seen > _FRESH]
-        await asyncio.gather(*(self._peek(place) for place in unknown[:_PEEKS]))
+        await asyncio.gather(*(self._peek(place, demand[place.interest]) for place in unknown[:_PEEKS]))
         left = set(map(id, unknown[:_PEEKS]))
         found = [place for place in places if place.head is not None or id(place) not in left]
         return sorted(found, key=lambda place: (ANY if place.head is None else place.head, place.looked))
 
-    async def _peek(self, place: Place) -> None:
+    async def _peek(self, place: Place, wanted: Demand) -> None:
         self._agenda.looking(place, self._loop.time())
-        place.credit = 0
+        place.credit = place.promised = self._credit(place, wanted)
+        place.below = _bound(wanted)
+        place.asked = True
         try:
-            place.head, due = await self._client.peek(place.base, place.group)
+            place.head, due = await self._client.peek(
+                place.base, place.group, place.consumer, place.credit, place.below, place.turns.last
+            )
         except (NotSent, Broken) as error:
             self._agenda.mark(place)
             raise self._transport.unavailable(error) from error
@@ -322,22 +397,45 @@ class RedisConsumer(Consumer):
             self._agenda.mark(place)
 
     async def _fetch(self, place: Place, limit: int, wanted: Demand) -> tuple[Place, int, int]:
-        if place.broken:
-            await self._recover(place)
+        await self._recover(place)
         self._agenda.looking(place, self._loop.time())
-        consumer, below, credit = place.consumer, _bound(wanted), self._share(place, wanted)
+        consumer, turns, below = place.consumer, place.turns, _bound(wanted)
+        credit = self._credit(place, wanted)
+        place.asked = True
         try:
-            fetched = await self._client.fetch(place.channel, place.base, place.group, consumer, limit, credit, below)
+            fetched = await self._client.fetch(
+                place.channel, place.base, place.group, consumer, limit, credit, below, turns.last
+            )
+            self._tell_lost(place, fetched)
+            if fetched.turn:
+                await turns.reach(fetched.turn)
+            if fetched.state == "stale":
+                self._rename(place, consumer)
+            if place.consumer == consumer:
+                self._take_fetched(place, fetched, credit, below)
         except (NotSent, Broken) as error:
             self._agenda.mark(place)
             if isinstance(error, Broken):
-                place.broken.add(consumer)
+                self._rename(place, consumer)
             raise self._transport.unavailable(error) from error
         except BaseException:
             self._agenda.mark(place)
-            place.broken.add(consumer)
+            self._rename(place, consumer)
             raise
+        if place.consumer != consumer:  # it goes back with all that was handed to that name
+            return await self._fetch(place, limit, wanted)
+        if fetched.state != "ok":
+            await self._missing(place, fetched)
+        return place, limit, len(fetched.found)
+
+    def _rename(self, place: Place, consumer: str) -> None:
+        """Unless it has another name by now."""
+        if place.consumer == consumer:
+            place.rename(self._transport.consumer_name())
+
+    def _take_fetched(self, place: Place, fetched: Fetched, credit: int, below: int) -> None:
         self._set_due(place, fetched.due)
+        place.promised = credit
         place.credit = 0 if fetched.more else max(0, credit - len(fetched.found))
         place.below = below
         place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
@@ -345,16 +443,11 @@ class RedisConsumer(Consumer):
         if fetched.more:
             self._agenda.mark(place)
         for found in fetched.found:
-            self._hand_out(place, found, consumer)
-        self._tell_lost(place, fetched)
-        if fetched.state == "stale":
-            place.rename(self._transport.consumer_name())
-            return await self._fetch(place, limit, wanted)
-        if fetched.state != "ok":
-            await self._missing(place, fetched)
-        return place, limit, len(fetched.found)
+            self._hand_out(place, found)
+        if fetched.turn:
+            place.turns.took(fetched.turn)
 
-    def _hand_out(self, place: Place, found: Found, consumer: str) -> None:
+    def _hand_out(self, place: Place, found: Found) -> None:
         priority, entry, failed, suspect, fields, tried = found
         id = entry.decode()
         delivery = Delivery(
@@ -362,14 +455,13 @@ class RedisConsumer(Consumer):
             interest=place.interest,
             attempt=failed + 1,
             suspect=bool(suspect),
-            lease=Lease(place.base, place.group, consumer, priority, id, bool(tried), time.monotonic()),
+            lease=Lease(place.base, place.group, place.consumer, priority, id, bool(tried), time.monotonic()),
         )
         self._transport.leases.begin(delivery)
         self._got.append(delivery)
 
     async def _recover(self, place: Place) -> None:
-        """Give back what a lost answer brought."""
-        place.rename(self._transport.consumer_name())
+        """Give back what was handed to it and has not come."""
         for name in list(place.broken):
             await self._transport.recover(place.base, place.group, name)
             place.broken.discard(name)
@@ -419,7 +511,12 @@ class RedisConsumer(Consumer):
         self._event.set()
 
     async def close(self) -> None:
-        self._transport.consumers.discard(self)
+        try:
+            await self._close()
+        finally:
+            self._transport.consumers.discard(self)
+
+    async def _close(self) -> None:
         if self._looking is not None:
             await asyncio.wait({self._looking})
             _ = self._looking.exception()  # nobody asks any more

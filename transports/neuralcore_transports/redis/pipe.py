@@ -14,6 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from neuralcore.messaging.eager import begun
+from neuralcore_transports.redis.deadline import within
 
 __all__ = ["Broken", "NotSent", "Pipe"]
 
@@ -55,7 +56,7 @@ class Pipe:
     async def open(self) -> None:
         """Raises RedisError, OSError."""
         try:
-            await asyncio.wait_for(self._connection.connect(), self._timeout)  # type: ignore[no-untyped-call]
+            await within(self._timeout, self._connection.connect())  # type: ignore[no-untyped-call]
         except BaseException as error:
             self._error = NotSent("it was never opened")
             await self._disconnect()

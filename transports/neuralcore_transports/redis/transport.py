@@ -39,6 +39,7 @@ from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.client import Client, Fetched, Found
 from neuralcore_transports.redis.cluster import Cluster
 from neuralcore_transports.redis.consumer import RedisConsumer
+from neuralcore_transports.redis.deadline import within
 from neuralcore_transports.redis.durability import check_durability
 from neuralcore_transports.redis.errors import NotOurs, translated
 from neuralcore_transports.redis.inbox import RedisInbox
@@ -131,7 +132,11 @@ class RedisTransport(Transport):
         self.client = Client(self.options, self._servers, self._layout, session, Known(self._lost))
         self.places = Places(self.client)
         self._bells = Bells(
-            self._servers, (self._layout.bell(session), self._layout.news), self._heard, self._listening_again
+            self._servers,
+            (self._layout.bell(session), self._layout.news),
+            self._heard,
+            self._listening_no_more,
+            self._listening_again,
         )
         try:
             await self._servers.open()
@@ -197,7 +202,7 @@ class RedisTransport(Transport):
         await asyncio.to_thread(self._keeper.stop)
         await self._bells.close()
         try:
-            await asyncio.wait_for(self._leave(), self.options.timeout)
+            await within(self.options.timeout, self._leave())
         except (TransportError, RedisError, OSError, asyncio.TimeoutError) as error:
             log.warning("Redis at %s was not told that this client leaves: %s", self.options.shown, error)
         finally:
@@ -209,7 +214,7 @@ class RedisTransport(Transport):
             (lease.base, lease.group, lease.consumer) for d in self.leases.all() if (lease := lease_of(d)) is not None
         }
         places = [place for consumer in self.consumers for place in consumer.places()]
-        held |= {(place.base, place.group, place.consumer) for place in places}
+        held |= {(place.base, place.group, name) for place in places for name in (place.consumer, *place.broken)}
         await asyncio.gather(*(self.client.channel("recover", base, group, consumer) for base, group, consumer in held))
         for consumer in self.consumers:
             await consumer.end()
@@ -291,11 +296,18 @@ class RedisTransport(Transport):
             inbox.told(priority, fields)
 
     def _given(
-        self, base: bytes, group: bytes, consumer: bytes, due: int, lost: list[int], found: list[list[Any]]
+        self, base: bytes, group: bytes, consumer: bytes, turn: int, due: int, lost: list[int], found: list[list[Any]]
     ) -> None:
         """Messages that were handed out as they were stored."""
         names = base.decode(), group.decode(), consumer.decode()
-        fetched = Fetched([Found(*each) for each in found], None if due < 0 else due / 1000, False, "ok", *lost)
+        recreated, trimmed = lost
+        fetched = Fetched(
+            [Found(*each) for each in found],
+            None if due < 0 else due / 1000,
+            recreated=recreated,
+            trimmed=trimmed,
+            turn=turn,
+        )
         known = [each for each in self.consumers if each.given(*names, fetched)]
         if not known and self.running:
             self.spawn(self.recover(*names))
@@ -306,11 +318,23 @@ class RedisTransport(Transport):
         known = [lease.entry for lease in leases if lease.consumer == consumer]
         await self.client.channel("recover", base, group, consumer, *known)
 
+    @property
+    def listening(self) -> bool:
+        """Whether it hears what it is handed unasked."""
+        return self._bells.up
+
+    def _listening_no_more(self) -> None:
+        """What was on its way is lost."""
+        for consumer in self.consumers:
+            for place in consumer.places():
+                place.rename(self.consumer_name())
+            consumer.look_again()
+
     def _listening_again(self) -> None:
         """What was said meanwhile was not heard."""
         self._runtime.reconnected()
         for consumer in self.consumers:
-            consumer.look_again(channels=True, deaf=True)
+            consumer.look_again(channels=True)
         for inbox in self.inboxes.values():
             inbox.wake()
         for base, group in self.leases.places():

@@ -1,23 +1,45 @@
 -- Who found nothing waits, and is told by a message on its own topic. `waiting` has for each session and group how many
--- messages it may be handed without asking, below which priority, and its consumer.
+-- messages it may be handed without asking (-1: it was told to look, and waits no more), below which priority, how often
+-- its consumer was handed something, and that consumer. Answers to fetches and what is handed out unasked come on two
+-- connections: the client puts them in order by that number.
 
-local function wait_here(base, session, group, credit, below, consumer)
+local function wait_here(base, session, group, credit, below, turn, consumer)
   redis.call('HSET', base .. ':waiting', session .. '\n' .. group,
-    string.format('%d %d ', credit, below) .. consumer)
+    string.format('%d %d %d ', credit, below, turn) .. consumer)
+end
+
+local function note(base, field, text)
+  local session, group = string.match(field, '^([^\n]*)\n(.*)$')
+  local credit, below, turn, consumer = string.match(text, '^(%-?%d+) (%d+) (%d+) (.*)$')
+  return {
+    field = field, base = base, session = session, group = group, credit = tonumber(credit), below = tonumber(below),
+    turn = tonumber(turn), consumer = consumer,
+  }
 end
 
 local function waiting_of(base, group)
   local found, flat = {}, redis.call('HGETALL', base .. ':waiting')
   for i = 1, #flat, 2 do
-    local session, its = string.match(flat[i], '^([^\n]*)\n(.*)$')
-    if group == nil or group == its then
-      local credit, below, consumer = string.match(flat[i + 1], '^(%d+) (%d+) (.*)$')
-      found[#found + 1] = {
-        field = flat[i], session = session, group = its, credit = tonumber(credit), below = tonumber(below), consumer = consumer,
-      }
+    local who = note(base, flat[i], flat[i + 1])
+    if who.credit >= 0 and (group == nil or group == who.group) then
+      found[#found + 1] = who
     end
   end
   return found
+end
+
+-- How often a consumer was handed something: `known`, unless something was handed to it unasked since it was answered.
+local function turn_of(base, session, group, consumer, known)
+  local field = session .. '\n' .. group
+  local text = redis.call('HGET', base .. ':waiting', field)
+  local who = text and note(base, field, text)
+  return who and who.consumer == consumer and who.turn or known
+end
+
+-- It waits no more. Its number must not be forgotten: some of what it was handed may still be on its way.
+local function rest(who)
+  who.credit = -1
+  wait_here(who.base, who.session, who.group, -1, who.below, who.turn, who.consumer)
 end
 
 local MOST_BYTES = 262144 -- of what is told: a server drops listeners that have too much to read
@@ -41,15 +63,18 @@ local function tell(prefix, session, message)
   return redis.call('PUBLISH', prefix .. ':bell:' .. session, message) > 0 or CLUSTER
 end
 
+-- Have it look for itself; whether it heard that.
+local function wake(prefix, who)
+  rest(who)
+  return tell(prefix, who.session, 'ready\n' .. who.base .. '\n' .. who.group)
+end
+
 -- Have up to `n` of each group's waiting sessions look for themselves; with a `group`, only that one's.
 local function ring(prefix, base, n, group)
   local told = {}
   for _, who in ipairs(waiting_of(base, group)) do
-    if (told[who.group] or 0) < n then
-      redis.call('HDEL', base .. ':waiting', who.field)
-      if tell(prefix, who.session, 'ready\n' .. base .. '\n' .. who.group) then
-        told[who.group] = (told[who.group] or 0) + 1
-      end
+    if (told[who.group] or 0) < n and wake(prefix, who) then
+      told[who.group] = (told[who.group] or 0) + 1
     end
   end
 end

@@ -213,10 +213,17 @@ local function channel_main(ARGV)
     return {'ok', found}
   end
 
-  -- group, session: it waits no longer
-  if what == 'away' then
-    redis.call('HDEL', base .. ':waiting', ARGV[6] .. '\n' .. ARGV[5])
-    return {'ok'}
+  -- group, session, consumer: it is to be handed nothing, for now (rest) or for ever. Answers how often it was.
+  if what == 'rest' or what == 'away' then
+    local field = ARGV[6] .. '\n' .. ARGV[5]
+    local text = redis.call('HGET', base .. ':waiting', field)
+    local who = text and note(base, field, text)
+    if who and what == 'rest' then
+      rest(who)
+    elseif who then
+      redis.call('HDEL', base .. ':waiting', field)
+    end
+    return {'ok', who and who.consumer == ARGV[7] and who.turn or 0}
   end
 
   -- A client that has no room passes on what it was told. group

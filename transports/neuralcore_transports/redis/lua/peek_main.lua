@@ -1,4 +1,6 @@
--- ARGV: clock, prefix, base, group, session. The priority of what would be handed out, or -1, whereupon the session waits.
+-- ARGV: clock, prefix, base, group, consumer, session, credit, below, turn, as in a fetch. Answers the priority of what would be
+-- handed out, or -1, whereupon the session waits; and the milliseconds until the next comes due or -1.
+
 local function peek_main(ARGV)
   local now = now_ms(ARGV[1])
   local base, group = ARGV[3], ARGV[4]
@@ -19,6 +21,8 @@ local function peek_main(ARGV)
       end
     end
   end
-  wait_here(base, ARGV[5], group, 0, 256, '-')
+  local consumer, session = ARGV[5], ARGV[6]
+  local turn = turn_of(base, session, group, consumer, tonumber(ARGV[9]))
+  wait_here(base, session, group, tonumber(ARGV[7]), tonumber(ARGV[8]), turn, consumer)
   return {-1, due}
 end

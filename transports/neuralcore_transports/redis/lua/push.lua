@@ -1,7 +1,7 @@
 -- What is stored is handed out at once to those who wait for it, with its lease, on their topics.
 
 local MOST_PUSHED = 50
-local HANDS_OUT = false -- not before answers to fetches and what is handed out here come on one connection, in one order
+local MOST_AT_ONCE = 100 -- who are handed something in one step: a thousand broadcasts would hold up everybody else
 
 local function take_back_all(c, g, found)
   for _, entry in ipairs(found) do
@@ -12,11 +12,10 @@ local function take_back_all(c, g, found)
   end
 end
 
+-- How many it was handed, and whether there may be more.
 local function push_to(prefix, c, g, who, now)
   if c.taken and redis.call('HEXISTS', c.base .. ':taken', who.group .. '\n' .. who.consumer) == 1 then
-    redis.call('HDEL', c.base .. ':waiting', who.field)
-    who.credit = 0
-    tell(prefix, who.session, 'ready\n' .. c.base .. '\n' .. who.group)
+    wake(prefix, who)
     return 0, true
   end
   local found, more, lost, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
@@ -24,24 +23,26 @@ local function push_to(prefix, c, g, who, now)
     return 0, more
   end
   local parts = {'given\n'}
-  encode(parts, {c.base, who.group, who.consumer, due, lost, found})
+  encode(parts, {c.base, who.group, who.consumer, who.turn + 1, due, lost, found})
   local message = table.concat(parts)
-  if #message <= MOST_BYTES and tell(prefix, who.session, message) then
-    if who.credit > #found then
-      wait_here(c.base, who.session, who.group, who.credit - #found, who.below, who.consumer)
-    else
-      redis.call('HDEL', c.base .. ':waiting', who.field)
-    end
-    who.credit = who.credit - #found
-    return #found, more
-  end
-  take_back_all(c, g, found)
-  redis.call('HDEL', c.base .. ':waiting', who.field)
-  who.credit = 0
   if #message > MOST_BYTES then
-    tell(prefix, who.session, 'ready\n' .. c.base .. '\n' .. who.group)
+    take_back_all(c, g, found)
+    wake(prefix, who)
+    return 0, false
   end
-  return 0, more
+  if not tell(prefix, who.session, message) then
+    take_back_all(c, g, found)
+    rest(who)
+    return 0, true
+  end
+  who.turn = who.turn + 1
+  who.credit = who.credit - #found
+  if who.credit == 0 and more then
+    wake(prefix, who)
+  else
+    wait_here(c.base, who.session, who.group, who.credit, who.below, who.turn, who.consumer)
+  end
+  return #found, more
 end
 
 -- `n` more may be ready. With a `group`, only for that one.
@@ -50,23 +51,28 @@ local function push(prefix, c, now, n, group)
   if #waiting == 0 then
     return
   end
-  if CLUSTER or not HANDS_OUT then -- in a cluster every node would pass the messages on
+  if CLUSTER then -- there every server would pass the messages on to every other
     ring(prefix, c.base, n, group)
     return
   end
-  table.sort(waiting, function(one, other) return one.credit > other.credit end)
-  local over = {}
-  for _, who in ipairs(waiting) do
-    local g = open_group(c.base, who.group)
-    while not over[who.group] and who.credit > 0 do
-      local given, more = push_to(prefix, c, g, who, now)
-      over[who.group] = not more
-      if given == 0 then
-        break
+  -- Nobody comes first always: who has the most room may have it because it is given everything.
+  local over, first = {}, (now + c.ever) % #waiting
+  for i = 1, #waiting do
+    local who = waiting[(first + i) % #waiting + 1]
+    if not c.sessions[who.group] then -- somebody has removed it
+      redis.call('HDEL', c.base .. ':waiting', who.field)
+    elseif not over[who.group] then
+      if who.credit == 0 or i > MOST_AT_ONCE then
+        over[who.group] = wake(prefix, who)
       end
-    end
-    if not over[who.group] and who.credit == 0 and redis.call('HDEL', c.base .. ':waiting', who.field) == 1 then
-      over[who.group] = tell(prefix, who.session, 'ready\n' .. c.base .. '\n' .. who.group)
+      local g = who.credit > 0 and open_group(c.base, who.group)
+      while who.credit > 0 do
+        local given, more = push_to(prefix, c, g, who, now)
+        over[who.group] = not more and who.below > 255
+        if given == 0 or not more then
+          break
+        end
+      end
     end
   end
 end
