@@ -82,7 +82,6 @@ class Hands:
         number: int = 3,
     ) -> None:
         self.clock = clock or a_clock()
-        self.room = 1000
         self.counted: list[str] = []
         self.taken: list[int] = []
         self.partition = Partition(
@@ -94,9 +93,9 @@ class Hands:
             clock=self.clock,
             seen=seen or Seen(10**18, 10**6),
             taken=self.taken.append,
-            room=lambda: self.room,
             count=self.counted.append,
         )
+        self.partition.demanded = 1000
 
     @property
     def window(self) -> Window:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from neuralcore.messaging.transport import Delivery, Envelope, Outcome
+from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settlement
 from neuralcore_transports.kafka import partition as module
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.window import METADATA_BYTES, Commit, Window
@@ -403,7 +403,7 @@ def filled(limit: int) -> Hands:
     """The first is out, and of what follows as much is settled, every second one, as a commit remembers."""
     hands = Hands(Window(0, limit=limit))
     hands.publish(*(str(n) for n in range(limit)))
-    hands.room = 10
+    hands.partition.demanded = 10
     while not hands.window.full:
         _, settled = hands.take(2)
         hands.ack(settled)
@@ -418,9 +418,6 @@ def test_when_a_commit_would_not_hold_more_the_partition_waits():
     assert len(hands.take()) == hands.partition.in_flight > 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a restored window that is full reads nothing, not even the message that it waits for"
-)
 def test_and_its_next_owner_goes_on_all_the_same():
     hands = filled(200)
     commit = hands.partition.give_up(suspects=True)
@@ -438,7 +435,7 @@ def test_a_commit_is_wanted_when_there_is_demand_and_nothing_may_be_handed_out()
     assert not hands.partition.wants_commit(now)
     hands.arrive(record_of(Envelope(id="a", channel="orders", body=b""), 0))
     assert hands.partition.wants_commit(now)
-    hands.room = 0
+    hands.partition.demanded = 0
     assert not hands.partition.wants_commit(now)
 
 
@@ -465,9 +462,9 @@ def test_and_when_less_will_be_handed_out_than_was_said():
 def test_not_more_is_said_than_there_is_demand_for():
     hands = Hands()
     hands.publish(*(str(n) for n in range(50)))
-    hands.room = 5
+    hands.partition.demanded = 5
     assert hands.partition.ahead == 5
-    hands.room = 10**6
+    hands.partition.demanded = 10**6
     assert hands.partition.ahead == 50
 
 
@@ -536,7 +533,7 @@ class OnePartition(RuleBasedStateMachine):
         return self.hands.window
 
     def get(self, offset: int) -> Known:
-        return self.known.get(offset, Known())
+        return self.known.get(offset) or Known(suspect=offset < self.suspects_until)
 
     # The log
 
@@ -616,6 +613,8 @@ class OnePartition(RuleBasedStateMachine):
                 self.settled.add(offset)
                 self.suppressed[offset] = first
                 self.noted.pop(offset, None)
+            elif self.get(offset).suspect:
+                self.noted[offset] = self.get(offset)
         self.read = max(self.read, self.window.next)
 
     def check(self, delivery: Delivery) -> None:
@@ -626,7 +625,7 @@ class OnePartition(RuleBasedStateMachine):
         assert offset not in self.out, "it is out already"
         assert offset not in self.settled
         assert offset < self.window.reserved
-        assert (delivery.attempt, delivery.suspect) == (known.failed + 1, known.suspect)
+        assert (delivery.attempt, delivery.suspect) == (known.failed + 1, known.suspect), offset
         assert self.clock.time_ns() > max(due, known.due) - MS, "too early"
         if envelope.key is not None:
             self.check_order(envelope.key, offset)
@@ -652,6 +651,10 @@ class OnePartition(RuleBasedStateMachine):
     ) -> None:
         for delivery in found:
             offset = delivery.lease.entry.offset  # type: ignore[attr-defined]
+            partition = delivery.lease.partition  # type: ignore[attr-defined]
+            if partition is not self.hands.partition:  # of an earlier owner, which has gone or only given up
+                assert partition.owned or not partition.settle(Settlement(delivery, outcome), 0)
+                continue
             mine = self.out.get(offset) is delivery
             assert self.hands.settle(delivery, outcome, delay_ns=delay_ns, pass_key=pass_key) == mine
             if mine:
@@ -780,4 +783,4 @@ class OnePartition(RuleBasedStateMachine):
 
 
 TestOnePartition = OnePartition.TestCase
-TestOnePartition.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOnePartition.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)

@@ -186,7 +186,6 @@ class _Listener:
             clock=transport.clock,
             seen=Seen(transport.dedup_window_ns(channel.channel), transport.options.dedup_count),
             taken=self._taken,
-            room=lambda: 0,
             count=transport.count,
         )
         self.on_room = _nobody

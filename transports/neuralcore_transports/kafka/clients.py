@@ -19,6 +19,7 @@ log = logging.getLogger("neuralcore.kafka")
 
 _FETCH_MS: Final = 100
 """How long a broker may wait for messages: what was assigned or resumed meanwhile is asked for only after that."""
+_POLL_MS: Final = 300_000
 _BUFFER_KB: Final = 16_384
 """Of messages that the library has fetched for one consumer and that nobody has taken."""
 
@@ -55,6 +56,7 @@ class Clients:
         settings = {
             **self._reading(group),
             "session.timeout.ms": _ms(options.lease),
+            "max.poll.interval.ms": max(_POLL_MS, 2 * _ms(options.lease)),
             "heartbeat.interval.ms": max(100, _ms(options.lease) // 4),
             "partition.assignment.strategy": "cooperative-sticky",
             **callbacks,
@@ -81,6 +83,7 @@ class Clients:
     def _reading(self, group: str) -> dict[str, Any]:
         return {
             "group.id": group,
+            "session.timeout.ms": 6000,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",

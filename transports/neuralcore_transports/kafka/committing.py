@@ -79,7 +79,7 @@ class Committing:
 
     def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """What became of the commit under way."""
-        if not self._sent:
+        if not self._sent or any(not self._is_sent(each) for each in partitions):  # one that was given up
             return
         if self._late is not None:
             self._late.cancel()
@@ -105,6 +105,10 @@ class Committing:
             self._waiting = self._answered + self._waiting
             self._answered = []
             self._timer = self._loop.call_later(_AGAIN, self._begin)
+
+    def _is_sent(self, told: TopicPartition) -> bool:
+        sent = self._sent.get((told.topic, told.partition))
+        return sent is not None and (sent[2].offset, sent[2].metadata) == (told.offset, told.metadata)
 
     def _done(self) -> None:
         for future in self._answered:

@@ -183,10 +183,6 @@ class Member(Consumer):
             finally:
                 timer.cancel()
 
-    def _room(self, channel: str) -> int:
-        id = self._answers.get(channel)
-        return 0 if id is None else self._serving.left.get(id, 0)
-
     def _reserve(self) -> None:
         """Have the broker know in time what may be handed out next."""
         now = self._transport.clock.monotonic_ns()
@@ -311,7 +307,6 @@ class Member(Consumer):
             clock=self._transport.clock,
             seen=Seen(self._transport.dedup_window_ns(channel.channel), options.dedup_count),
             taken=partial(self._taken, key),
-            room=partial(self._room, channel.channel),
             count=self._transport.count,
         )
 

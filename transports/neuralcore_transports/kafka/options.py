@@ -20,6 +20,7 @@ _OURS: Final = {
     "acks": "all is what a returned publish means",
     "auto.offset.reset": "a position that is gone is reported, and reading goes on behind the gap",
     "bootstrap.servers": "they are the URL's hosts",
+    "delivery.timeout.ms": "say patience=",
     "enable.auto.commit": "what is settled is committed, and nothing else",
     "enable.auto.offset.store": "what is settled is committed, and nothing else",
     "enable.idempotence": "it is always on",
@@ -28,7 +29,9 @@ _OURS: Final = {
     "group.protocol": "settling out of order takes a classic group",
     "log_level": "set the level of the logger neuralcore.kafka",
     "message.timeout.ms": "say patience=",
+    "metadata.broker.list": "they are the URL's hosts",
     "partition.assignment.strategy": "it is cooperative-sticky: others stop the whole group at each change",
+    "request.required.acks": "all is what a returned publish means",
     "session.timeout.ms": "say lease=",
     "transactional.id": "the transport names its own",
 }

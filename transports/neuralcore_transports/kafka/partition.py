@@ -58,12 +58,9 @@ class Partition:
         clock: Clock,
         seen: Seen,
         taken: Callable[[int], None],
-        room: Callable[[], int],
         count: Callable[[str], None],
     ) -> None:
-        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more. ``room``: how
-        many messages more there is demand for.
-        """
+        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more."""
         self.owner = owner
         self.key = key
         """Topic and partition."""
@@ -76,7 +73,6 @@ class Partition:
         self._clock = clock
         self._seen = seen
         self._taken = taken
-        self._room = room
         self._count = count
         self._buffer: deque[Record] = deque()
         self._entries: dict[int, Entry] = {}
@@ -85,6 +81,8 @@ class Partition:
         self._delayed: list[tuple[int, int]] = []
         self._keys = Keys()
         self.in_flight = 0
+        self.demanded = 0
+        """How many more were wanted when it was last asked, before others were."""
         self._run = 0
         """Messages that were handed out without a pause."""
         self._last = 0
@@ -100,7 +98,7 @@ class Partition:
         """How many more are likely to be handed out soon: the next commit says that they may be. After a crash they
         are suspects in vain, so it is none where messages come one by one, and none that nobody demands.
         """
-        return min(max(self._run - 1, len(self._buffer)), self._room(), _AHEAD)
+        return min(max(self._run - 1, len(self._buffer)), self.demanded, _AHEAD)
 
     def wants_commit(self, now: int) -> bool:
         """The broker is to hear of something, or of more that may be handed out, or of less."""
@@ -108,6 +106,11 @@ class Partition:
             self._run = 0
         room, ahead = self.window.reserved - self.window.next, self.ahead
         return self.window.changed or room < ahead // 2 or (room == 0 < ahead) or room > 2 * ahead
+
+    @property
+    def blocked(self) -> bool:
+        """More can be handed out after a commit that says so."""
+        return bool(self._buffer) and self._buffer[0].offset() >= self.window.reserved
 
     @property
     def buffered(self) -> int:

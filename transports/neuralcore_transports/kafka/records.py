@@ -92,7 +92,9 @@ def envelope_of(record: Record, channel: str) -> Envelope:
         content_type="application/octet-stream" if content_type is None else _text(content_type),
         priority=Priority.NORMAL if priority is None else _number(priority),
         timestamp_ns=max(0, record.timestamp()[1]) * 1_000_000 if time is None else read_time(_text(time)),
-        headers={plain_name(name): _text(value) for name, value in found.items()} if found else _NONE,
+        headers={plain_name(name): "" if value is None else _text(value) for name, value in found.items()}
+        if found
+        else _NONE,
         key=None if key is None else _text(key),
         correlation_id=None if correlation_id is None else _text(correlation_id),
         reply_to=None if reply_to is None else _text(reply_to),

@@ -117,7 +117,7 @@ class Registrar:
     def _apply(self, record: Record) -> Change | None:
         try:
             change = read(record.value() or b"")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             log.error("%s has at %d what is no change: %s", self._topics.registry, record.offset(), error)
             return None
         if isinstance(change, Channel):

@@ -96,8 +96,11 @@ def written(change: Change) -> bytes:
 
 
 def read(data: bytes) -> Change:
-    """Raises ValueError for what is none, and RecursionError for what is nested too deeply to tell."""
-    change: Change = _decoder.decode(data)
+    """Raises ValueError for what is none."""
+    try:
+        change: Change = _decoder.decode(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply to be one") from error
     return change
 
 

@@ -41,8 +41,6 @@ class Serving:
         self._active: dict[Partition, None] = {}
         self._waiting: dict[Partition, None] = {}
         """Those with messages whose time has not come."""
-        self.left: dict[int, int] = {}
-        """How many more there was demand for, the last time."""
         self.asked: list[Partition] = []
         """Those that might have had something, the last time."""
 
@@ -59,7 +57,7 @@ class Serving:
         """``answers``: the interest of each channel; ``bounds``: the most urgent priority of each of its bands."""
         for partition in [each for each in self._waiting if each.due is not None and each.due <= now]:
             self._active[partition] = None
-        left = self.left = {id: wanted.limit for id, wanted in demand.items()}
+        left = {id: wanted.limit for id, wanted in demand.items()}
         self.asked = list(self._active)
         found: list[Delivery] = []
         urgent_first = sorted(self._active, key=lambda partition: partition.band) if self._active else ()
@@ -92,11 +90,14 @@ class Serving:
                 count = min(_TURN, left[id])
                 taken = partition.take(id, count, now)
                 left[id] -= len(taken)
+                partition.demanded = left[id]
                 found += taken
                 self._active.pop(partition, None)
                 if len(taken) == count:
                     self._active[partition] = None  # behind the others
                     again.append(partition)
+                elif partition.blocked:
+                    self._active[partition] = None
                 if partition.due is not None:
                     self._waiting[partition] = None
                 else:
