@@ -30,7 +30,7 @@ test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(TESTS)
 
 faults: $(READY) ## Run the fault tests in their long form: make faults SEED=7
-	NEURALCORE_FAULTS=long NEURALCORE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/sqlite tests/faults/redis
+	NEURALCORE_FAULTS=long NEURALCORE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults/sqlite tests/faults/redis tests/faults/kafka
 
 bench: $(READY) ## Compare the bus with its peers; JSON beside the table
 	$(BIN)/python -m pip install --quiet --group bench

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks._cli import arguments
 from benchmarks._redis_server import VERSIONS, binary
 from benchmarks._report import render_targets
+from tests.servers.missing import find
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -23,6 +24,8 @@ DURABLE = ("durable_publish", "durable_flow", "durable_growth", "durable_process
 """These make files."""
 REDIS = ("redis_publish", "redis_consume", "redis_flow", "redis_latency", "redis_growth")
 """These start a server, which makes files too."""
+KAFKA = ("kafka_publish", "kafka_consume", "kafka_flow", "kafka_latency", "kafka_growth")
+"""As these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ RUNS = (
             "remote_path",
             *DURABLE,
             *REDIS,
+            *KAFKA,
         )
     ),
     Run("fallback", "throughput", environment={"NEURALCORE_NATIVE": "0"}),
@@ -90,9 +94,12 @@ def main() -> None:
     if binary(options.server_version) is None and not options.names:
         print(f"left out: {', '.join(REDIS)}: Redis {options.server_version} is not here; make servers")
         runs = [run for run in runs if run.module not in REDIS]
+    if find("kafka") is None and not options.names:
+        print(f"left out: {', '.join(KAFKA)}: Kafka, or java, is not here; make servers")
+        runs = [run for run in runs if run.module not in KAFKA]
     place = [f"--directory={options.directory}"] if options.directory else []
     server = [f"--server-version={options.server_version}"]
-    own = {**dict.fromkeys(DURABLE, place), **dict.fromkeys(REDIS, place + server)}
+    own = {**dict.fromkeys(DURABLE + KAFKA, place), **dict.fromkeys(REDIS, place + server)}
     records = {run.name: _executed(run, passed_on + own.get(run.module, [])) for run in runs}
     targets = [
         target for run in runs if run.judged for result in records[run.name]["results"] for target in result["targets"]

@@ -17,14 +17,16 @@ __all__ = ["Child"]
 class Child:
     """The consuming process; ends with the block."""
 
-    def __init__(self, kind: str, url: str, n: int, nap_ms: float = 0) -> None:
-        self._kind, self._arguments = kind, (kind, url, str(n), str(nap_ms))
+    def __init__(
+        self, kind: str, url: str, n: int, nap_ms: float = 0, *, module: str = "benchmarks._redis_child"
+    ) -> None:
+        self._kind, self._module, self._arguments = kind, module, (kind, url, str(n), str(nap_ms))
 
     async def __aenter__(self) -> Child:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "benchmarks._redis_child",
+            self._module,
             *self._arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

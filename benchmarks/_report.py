@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +35,11 @@ PEERS = (
     "taskiq",
     "taskiq-redis",
     "celery",
+    "confluent-kafka",
+    "taskiq-aio-kafka",
 )
+SERVERS: list[Callable[[], str | None]] = [_redis_server.told]
+"""Each says what there is to say about a server, where this run is about it."""
 
 
 def environment(settings: Settings) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "commit": _commit(),
         "collector": "on" if settings.collector else "off while timed",
         "sync_more_us": sync_more(),
-        "server": _redis_server.told(),
+        "server": next((said for told in SERVERS if (said := told())), None),
     }
 
 

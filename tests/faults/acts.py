@@ -8,12 +8,17 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from tests.faults.plan import tell
 from tests.faults.processes import Worker
 from tests.faults.stage import Stage
+from tests.servers.ports import until
 
 __all__ = [
     "begun",
+    "busiest",
+    "check_terminated",
     "early",
+    "go_on",
     "has_begun",
     "inside_a_handler",
     "lost_attempts",
@@ -39,6 +44,21 @@ def inside_a_handler(consumer: Worker) -> None:
 def has_begun(consumer: Worker, count: int) -> None:
     """Wait until it has called so many handlers."""
     consumer.until(lambda lines: begun(lines) >= count)
+
+
+def go_on(producers: list[Worker], count: int = 20) -> None:
+    """Wait until each has said so much more."""
+    for producer in producers:
+        seen = len(producer.lines)
+        producer.until(lambda lines: len(lines) > seen + count, timeout=40)  # noqa: B023
+
+
+def busiest(working: list[Worker]) -> Worker:
+    """Taken from the list; whoever has work, as one may be given all there is."""
+    until(lambda: any(begun(worker.lines) > 3 for worker in working), timeout=20, what="a consumer at work")
+    chosen = max(working, key=lambda worker: begun(worker.lines))
+    working.remove(chosen)
+    return chosen
 
 
 def supervise(stage: Stage, *, concurrency: int, most: int = 30, attempts: int = 3) -> int:
@@ -72,6 +92,23 @@ def terminate(stage: Stage, worker: Worker, seconds: float) -> dict[str, Any]:
     assert worker.wait(timeout=20) == 0, worker.errors
     (report,) = [line.removeprefix("closed ") for line in worker.lines if line.startswith("closed ")]
     return dict(json.loads(report))
+
+
+def check_terminated(stage: Stage, grace: float, reports: list[dict[str, Any]]) -> None:
+    """Row 30, of consumers that had so many seconds to drain."""
+    story, released = stage.story(), sum(report["released"] for report in reports)
+    tell(30, f"SIGTERM under load, {grace:g} s to drain", story, f"released: {released}")
+    story.check()
+    assert not story.duplicated
+    assert not story.groups["g"].dead
+    assert max(attempt for seen in story.groups["g"].attempts.values() for attempt in seen) == 1
+    if grace >= 1:
+        # What a fetch still brings when all handlers have ended goes back, unseen by any of them.
+        assert all(report["drained"] or report["released"] for report in reports)
+        assert not any(report["interrupted"] or report["abandoned"] for report in reports)
+        assert story.redelivered == 0, "a handler was interrupted, or its ack was lost"
+    else:
+        assert released > 0
 
 
 # Of a journal

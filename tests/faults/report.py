@@ -17,7 +17,7 @@ __all__ = ["PROMISES", "Entry", "Figures", "merged", "table"]
 PROMISES = {
     1: "what was acknowledged survives its producer",
     2: "what a dead consumer had is delivered again, its neighbours lose no attempt",
-    3: "what was acknowledged survives the server, with an append-only file that is always synced",
+    3: "what was acknowledged survives the server (Redis: with an append-only file that is always synced)",
     4: "`full` loses nothing, `normal` keeps the file intact, `off` promises nothing",
     5: "time-outs, no hang; it goes on when the server does",
     6: "others take over after the lease, a late ack is harmless",
@@ -33,6 +33,7 @@ PROMISES = {
     16: "groups are made anew, loss is reported, what comes later is safe",
     17: "counted, and nothing waits for what is gone",
     18: "what was acknowledged survives every restart",
+    19: "nothing is lost, and work goes on, while members come and go",
     20: "the lease is extended; past `max_hold` it is revoked without a stale ack",
     21: "one effect",
     22: "heartbeats go on, a warning names the handler",

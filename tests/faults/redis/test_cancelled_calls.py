@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from neuralcore.messaging.transport import Demand, Group, Interest
 from tests.faults.cancellation import every_point
+from tests.faults.clients import counted, points
 from tests.faults.plan import figures, tell, times
 from tests.faults.redis.clients import Runtime, message, opened, reader, settle
 from tests.servers.redis import RedisServer
@@ -24,15 +24,6 @@ def server(start_redis: Callable[..., RedisServer]) -> RedisServer:
     return start_redis(appendfsync="no")
 
 
-async def points(start: Callable[[], Awaitable[Any]]) -> list[bool]:
-    """Whether it returned, for each point at which it was cancelled; the last one was not."""
-    found = []
-    async for _, outcome in every_point(start):
-        assert outcome.error is None, outcome.error
-        found.append(outcome.done)
-    return found
-
-
 def ids(server: RedisServer) -> list[str]:
     with server.client() as client:
         return [fields["ce_id"] for _, fields in client.xrange("nc:{work}:p:50")]
@@ -42,17 +33,6 @@ def connections(server: RedisServer) -> int:
     """But for the one that asks."""
     with server.client() as client:
         return len(client.client_list()) - 1
-
-
-def counted(attempted: Collection[str], acked: Collection[str], delivered: Collection[str]) -> dict[str, int]:
-    return {
-        "attempted": len(attempted),
-        "acked": len(acked),
-        "delivered": len(set(delivered)),
-        "lost": len(set(acked) - set(delivered)),
-        "duplicated": len(delivered) - len(set(delivered)),
-        "phantom": len(set(delivered) - set(attempted)),
-    }
 
 
 async def test_a_commit_happens_as_a_whole_or_not_at_all(server: RedisServer) -> None:

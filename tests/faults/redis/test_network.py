@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.acts import begun
+from tests.faults.acts import begun, go_on
 from tests.faults.plan import tell, times
 from tests.faults.processes import Worker
 from tests.faults.redis.stage import RedisStage
@@ -29,13 +29,6 @@ def net(
     proxy = proxy_to(server.port)
     with RedisStage(tmp_path, server, port=proxy.port) as stage:
         yield stage, proxy
-
-
-def go_on(producers: list[Worker], count: int = 20) -> None:
-    """Until each has said so much more."""
-    for producer in producers:
-        seen = len(producer.lines)
-        producer.until(lambda lines: len(lines) > seen + count, timeout=40)  # noqa: B023
 
 
 def judge(stage: RedisStage, row: int, fault: str, workers: list[Worker], *, keep: bool = True) -> None:

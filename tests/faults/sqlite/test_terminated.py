@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.faults.acts import has_begun, terminate
-from tests.faults.plan import long_only, tell, times
+from tests.faults.acts import check_terminated, has_begun, terminate
+from tests.faults.plan import long_only, times
 from tests.faults.processes import Worker
 from tests.faults.sqlite.stage import SqliteStage
 from tests.faults.stage import reply
@@ -31,23 +29,7 @@ def test_terminated_consumers_drain_or_give_back(stage: SqliteStage, grace: floa
     reply(producer, "stop")
     stage.consumer(concurrency=8)
     stage.until_settled()
-    judge(stage, grace, reports)
-
-
-def judge(stage: SqliteStage, grace: float, reports: list[dict[str, Any]]) -> None:
-    story, released = stage.story(), sum(report["released"] for report in reports)
-    tell(30, f"SIGTERM under load, {grace:g} s to drain", story, f"released: {released}")
-    story.check()
-    assert not story.duplicated
-    assert not story.groups["g"].dead
-    assert max(attempt for seen in story.groups["g"].attempts.values() for attempt in seen) == 1
-    if grace >= 1:
-        # What a fetch still brings when all handlers have ended goes back, unseen by any of them.
-        assert all(report["drained"] or report["released"] for report in reports)
-        assert not any(report["interrupted"] or report["abandoned"] for report in reports)
-        assert story.redelivered == 0, "a handler was interrupted, or its ack was lost"
-    else:
-        assert released > 0
+    check_terminated(stage, grace, reports)
     assert stage.damage() == ""
 
 

@@ -63,11 +63,14 @@ class Serving:
         urgent_first = sorted(self._active, key=lambda partition: partition.band) if self._active else ()
         band = 0
         asked: list[Partition] = []
+        blocked: set[str] = set()
         for partition in urgent_first:
             if partition.band != band:
                 self._take_turns(asked, demand, answers, bounds, left, found, now)
+                blocked.update(each.channel for each in asked if each.blocked)
                 asked, band = [], partition.band
-            asked.append(partition)
+            if partition.channel not in blocked:  # else it waits with what is more urgent
+                asked.append(partition)
         self._take_turns(asked, demand, answers, bounds, left, found, now)
         return found
 

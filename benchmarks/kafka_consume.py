@@ -1,0 +1,112 @@
+"""How many messages a second are read from a backlog in Kafka, handled and settled?
+
+From the first that is handled to the last that is settled, so that joining the group is not in it: ``first_ns`` says
+how long that took. Everybody has up to 500 messages at hand then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from benchmarks._bus import CHANNEL
+from benchmarks._cli import main
+from benchmarks._durable import GROUP
+from benchmarks._harness import Arm, Benchmark, Metrics, Target
+from benchmarks._kafka import (
+    FETCHED,
+    PLACE,
+    Clock,
+    acked,
+    bus_on,
+    check_committed,
+    consumer_of,
+    counted,
+    counted_batches,
+    producer_of,
+    read_some,
+    sent,
+    wiped,
+)
+from benchmarks._redis import BATCH, PATIENCE, Text, batches, publish_batches
+from benchmarks._sink import CheckFailed, Sink
+
+__all__ = ["BENCHMARKS"]
+
+SIZES = {"200 B": 200, "10 kB": 10_000}
+
+
+def _bus(name: str, text: Text, handler: Callable[[Clock, Sink], Any], **subscription: Any) -> Arm:
+    async def run(n: int, sink: Sink) -> Metrics:
+        store = wiped()
+        async with bus_on(store) as bus:
+            await publish_batches(bus, batches(text.payloads(0, n)))
+            clock = Clock()
+            subscribed = bus.subscribe(CHANNEL, handler(clock, sink), group=GROUP, **subscription)
+            await acked(bus, subscribed, n, lambda: clock.count)
+            clock.meter.stop()
+            await subscribed.unsubscribe(timeout=PATIENCE)
+        check_committed(store, f"{store.prefix}.{CHANNEL}", n)
+        return clock.per(n)
+
+    return Arm(name=name, run=run, ordered=False)
+
+
+def _raw(text: Text) -> Arm:
+    """Commits of batches are begun and not waited for, as the bus's."""
+
+    async def run(n: int, sink: Sink) -> Metrics:
+        store = wiped(raw=True)
+        sent(producer_of(store), store, batches(text.payloads(0, n)))
+        clock = Clock()
+        handle = counted(clock, text.checked(sink, sink.awaited()))
+        with consumer_of(store) as consumer:
+            while clock.count < n:
+                found = read_some(consumer, PATIENCE)
+                if not found:
+                    raise CheckFailed(f"raw: {n - clock.count} messages are missing")
+                for record in found:
+                    dict(record.headers())  # as it takes for knowing which message it is
+                    await handle(msgspec.json.decode(record.value()))
+                consumer.commit(asynchronous=True)
+            clock.meter.stop()
+        check_committed(store, store.topic, n)
+        return clock.per(n)
+
+    return Arm(name=f"raw, consume({FETCHED})", run=run, ordered=False)
+
+
+def _benchmark(size: str, messages: int) -> Benchmark:
+    text = Text(SIZES[size])
+    raw = _raw(text)
+    return Benchmark(
+        name=f"kafka consume, {size}",
+        question="What does it cost to read, handle (at once) and settle a message that is there?",
+        arms=(
+            _bus(
+                "bus",
+                text,
+                lambda clock, sink: counted(clock, text.checked(sink, sink.awaited())),
+                capacity=1_000,
+            ),
+            _bus(
+                f"bus, handler of batches of {BATCH}",
+                text,
+                lambda clock, sink: counted_batches(clock, text.checked_batches(sink)),
+                capacity=1_000,
+                batch=BATCH,
+            ),
+            raw,
+        ),
+        messages=messages,
+        check_messages=400,
+        targets=(Target(what=f"consume, {size}, times {raw.name}", subject="bus", peer=raw.name, goal=0.7),),
+    )
+
+
+BENCHMARKS = (_benchmark("200 B", 20_000), _benchmark("10 kB", 5_000))
+
+if __name__ == "__main__":
+    main(BENCHMARKS, PLACE)
