@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from neuralcore.testing.conformance import Harness, UrlHarness
+from neuralcore.testing.conformance.promise import Promise
 from neuralcore.testing.conformance.suite import TransportConformance
 from tests.servers import pool
 from tests.servers.missing import need
 from tests.servers.redis import RedisServer
 from tests.servers.redis_cluster import RedisCluster
+from tests.transports.promises import some
 
 
 class RedisHarness(UrlHarness):
@@ -48,7 +50,13 @@ class TestRedis70(_OnARedis):
 
 @pytest.mark.slow
 class TestRedis82(_OnARedis):
+    """What its newer commands are used for; everything with NEURALCORE_CONFORMANCE=long."""
+
     version = "8.2"
+
+    @some("attempts", "crash", "dedup", "delay", "order", "reclaim", "restart", "retention", "seek", "store")
+    def test_promise(self, promise: Promise) -> None:
+        super().test_promise(promise)
 
 
 class ClusterHarness(UrlHarness):
@@ -66,6 +74,8 @@ class ClusterHarness(UrlHarness):
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 class TestCluster(TransportConformance):
+    """What is on several servers there; everything with NEURALCORE_CONFORMANCE=long."""
+
     @pytest.fixture(autouse=True)
     def cluster(self, tmp_path_factory):
         need("redis-7.0")
@@ -76,3 +86,7 @@ class TestCluster(TransportConformance):
 
     def make_harness(self) -> Harness:
         return ClusterHarness(self.running)
+
+    @some("crash", "groups", "keys", "patterns", "positions", "registry", "requests", "restart", "stats", "store")
+    def test_promise(self, promise: Promise) -> None:
+        super().test_promise(promise)
