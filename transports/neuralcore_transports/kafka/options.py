@@ -136,9 +136,13 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:  # its text has the host with the password
-        raise TransportError(
-            "the URL has brackets that are not an IPv6 address's: write them in a password as %5B and %5D"
-        ) from None
+        raise _brackets() from None
+
+
+def _brackets() -> TransportError:
+    return TransportError(
+        "the URL has brackets that are not an IPv6 address's: write them in a password as %5B and %5D"
+    )
 
 
 def _ours(name: str) -> TransportError:
@@ -167,6 +171,8 @@ def _host(text: str) -> str:
         port = parts.port
     except ValueError:
         raise TransportError(f"the port of {parts.hostname!r} is no number from 0 to 65535") from None
+    if text.startswith("[") and ":" not in parts.hostname:
+        raise _brackets()
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{name}:{_PORT if port is None else port}"
 
