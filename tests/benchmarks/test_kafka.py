@@ -17,6 +17,7 @@ from benchmarks._sink import CheckFailed, Recorder
 from tests.servers.missing import need
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what the peers are made of
 ]
