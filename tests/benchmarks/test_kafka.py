@@ -76,7 +76,7 @@ def test_check(benchmark: Benchmark, arm: Arm) -> None:
 
 def test_what_is_measured_is_written_down() -> None:
     whole = kafka_consume.BENCHMARKS[0]
-    result = record(whole, measure(replace(whole, messages=200), Settings(pairs=1)))
+    result = record(whole, measure(replace(whole, messages=4000), Settings(pairs=1)))
     assert {"wall_ns", "cpu_ns", "server_ns", "per_s", "first_ns"} == result["arms"]["bus"].keys()
     assert "consume(500)" in render(result)
 

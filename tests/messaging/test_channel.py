@@ -23,7 +23,17 @@ def test_the_defaults_leave_everything_to_the_bus() -> None:
         "rate_limit": None,
         "retention": None,
         "dedup_window": None,
+        "partitions": None,
+        "replication": None,
+        "create": None,
+        "bands": None,
     }
+
+
+@pytest.mark.parametrize("bands", [(), (0,), (1, 50), (0, 50, 50), (50, 0), (0, 256), [0, 50]])
+def test_bands_ascend_from_0(bands: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        ChannelConfig("a", bands=bands)  # type: ignore[arg-type]
 
 
 def test_a_full_configuration() -> None:
