@@ -38,7 +38,7 @@ for url in ("native://", "memory://"):
 
 schemes = {entry.name: entry.dist.name for entry in entry_points(group="neuralcore.transports")}
 REDIS = ("redis", "redis+cluster", "redis+unix", "rediss", "rediss+cluster")
-doors = ("memory", "sqlite", *REDIS) if EVERYTHING else ()
+doors = ("kafka", "memory", "sqlite", *REDIS) if EVERYTHING else ()
 owners = {"native": "neuralcore-runtime", **dict.fromkeys(doors, "neuralcore-transports")}
 check(f"entry points {schemes}", schemes == owners)
 

@@ -27,7 +27,7 @@ as_a_user_of_everything() {
   fresh
   native=$(echo "$root"/dist/native/neuralcore_runtime-*.whl)
   transports=$(echo "$root"/dist/native/neuralcore_transports-*.whl)
-  "$venv/bin/python" -m pip install --quiet "$native[cli,testing]" "$transports[redis,sqlite]" \
+  "$venv/bin/python" -m pip install --quiet "$native[cli,testing]" "$transports[kafka,redis,sqlite]" \
     "$root"/dist/native/neuralcore_observability-*.whl
   cd "$away"
   "$venv/bin/python" "$root/tools/installed.py" native
