@@ -5,9 +5,9 @@ published from then on reaches it, handles n messages, and says which it has han
 was settled, and how much CPU that took. Handlers record the moment at which they begin, then sleep for the nap; 20 of
 them at once when they do. Settled is what the peer is done with: its commit is begun, or left to the client's timer.
 
-Celery is no peer here. kombu 5.7 has a transport ``confluentkafka`` which Celery calls experimental: an acknowledgement
-commits all that the worker has read, also what its other threads still handle or have failed at, and each publish makes
-its own flush; what it would be measured at is not what its users have. taskiq runs on Kafka: see Taskiq.
+Celery is no peer here, and was not run: in kombu 5.7's transport ``confluentkafka``, by its source, an acknowledgement
+commits all that the worker has read, also what its other threads still handle or have failed at, and the default number
+of partitions is one. taskiq runs on Kafka: see Taskiq.
 """
 
 from __future__ import annotations

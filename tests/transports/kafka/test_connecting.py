@@ -146,3 +146,28 @@ async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, url)
     """Static membership: between its lives nobody else gets them, and the group is not dealt out anew."""
     for _ in range(2):
         assert await exchanged(f"{url}&instance=worker-1") == "tea"
+
+
+async def test_a_partition_that_was_paused_is_read_again_when_it_comes_back(url):
+    async with MessageBus(f"{url}&prefetch=20") as bus:
+        await bus.publish_many([("orders", number) for number in range(200)])
+        began, gate, got = asyncio.Event(), asyncio.Event(), set()
+
+        async def hold(message):
+            began.set()
+            await gate.wait()
+
+        held = bus.subscribe("orders", hold, group="g", capacity=1)
+        await asyncio.wait_for(began.wait(), WAIT)
+        await asyncio.sleep(0.5)  # more is waiting than is kept: the partition is paused
+        gate.set()
+        await held.unsubscribe()
+        everything = asyncio.Event()
+
+        async def take(message):
+            got.add(message.payload)
+            if 199 in got:
+                everything.set()
+
+        bus.subscribe("orders", take, group="g")
+        await asyncio.wait_for(everything.wait(), WAIT)

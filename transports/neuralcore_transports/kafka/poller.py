@@ -141,6 +141,7 @@ class Poller:
     def remove(self, topic: str, partition: int) -> Flow | None:
         flow = self._flows.pop((topic, partition), None)
         if flow is not None:
+            self._tell(self._consumer.resume, flow)  # the library would find it paused when it comes back
             flow.closed = True
         return flow
 
