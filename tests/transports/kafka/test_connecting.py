@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from neuralcore import MessageBus, Priority
+from neuralcore import MessageBus, Priority, Retention
 from neuralcore.messaging.errors import ChannelConflict, PublishUnknown, TransportError, Unavailable, Unsupported
 from tests.servers.ports import free_port
 
@@ -117,6 +117,7 @@ async def test_priorities_take_bands(url):
 
 async def test_a_topic_that_somebody_deletes_is_made_again_and_told(kafka_broker, url, prefix, caplog):
     async with MessageBus(f"{url}&patience=3") as bus:
+        bus.create_channel("orders", retention=Retention(count=5))
         await bus.publish("orders", 1)
         topic = f"{prefix}.orders"
         kafka_broker.admin().delete_topics([topic])[topic].result(WAIT)
@@ -126,6 +127,7 @@ async def test_a_topic_that_somebody_deletes_is_made_again_and_told(kafka_broker
             while await published(bus) is None:
                 pass
         assert bus.metrics().transport["data_lost"] == 1
+        assert bus._link.transport.registrar.registry.channels["orders"].count == 5
         assert any("deleted" in record.getMessage() for record in caplog.records)
 
 

@@ -299,3 +299,24 @@ def test_also_one_that_comes_back_by_a_pattern():
 def test_forgetting_who_is_not_there_is_no_error():
     registry = after(Forgotten("g"), Forgotten("g", "a"), Removed("a"), Channel("a", 1), Forgotten("g", "a"))
     assert registry.position("g", "a") is None
+
+
+# Channels that somebody needed, and that somebody else had declared
+
+
+def test_a_channel_that_is_only_needed_leaves_one_that_was_declared_as_it_is():
+    declared, needed = Channel("a", 4, age=60.0, dedup_window=5.0), Channel("a", 8, implied=True)
+    registry = Registry()
+    for offset, change in enumerate([declared, needed]):
+        registry.apply(offset, change)
+    assert registry.channels["a"] == declared
+    registry.apply(2, Channel("a", 4, age=90.0))
+    assert registry.channels["a"].age == 90.0
+
+
+def test_one_that_is_needed_is_there_until_somebody_declares_it():
+    registry = Registry()
+    registry.apply(0, Channel("a", 8, implied=True))
+    assert registry.channels["a"] == Channel("a", 8)
+    registry.apply(1, Channel("a", 8, count=10))
+    assert registry.channels["a"].count == 10

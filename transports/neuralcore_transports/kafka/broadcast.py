@@ -184,7 +184,7 @@ class _Listener:
             band,
             _free(start),
             clock=transport.clock,
-            seen=Seen(transport.dedup_window_ns(channel.channel), transport.options.dedup_count),
+            seen=Seen(transport.options.dedup_ns(channel.dedup_window), transport.options.dedup_count),
             taken=self._taken,
             count=transport.count,
         )

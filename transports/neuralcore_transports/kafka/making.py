@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import structs
+
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import ChannelConflict, TransportError
 from neuralcore.messaging.names import is_reserved
@@ -61,8 +63,12 @@ class Making:
             there = self._administration.create({topic: self._options.inboxes}, self._options.replication, _REPLIES)
         return there[topic]
 
-    def channels(self, wanted: Sequence[tuple[ChannelConfig, Channel | None]]) -> list[Channel]:
-        """What the registry is to say of each, with what it has said. Raises ChannelConflict, TransportError."""
+    def channels(
+        self, wanted: Sequence[tuple[ChannelConfig, Channel | None]], *, implied: bool = False
+    ) -> list[Channel]:
+        """What the registry is to say of each; given beside it, what it has said. ``implied``: they are needed, and
+        what was said of them stays. Raises ChannelConflict, TransportError.
+        """
         plans = [self._plan(config, known) for config, known in wanted]
         there = self._administration.partitions([topic for plan in plans for topic in plan.topics])
         missing = {plan.config.name: [topic for topic in plan.topics if topic not in there] for plan in plans}
@@ -71,7 +77,8 @@ class Making:
                 names = ", ".join(missing[plan.config.name])
                 raise TransportError(f"topics {names} are not there, and create= says not to make them")
         there |= self._create(plans, missing)
-        return [self._made(plan, min(there[topic] for topic in plan.topics)) for plan in plans]
+        made = [(plan, self._partitions(plan, min(there[topic] for topic in plan.topics))) for plan in plans]
+        return [_implied(plan, have) if implied else _declared(plan, have) for plan, have in made]
 
     def _plan(self, config: ChannelConfig, known: Channel | None) -> _Plan:
         bands = config.bands if config.bands is not None else known.bands if known else ()
@@ -96,19 +103,33 @@ class Making:
                 made |= self._administration.create(topics, copies, settings)
         return made
 
-    def _made(self, plan: _Plan, have: int) -> Channel:
-        name, asked, kept = plan.config.name, plan.config.partitions, plan.config.retention
-        if asked is not None and asked < have:
+    def _partitions(self, plan: _Plan, have: int) -> int:
+        """How many there are, when there are as many as were asked for."""
+        name, asked = plan.config.name, plan.config.partitions
+        if asked is None or asked == have:
+            return have
+        if asked < have:
             raise ChannelConflict(name, [f"it has {have} partitions, and Kafka takes none away"])
-        if asked is not None and asked > have:
-            log.warning("%s gets %d partitions: keys move, and their order with them", name, asked)
-            self._administration.grow(plan.topics, asked)
-            have = asked
-        return Channel(
-            name,
-            have,
-            plan.bands,
-            age=kept.age if kept else None,
-            count=kept.count if kept else None,
-            bytes=kept.bytes if kept else None,
-        )
+        log.warning("%s gets %d partitions: keys move, and their order with them", name, asked)
+        self._administration.grow(plan.topics, asked)
+        return asked
+
+
+def _declared(plan: _Plan, partitions: int) -> Channel:
+    config = plan.config
+    kept = config.retention
+    return Channel(
+        config.name,
+        partitions,
+        plan.bands,
+        age=kept.age if kept else None,
+        count=kept.count if kept else None,
+        bytes=kept.bytes if kept else None,
+        dedup_window=config.dedup_window,
+    )
+
+
+def _implied(plan: _Plan, partitions: int) -> Channel:
+    if plan.known is not None:
+        return structs.replace(plan.known, partitions=partitions)
+    return Channel(plan.config.name, partitions, plan.bands, implied=True)

@@ -305,7 +305,7 @@ class Member(Consumer):
             band,
             self._restored(commit, fresh),
             clock=self._transport.clock,
-            seen=Seen(self._transport.dedup_window_ns(channel.channel), options.dedup_count),
+            seen=Seen(options.dedup_ns(channel.dedup_window), options.dedup_count),
             taken=partial(self._taken, key),
             count=self._transport.count,
         )

@@ -103,6 +103,10 @@ class KafkaOptions:
                 "as in ?security.protocol=SASL_SSL&sasl.mechanism=SCRAM-SHA-512"
             )
 
+    def dedup_ns(self, channel: float | None) -> int:
+        """``channel``: what it says of it."""
+        return round((self.dedup_window if channel is None else channel) * 1e9)
+
     @property
     def shown(self) -> str:
         """Where it is, without secrets."""

@@ -120,14 +120,15 @@ class Registrar:
         except ValueError as error:
             log.error("%s has at %d what is no change: %s", self._topics.registry, record.offset(), error)
             return None
+        self.registry.apply(record.offset(), change)
         if isinstance(change, Channel):
-            topics = self._topics.bands(change.channel, change.bands)
-            self._topics_of[change.channel] = change, topics
-            self._by_topic.update((topic, (change, band)) for band, topic in enumerate(topics))
+            channel = self.registry.channels[change.channel]
+            topics = self._topics.bands(channel.channel, channel.bands)
+            self._topics_of[channel.channel] = channel, topics
+            self._by_topic.update((topic, (channel, band)) for band, topic in enumerate(topics))
         elif isinstance(change, Removed) and change.channel in self._topics_of:
             for topic in self._topics_of.pop(change.channel)[1]:
                 self._by_topic.pop(topic, None)
-        self.registry.apply(record.offset(), change)
         return change
 
     def _failed(self, error: KafkaError) -> None:

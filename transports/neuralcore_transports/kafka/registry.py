@@ -42,6 +42,9 @@ class Channel(msgspec.Struct, frozen=True, tag="channel", omit_defaults=True):
     age: float | None = None
     count: int | None = None
     bytes: int | None = None
+    dedup_window: float | None = None
+    implied: bool = False
+    """Somebody needed it, and says nothing of it: one that is there already stays as it is."""
 
     @property
     def kept(self) -> bool:
@@ -134,8 +137,7 @@ class Registry:
         """``offset``: the change's in the log."""
         match change:
             case Channel():
-                self._created.setdefault(change.channel, offset)
-                self.channels[change.channel] = change
+                self._put(offset, change)
             case Removed():
                 self.channels.pop(change.channel, None)
                 self._created.pop(change.channel, None)
@@ -149,6 +151,12 @@ class Registry:
                 self._patterns.setdefault(change.group, _Patterns()).add(change.pattern, offset)
             case Forgotten():
                 self._forget(offset, change)
+
+    def _put(self, offset: int, change: Channel) -> None:
+        if change.implied and change.channel in self.channels:
+            return
+        self._created.setdefault(change.channel, offset)
+        self.channels[change.channel] = msgspec.structs.replace(change, implied=False)
 
     def _attach(self, offset: int, change: Attached) -> None:
         if change.channel not in self.channels or self.position(change.group, change.channel) is not None:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import zlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import KafkaError
@@ -102,7 +103,6 @@ class KafkaTransport(Transport):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._touched: set[str] = set()
         """Channels of which there may be something to delete."""
-        self._windows: dict[str, int] = {}
         self._rejected: dict[str, int] = {}
 
     @classmethod
@@ -232,9 +232,6 @@ class KafkaTransport(Transport):
     def data_lost(self, channel: str, detail: str) -> None:
         self._runtime.data_lost(channel, detail)
 
-    def dedup_window_ns(self, channel: str) -> int:
-        return self._windows.get(channel, round(self.options.dedup_window * 1e9))
-
     def _told(self, error: KafkaError) -> None:
         """By the client library, in whichever thread."""
         self.count("broker_errors")
@@ -263,21 +260,20 @@ class KafkaTransport(Transport):
 
     async def declare(self, channel: ChannelConfig) -> None:
         self._check_open()
-        if channel.dedup_window is not None:
-            self._windows[channel.name] = round(channel.dedup_window * 1e9)
-        await self._declare(channel)
+        await self._make([channel])
 
-    async def ensure(self, names: Iterable[str]) -> None:
+    async def ensure(self, names: Collection[str]) -> None:
         """These channels are there. Raises TransportError."""
         channels = self.registrar.registry.channels
         if all(name in channels for name in names):
             return
         async with self._ensuring:  # who comes next finds them there
-            await self._declare(*(ChannelConfig(name) for name in names if name not in channels))
+            await self._make([ChannelConfig(name) for name in names if name not in channels], implied=True)
 
-    async def _declare(self, *configs: ChannelConfig) -> None:
+    async def _make(self, configs: Sequence[ChannelConfig], *, implied: bool = False) -> None:
         known = self.registrar.registry.channels
-        wanted = await self.run(self.making.channels, [(config, known.get(config.name)) for config in configs])
+        asked = [(config, known.get(config.name)) for config in configs]
+        wanted = await self.run(partial(self.making.channels, asked, implied=implied))
         changed = [channel for channel in wanted if channel != known.get(channel.channel)]
         await self.registrar.append(*changed)
         self._touched.update(channel.channel for channel in changed)
@@ -293,7 +289,7 @@ class KafkaTransport(Transport):
         """Somebody has deleted their topics."""
         for name in names:
             self.data_lost(name, "its topic was deleted, with what was in it; it is made again")
-        await self._declare(*(ChannelConfig(name) for name in names))
+        await self._make([ChannelConfig(name) for name in names], implied=True)
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         self._check_open()
