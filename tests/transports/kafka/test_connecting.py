@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from neuralcore import MessageBus, Priority, Retention
-from neuralcore.messaging.errors import ChannelConflict, PublishUnknown, TransportError, Unavailable, Unsupported
+from neuralcore.messaging.errors import ChannelConflict, PublishManyFailed, PublishUnknown, TransportError, Unavailable, Unsupported
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(90)
@@ -173,3 +173,12 @@ async def test_a_partition_that_was_paused_is_read_again_when_it_comes_back(url)
 
         bus.subscribe("orders", take, group="g")
         await asyncio.wait_for(everything.wait(), WAIT)
+
+
+async def test_one_channel_that_cannot_be_leaves_the_others_of_a_commit_alone(url):
+    async with MessageBus(url) as bus:
+        with pytest.raises(PublishManyFailed) as caught:
+            await bus.publish_many([("orders", 1), ("o" * 250, 2), ("others", 3)])
+        assert list(caught.value.errors) == [1]
+        assert "249" in str(caught.value.errors[1])
+        assert sorted(await bus._link.transport.channels()) == ["orders", "others"]

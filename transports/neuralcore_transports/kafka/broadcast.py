@@ -21,6 +21,7 @@ from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Channel
 from neuralcore_transports.kafka.serving import Serving
 from neuralcore_transports.kafka.window import Commit, Window
+from neuralcore_transports.waiting import woken
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -118,11 +119,7 @@ class Broadcasts(Contract):
                 return found
             if dues:
                 left = min(left, max(0, min(dues) - now) / 1e9)
-            timer = loop.call_later(left, self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                timer.cancel()
+            await woken(self._event, left)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
         now = self._transport.clock.monotonic_ns()

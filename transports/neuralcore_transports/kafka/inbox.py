@@ -14,6 +14,7 @@ from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record, envelope_of
+from neuralcore_transports.waiting import woken
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -68,10 +69,7 @@ class KafkaInbox(Inbox):
     async def fetch(self, timeout: float) -> Sequence[Envelope]:
         if not self._replies:
             self._event.clear()
-            try:
-                await asyncio.wait_for(self._event.wait(), timeout)
-            except asyncio.TimeoutError:
-                return ()
+            await woken(self._event, timeout)
         replies, self._replies = self._replies, []
         return replies
 

@@ -33,6 +33,7 @@ from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
 from neuralcore_transports.kafka.serving import Answering, Serving
 from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
+from neuralcore_transports.waiting import woken
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -105,9 +106,7 @@ class Member(Consumer):
 
     async def _share_of_the_work(self) -> None:
         """What is published from here on is handed out at once. Where the group takes longer, that is for later."""
-        waiting = asyncio.ensure_future(self._shared.wait())
-        await asyncio.wait({waiting}, timeout=_SHARING)
-        waiting.cancel()
+        await woken(self._shared, _SHARING)
 
     async def refresh(self) -> bool:
         """There may be other channels now; whether there are."""
@@ -177,11 +176,7 @@ class Member(Consumer):
             due = self._serving.due
             if due is not None:
                 left = min(left, max(0, due - now) / 1e9)
-            timer = loop.call_later(left, self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                timer.cancel()
+            await woken(self._event, left)
 
     def _reserve(self) -> None:
         """Have the broker know in time what may be handed out next."""
@@ -462,9 +457,7 @@ class Member(Consumer):
         deadline = loop.time() + patience
         while any(partition.in_flight for partition in going) and (left := deadline - loop.time()) > 0:
             self._event.clear()
-            timer = loop.call_later(left, self._event.set)
-            await self._event.wait()
-            timer.cancel()
+            await woken(self._event, left)
         out = [delivery for partition in going for delivery in partition.out]
         for partition in going:
             if partition.owned:

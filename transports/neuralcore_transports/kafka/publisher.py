@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.poller import Call
 from neuralcore_transports.kafka.records import Header, Record
+from neuralcore_transports.waiting import woken
 
 __all__ = ["Outgoing", "Publisher", "Sent"]
 
@@ -95,40 +96,19 @@ class Publisher:
             if not finished.done():
                 finished.set_result(None)
 
+        if not records:
+            return []
         batch = _Batch(len(records), self._call, done)
         generation = self._generation()
         for index, record in enumerate(records):
-            while not self._hand_over(generation.producer, record, partial(batch.told, index), batch, index):
-                await self._wait_for_room()
-        if records:
-            await finished
-        return [sent if sent is not None else Sent() for sent in batch.sent]
-
-    def _hand_over(
-        self, producer: Producer, record: Outgoing, told: Callable[..., None], batch: _Batch, index: int
-    ) -> bool:
-        """False when the queue is full."""
-        try:
-            producer.produce(
-                record.topic,
-                record.value,
-                record.key,
-                record.partition,
-                on_delivery=told,
-                headers=record.headers,
-            )
-        except BufferError:
-            return False
-        except KafkaException as error:  # it is refused here and now, such as one that is too large
-            batch.told(index, error.args[0], None)
-        return True
-
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        try:
-            await asyncio.wait_for(self._room.wait(), _ROOM)
-        except asyncio.TimeoutError:
-            return
+            while not _handed_over(generation.producer, record, batch, index):
+                self._room.clear()
+                await woken(self._room, _ROOM)
+        await finished
+        sent = [each for each in batch.sent if each is not None]
+        if any(each.error is not None and each.error.fatal() for each in sent):
+            self._leave(generation)
+        return sent
 
     def start(self) -> None:
         """An idempotent producer has to be let in first, which takes a moment."""
@@ -139,13 +119,13 @@ class Publisher:
             self._current = _Generation(self._clients.producer(), self._name)
         return self._current
 
-    def failed_for_good(self) -> None:
-        """The producer can do nothing more: what it still has is given up, and its records are in doubt."""
-        left, self._current = self._current, None
-        if left is not None:
+    def _leave(self, generation: _Generation) -> None:
+        """It can do nothing more: what it still has is given up, and its records are in doubt."""
+        if self._current is generation:
+            self._current = None
             log.warning("the producer failed for good, another one takes its place")
-            left.stopping = True
-            left.producer.purge()
+            generation.stopping = True
+            generation.producer.purge()
 
     def close(self, timeout: float) -> None:
         """Blocks until everything was sent, or the time is over."""
@@ -155,3 +135,21 @@ class Publisher:
             left.producer.flush(timeout)
             left.producer.purge()
             left.thread.join(_TURN + timeout)
+
+
+def _handed_over(producer: Producer, record: Outgoing, batch: _Batch, index: int) -> bool:
+    """False when the queue is full."""
+    try:
+        producer.produce(
+            record.topic,
+            record.value,
+            record.key,
+            record.partition,
+            on_delivery=partial(batch.told, index),
+            headers=record.headers,
+        )
+    except BufferError:
+        return False
+    except KafkaException as error:  # it is refused here and now, such as one that is too large
+        batch.told(index, error.args[0], None)
+    return True

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError
 
+from neuralcore.messaging.errors import NeuralCoreError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import Envelope, PublishStatus
 from neuralcore_transports.kafka.inbox import partition_of
-from neuralcore_transports.kafka.publisher import Outgoing, Sent
+from neuralcore_transports.kafka.publisher import Outgoing
 from neuralcore_transports.kafka.records import headers_of
 from neuralcore_transports.kafka.topics import band_of
 
@@ -43,46 +44,67 @@ class Sending:
         self._source = source
 
     async def publish(self, envelopes: Sequence[Envelope]) -> tuple[list[PublishStatus], dict[int, str]]:
-        """The status of each, and why those that were refused were."""
+        """The status of each, and why those that were refused were. Raises nothing that is one item's: others may have
+        been settled or stored by then.
+        """
         statuses = [PublishStatus.UNKNOWN] * len(envelopes)
         reasons: dict[int, str] = {}
-        left = list(range(len(envelopes)))
-        for again in (True, False):
-            sent = await self._send([envelopes[index] for index in left])
-            gone = []
-            for index, each in zip(left, sent, strict=True):
-                if each.error is not None and again and each.error.code() in _GONE:
-                    gone.append(index)
-                else:
-                    statuses[index] = self._status(each, index, reasons)
-            if not gone:
-                break
-            left = gone
+        wrong = await self._without_topics({each.channel for each in envelopes})
+        left = []
+        for index, envelope in enumerate(envelopes):
+            error = wrong.get(envelope.channel)
+            if error is None:
+                left.append(index)
+            elif not isinstance(error, Unavailable):
+                statuses[index], reasons[index] = PublishStatus.REFUSED, str(error)
+        gone = await self._send(envelopes, left, statuses, reasons)
+        if gone:
             channels = {envelopes[index].channel for index in gone}
             await self._transport.make_again([name for name in channels if not name.startswith(INBOX_PREFIX)])
-        late = {envelopes[index].channel for index, status in enumerate(statuses) if status is PublishStatus.UNKNOWN}
+            await self._send(envelopes, gone, statuses, reasons)
+        late = {envelopes[index].channel for index in left if statuses[index] is PublishStatus.UNKNOWN}
         if late:
             self._transport.in_background(self._transport.look_for(late))
         return statuses, reasons
 
-    def _status(self, sent: Sent, index: int, reasons: dict[int, str]) -> PublishStatus:
-        if sent.error is None:
-            return PublishStatus.STORED
-        if sent.error.fatal():
-            self._transport.publisher.failed_for_good()
-        if sent.error.code() in _REFUSED:
-            reasons[index] = sent.error.str()
-            return PublishStatus.REFUSED
-        return PublishStatus.UNKNOWN
+    async def _without_topics(self, channels: Collection[str]) -> dict[str, NeuralCoreError]:
+        """Those that cannot be published to, and why."""
+        names = [name for name in channels if not name.startswith(INBOX_PREFIX)]
+        try:
+            await self._transport.ensure(names)
+        except NeuralCoreError as error:
+            if len(names) == 1:
+                return {names[0]: error}
+        else:
+            return {}
+        wrong: dict[str, NeuralCoreError] = {}
+        for name in names:  # one of them is at fault
+            wrong |= await self._without_topics([name])
+        return wrong
 
-    async def _send(self, envelopes: Sequence[Envelope]) -> list[Sent]:
-        await self._transport.ensure(
-            [name for name in {each.channel for each in envelopes} if not name.startswith(INBOX_PREFIX)]
-        )
+    async def _send(
+        self,
+        envelopes: Sequence[Envelope],
+        which: Sequence[int],
+        statuses: list[PublishStatus],
+        reasons: dict[int, str],
+    ) -> list[int]:
+        """Those whose topic is not there any more, of which nothing has happened."""
         now = self._transport.clock.time_ns()
-        records = [self._outgoing(envelope, now) for envelope in envelopes]
-        sent = iter(await self._transport.publisher.send([record for record in records if record is not None]))
-        return [Sent() if record is None else next(sent) for record in records]
+        records = {index: self._outgoing(envelopes[index], now) for index in which}
+        outgoing = {index: record for index, record in records.items() if record is not None}
+        for index in records.keys() - outgoing.keys():
+            statuses[index] = PublishStatus.STORED  # a reply to nobody
+        gone = []
+        for index, sent in zip(outgoing, await self._transport.publisher.send(list(outgoing.values())), strict=True):
+            error = sent.error
+            if error is None:
+                statuses[index] = PublishStatus.STORED
+            elif error.code() in _REFUSED:
+                statuses[index], reasons[index] = PublishStatus.REFUSED, error.str()
+            elif error.code() in _GONE:
+                gone.append(index)
+        return gone
 
     def _outgoing(self, envelope: Envelope, now: int) -> Outgoing | None:
         """None for a reply to nobody."""

@@ -237,8 +237,6 @@ class KafkaTransport(Transport):
         self.count("broker_errors")
         level = logging.ERROR if error.fatal() else logging.INFO
         log.log(level, "%s: %s", self.options.shown, error.str())
-        if error.fatal():
-            self.call(self.publisher.failed_for_good)
 
     # Channels
 

@@ -11,6 +11,7 @@ import hiredis
 from neuralcore.messaging.transport import Envelope, Inbox
 from neuralcore_transports.redis.entries import envelope_of
 from neuralcore_transports.redis.scripts import INBOX
+from neuralcore_transports.waiting import woken
 
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
@@ -60,11 +61,7 @@ class RedisInbox(Inbox):
             if left <= 0:
                 self._ready = True  # whatever was told: the next call sees for itself
                 return ()
-            timer = loop.call_later(left, self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                timer.cancel()
+            await woken(self._event, left)
 
     async def _take(self) -> list[Envelope]:
         self._ready = False
