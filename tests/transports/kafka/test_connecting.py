@@ -10,7 +10,14 @@ from urllib.parse import quote
 import pytest
 
 from neuralcore import MessageBus, Priority, Retention
-from neuralcore.messaging.errors import ChannelConflict, PublishManyFailed, PublishUnknown, TransportError, Unavailable, Unsupported
+from neuralcore.messaging.errors import (
+    ChannelConflict,
+    PublishManyFailed,
+    PublishUnknown,
+    TransportError,
+    Unavailable,
+    Unsupported,
+)
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.timeout(90)

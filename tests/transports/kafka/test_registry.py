@@ -54,7 +54,7 @@ def seen_of(registry: Registry) -> object:
     return (
         registry.channels,
         {(group, name): registry.position(group, name) for group in GROUPS for name in NAMES},
-        {name: sorted(registry.groups(name)) for name in NAMES},
+        {name: sorted(registry.positions(name)) for name in NAMES},
         {(group, pattern): registry.wants(group, pattern) for group in GROUPS for pattern in PATTERNS},
     )
 
@@ -80,7 +80,7 @@ def test_two_clients_that_have_read_the_same_agree_whatever_they_were_asked_mean
 def test_a_group_is_on_a_channel_exactly_if_it_has_a_position_there(log):
     registry = after(*log)
     for name in NAMES:
-        on = list(registry.groups(name))
+        on = list(registry.positions(name))
         assert len(set(on)) == len(on)
         for group in GROUPS:
             has = registry.position(group, name) is not None
@@ -135,7 +135,7 @@ def test_a_channel_s_first_group_starts_at_the_beginning_and_later_ones_at_the_e
     registry = after(Channel("a", 2), Attached("g", "a", HERE), Attached("h", "a", HERE))
     assert registry.position("g", "a") == Position(1, None)
     assert registry.position("h", "a") == Position(2, HERE)
-    assert list(registry.groups("a")) == ["g", "h"]
+    assert list(registry.positions("a")) == ["g", "h"]
 
 
 def test_the_log_decides_who_was_first_not_who_asked_first():

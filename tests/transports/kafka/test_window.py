@@ -418,3 +418,34 @@ def test_huge_numbers_come_back(first, epoch, failed, due_ms):
     again = restored(window.commit(clean=True))
     assert (again.epoch, again.position) == (epoch, first)
     assert again.see(first) == Handing(failed, suspect=True, due_ms=due_ms)
+
+
+# Going on where an earlier owner stopped
+
+
+def continued(offset: int, metadata: str | None, *, epoch: int = 7) -> tuple[Window, list[BadMetadata]]:
+    told: list[BadMetadata] = []
+    return Window.continued(Window(3, epoch=epoch), offset, metadata, told.append), told
+
+
+def test_it_goes_on_if_that_was_at_the_same_position_of_the_group_s():
+    metadata = Window(50, epoch=7).commit(clean=True).metadata
+    window, told = continued(50, metadata)
+    assert (window.position, window.epoch, told) == (50, 7, [])
+    window, _ = continued(50, metadata, epoch=8)
+    assert (window.position, window.epoch) == (3, 8)
+
+
+def test_other_tools_commits_count():
+    window, _ = continued(50, "")
+    assert (window.position, window.epoch) == (50, 7)
+
+
+def test_nothing_committed_is_a_fresh_start():
+    assert continued(-1001, None)[0].position == 3
+
+
+def test_of_damaged_metadata_the_offset_counts():
+    """Beginning anew would repeat all that the group ever handled."""
+    window, told = continued(50, "nc1:???")
+    assert (window.position, window.epoch, len(told)) == (50, 7, 1)

@@ -306,17 +306,12 @@ class Member(Consumer):
         )
 
     def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
-        """Where an earlier owner stopped, if it was at this position of the group's."""
-        if commit is None or commit.offset < 0:
+        if commit is None:
             return fresh
-        try:
-            window = Window.restored(commit.offset, commit.metadata)
-        except BadMetadata as error:
-            log.error("%s of %s: %s; what was settled out of order comes again", commit.topic, self._group, error)
-            window = Window(commit.offset)
-        if not commit.metadata:  # by other tools, which know no epochs
-            window.epoch = fresh.epoch
-        return window if window.epoch == fresh.epoch else fresh
+        return Window.continued(fresh, commit.offset, commit.metadata, partial(self._damaged, commit.topic))
+
+    def _damaged(self, topic: str, error: BadMetadata) -> None:
+        log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)
 
     def _flow(self, partition: Partition) -> Flow:
         return Flow(*partition.key, partial(self._arrived, partition), partial(self._failed, partition))

@@ -8,7 +8,7 @@ from neuralcore.messaging.transport import Cursor, Page
 from neuralcore_transports.kafka.positions import cursor_of
 from neuralcore_transports.kafka.records import envelope_of
 from neuralcore_transports.kafka.registry import Channel
-from neuralcore_transports.kafka.trimming import Progress
+from neuralcore_transports.kafka.trimming import Groups, Progress
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 
-def page(transport: KafkaTransport, channel: Channel, start: Cursor, limit: int) -> Page:
+def page(transport: KafkaTransport, channel: Channel, groups: Groups, start: Cursor, limit: int) -> Page:
     """What every group has settled is not kept, unless retention says so, though it may not be deleted yet."""
-    progress = Progress(transport, [channel])
+    progress = Progress(transport, [channel], groups)
     places = progress.places[channel.channel]
     starts = transport.positions.offsets([channel], start)
     at = {place: max(starts[place], progress.ends[place][0]) for place in places}

@@ -7,7 +7,6 @@ client comes to the same state, because a change means the same to everyone who 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -161,7 +160,7 @@ class Registry:
     def _attach(self, offset: int, change: Attached) -> None:
         if change.channel not in self.channels or self.position(change.group, change.channel) is not None:
             return
-        first = change.starts is None and not any(True for _ in self.groups(change.channel))
+        first = change.starts is None and not self.positions(change.channel)
         starts = None if first else change.ends if change.starts is None else change.starts
         self._set(change.group, change.channel, Position(offset, starts))
 
@@ -190,13 +189,11 @@ class Registry:
             return None if since is None else Position(max(since, self._created[channel]), None)
         return found
 
-    def groups(self, channel: str) -> Iterator[str]:
-        """Those that have a position on it."""
-        explicit = self._positions.get(channel, {})
-        yield from explicit
-        for group, patterns in self._patterns.items():
-            if group not in explicit and patterns.since(channel) is not None:
-                yield group
+    def positions(self, channel: str) -> dict[str, Position]:
+        """Of all groups that have one there."""
+        groups = {**self._positions.get(channel, {}), **self._patterns}
+        found = ((group, self.position(group, channel)) for group in groups)
+        return {group: position for group, position in found if position is not None}
 
     def wants(self, group: str, pattern: str) -> bool:
         """It has subscribed to this pattern."""

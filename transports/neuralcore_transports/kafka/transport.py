@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import zlib
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -52,7 +53,7 @@ from neuralcore_transports.kafka.registrar import Registrar
 from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
 from neuralcore_transports.kafka.sending import Sending
 from neuralcore_transports.kafka.topics import Topics
-from neuralcore_transports.kafka.trimming import Progress
+from neuralcore_transports.kafka.trimming import Groups, Progress
 
 __all__ = ["KafkaTransport"]
 
@@ -365,7 +366,13 @@ class KafkaTransport(Transport):
         self._check_open()
         await self.registrar.refresh()
         known = self.registrar.registry.channels.get(channel)
-        return Page((), None) if known is None else await self.run(page, self, known, start, limit)
+        if known is None:
+            return Page((), None)
+        return await self.run(page, self, known, self._groups([known]), start, limit)
+
+    def _groups(self, channels: Sequence[Channel]) -> Groups:
+        """As of now: other threads look into it, while the registry goes on changing."""
+        return {channel.channel: self.registrar.registry.positions(channel.channel) for channel in channels}
 
     # Looking after it
 
@@ -373,7 +380,7 @@ class KafkaTransport(Transport):
         self._check_open()
         await self.registrar.refresh()
         channels = list(self.registrar.registry.channels.values())
-        progress = await self.run(Progress, self, channels)
+        progress = await self.run(Progress, self, channels, self._groups(channels))
         in_flight: dict[str, int] = {}
         for member in self.members:
             for name, count in member.in_flight.items():
@@ -401,29 +408,30 @@ class KafkaTransport(Transport):
         return Health(True, f"{brokers} brokers")
 
     async def _upkeep(self) -> None:
-        while True:
-            await asyncio.sleep(self.options.upkeep * (0.75 + 0.5 * os.urandom(1)[0] / 255))
-            if not self.options.trim:
-                continue
-            for member in self.members:
-                self._touched.update(partition.channel for partition in member.owned if partition.window.position)
+        while self.options.trim:
+            await asyncio.sleep(self.options.upkeep * (0.75 + 0.5 * random.random()))  # not all clients at once
             touched, self._touched = self._touched, set()
-            channels = [found for name in touched if (found := self.registrar.registry.channels.get(name)) is not None]
+            for member in self.members:
+                touched.update(partition.channel for partition in member.owned if partition.window.position)
             try:
-                await self.run(self._trim, channels)
+                await self._trim(touched)
             except Exception as error:  # noqa: BLE001 - it is tried again, whatever it was
                 self._touched |= touched
                 self.count("upkeep_failed")
                 log.warning("what nobody needs could not be deleted, it is tried again: %s", error)
 
-    def _trim(self, channels: list[Channel]) -> None:
-        if channels:
-            progress = Progress(self, channels)
-            wall_ms = self.clock.time_ns() // 1_000_000
-            trims: dict[Any, int] = {}
-            for channel in channels:
-                trims |= progress.trims(channel, wall_ms)
-                if channel.kept:
-                    self._touched.add(channel.channel)
-            if trims:
-                self.administration.delete_before(trims)
+    async def _trim(self, names: Collection[str]) -> None:
+        if not names:
+            return
+        await self.registrar.refresh()  # a group that has just come may want what nobody else does
+        channels = [found for name in names if (found := self.registrar.registry.channels.get(name)) is not None]
+        await self.run(self._delete, channels, self._groups(channels))
+        self._touched.update(channel.channel for channel in channels if channel.kept)  # time alone ends that
+
+    def _delete(self, channels: Sequence[Channel], groups: Groups) -> None:
+        """Blocks."""
+        progress = Progress(self, channels, groups)
+        wall_ms = self.clock.time_ns() // 1_000_000
+        trims = {place: offset for each in channels for place, offset in progress.trims(each, wall_ms).items()}
+        if trims:
+            self.administration.delete_before(trims)

@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from confluent_kafka import TopicPartition
+
 from neuralcore_transports.kafka.administration import Place
-from neuralcore_transports.kafka.registry import Channel
+from neuralcore_transports.kafka.registry import Channel, Position
 from neuralcore_transports.kafka.window import BadMetadata, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
 
-__all__ = ["Progress"]
+__all__ = ["Groups", "Progress"]
+
+Groups = Mapping[str, Mapping[str, Position]]
+"""Positions by channel and group."""
 
 
 class Progress:
     """Where all groups are on some channels, as the brokers know. Blocks."""
 
-    def __init__(self, transport: KafkaTransport, channels: list[Channel]) -> None:
+    def __init__(self, transport: KafkaTransport, channels: Sequence[Channel], groups: Groups) -> None:
+        """``groups``: the positions on each of the channels, by group."""
         self._transport = transport
-        self._registry = transport.registrar.registry
-        self._channels = channels
         self.places = {channel.channel: transport.positions.places(channel) for channel in channels}
         everywhere = [place for places in self.places.values() for place in places]
         self.ends = transport.browser.ends(everywhere)
-        self.windows: dict[str, dict[str, dict[Place, Window]]] = {}
+        self.windows: dict[str, dict[str, dict[Place, Window]]] = {name: {} for name in self.places}
         """By channel, group and place."""
-        self._read_windows()
+        for group, positions in _by_group(groups).items():
+            self._read(group, positions)
 
-    def _read_windows(self) -> None:
-        groups: dict[str, list[Channel]] = {}
-        for channel in self._channels:
-            self.windows[channel.channel] = {}
-            for group in self._registry.groups(channel.channel):
-                groups.setdefault(group, []).append(channel)
-        for group, channels in groups.items():
-            asked = [place for channel in channels for place in self.places[channel.channel]]
-            commits = self._transport.administration.commits(self._transport.topics.group(group), asked)
-            for channel in channels:
-                self.windows[channel.channel][group] = {
-                    place: self._window(group, channel, place, commits) for place in self.places[channel.channel]
-                }
+    def _read(self, group: str, positions: Mapping[str, Position]) -> None:
+        asked = [place for name in positions for place in self.places[name]]
+        commits = self._transport.administration.commits(self._transport.topics.group(group), asked)
+        for name, position in positions.items():
+            self.windows[name][group] = {
+                place: self._window(position, place, commits.get(place)) for place in self.places[name]
+            }
 
-    def _window(self, group: str, channel: Channel, place: Place, commits: Mapping[Place, object]) -> Window:
-        position = self._registry.position(group, channel.channel)
+    def _window(self, position: Position, place: Place, commit: TopicPartition | None) -> Window:
         where = self._transport.registrar.channel_of(place[0])
-        start = 0 if position is None or where is None else position.start(where[1], place[1])
-        fresh = Window(max(start, self.ends[place][0]), epoch=0 if position is None else position.epoch)
-        commit = commits.get(place)
+        start = 0 if where is None else position.start(where[1], place[1])
+        fresh = Window(max(start, self.ends[place][0]), epoch=position.epoch)
         if commit is None:
             return fresh
-        try:
-            window = Window.restored(commit.offset, commit.metadata)  # type: ignore[attr-defined]
-        except BadMetadata:
-            window = Window(commit.offset)  # type: ignore[attr-defined]
-        known = not commit.metadata or window.epoch == fresh.epoch  # type: ignore[attr-defined]
-        return window if known and window.position >= fresh.position else fresh
+        window = Window.continued(fresh, commit.offset, commit.metadata, _owner_says_so)
+        return window if window.position >= fresh.position else fresh
 
     def lag(self, channel: str) -> dict[str, int]:
         """Unsettled messages by group."""
@@ -117,6 +110,18 @@ class Progress:
                     return int(record.offset()) + 1
             end = first
         return start
+
+
+def _by_group(groups: Groups) -> dict[str, dict[str, Position]]:
+    found: dict[str, dict[str, Position]] = {}
+    for channel, positions in groups.items():
+        for group, position in positions.items():
+            found.setdefault(group, {})[channel] = position
+    return found
+
+
+def _owner_says_so(error: BadMetadata) -> None:
+    """That a commit is damaged is for the partition's owner to tell."""
 
 
 def _shares(count: int, stored: Mapping[Place, int]) -> dict[Place, int]:

@@ -10,7 +10,7 @@ Confluent's Parallel Consumer for Java keeps its set of offsets in the same plac
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,6 +108,25 @@ class Window:
         window._suspects = offset if clean & _CLEAN else window._reserved
         window._reserved = offset  # what an earlier owner has reserved is not ours to hand out
         return window
+
+    @classmethod
+    def continued(
+        cls, fresh: Window, offset: int, metadata: str | None, damaged: Callable[[BadMetadata], None]
+    ) -> Window:
+        """Where an earlier owner stopped, or ``fresh`` if that was at another position of the group's.
+
+        ``damaged`` hears of metadata that cannot be read: then the offset alone counts.
+        """
+        if offset < 0:
+            return fresh
+        try:
+            window = cls.restored(offset, metadata)
+        except BadMetadata as error:
+            damaged(error)
+            metadata, window = None, cls(offset)
+        if not metadata:  # nobody who knows epochs
+            window.epoch = fresh.epoch
+        return window if window.epoch == fresh.epoch else fresh
 
     def is_settled(self, offset: int) -> bool:
         return offset < self.position or offset in self._settled
