@@ -79,6 +79,7 @@ class Hands:
         seen: Seen | None = None,
         channel: str = "orders",
         band: int = 0,
+        below: int | None = None,
         number: int = 3,
     ) -> None:
         self.clock = clock or a_clock()
@@ -94,6 +95,7 @@ class Hands:
             seen=seen or Seen(10**18, 10**6),
             taken=self.taken.append,
             count=self.counted.append,
+            below=below,
         )
         self.partition.demanded = 1000
 

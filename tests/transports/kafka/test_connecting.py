@@ -189,3 +189,38 @@ async def test_one_channel_that_cannot_be_leaves_the_others_of_a_commit_alone(ur
         assert list(caught.value.errors) == [1]
         assert "249" in str(caught.value.errors[1])
         assert sorted(await bus._link.transport.channels()) == ["orders", "others"]
+
+
+async def test_broadcasts_hear_each_message_once_however_slow_they_are_and_whatever_comes_meanwhile(url):
+    """Channels come while a pattern is subscribed; more comes than is kept for a slow one."""
+    heard: dict[str, list[tuple[str, int]]] = {"slow": [], "quick": []}
+    gate = asyncio.Event()
+    async with MessageBus(f"{url}&prefetch=10") as bus, MessageBus(url) as other:
+
+        async def slow(message):
+            await gate.wait()
+            heard["slow"].append((message.channel, message.payload))
+
+        async def quick(message):
+            heard["quick"].append((message.channel, message.payload))
+
+        await other.publish("a.first", 0)
+        subscriptions = [
+            bus.subscribe("a.*", slow, broadcast=True, start="beginning", capacity=1),
+            bus.subscribe("a.*", quick, broadcast=True, start="beginning"),
+        ]
+        for number in range(4):
+            await other.publish(f"a.{number}", 0)
+        for subscription in subscriptions:
+            await subscription.ready()
+        for number in range(1, 60):
+            await other.publish("a.first", number)
+        wanted = [*(("a.first", number) for number in range(60)), *((f"a.{number}", 0) for number in range(4))]
+        deadline = asyncio.get_running_loop().time() + WAIT
+        while len(heard["quick"]) < len(wanted) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        assert sorted(heard["quick"]) == sorted(wanted), "the slow one does not hold the quick one up"
+        gate.set()
+        while len(heard["slow"]) < len(wanted) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        assert sorted(heard["slow"]) == sorted(wanted)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Delivery, Demand, Interest, Outcome
+from neuralcore_transports.kafka.registry import Channel
 from neuralcore_transports.kafka.serving import _TURN, Answering, Serving
 from tests.transports.kafka.fakes import Hands, a_clock
 
 SECOND = 10**9
-BOUNDS = {"orders": (0, 50, 100), "jobs": ()}
+BANDS = {"orders": (0, 50, 100), "jobs": ()}
 ORDERS = {"orders": 7}
 
 
@@ -42,7 +43,8 @@ def test_whatever_order_they_came_in(patterns, channel):
 
 
 def holding(count: int, *, band: int = 0, number: int = 0, channel: str = "orders", clock=None) -> Hands:
-    hands = Hands(channel=channel, band=band, number=number, clock=clock)
+    below = Channel(channel, 1, BANDS.get(channel, ())).below(band)
+    hands = Hands(channel=channel, band=band, below=below, number=number, clock=clock)
     hands.publish(*(f"{channel}.{band}.{number}.{n}" for n in range(count)))
     return hands
 
@@ -58,7 +60,7 @@ def take(
     made: Serving, limit: int, *, more_urgent_than: int | None = None, answers=ORDERS, now: int = 0
 ) -> list[Delivery]:
     demand = {id: Demand(limit, more_urgent_than) for id in set(answers.values())}
-    return made.take(demand, answers, BOUNDS, now)
+    return made.take(demand, answers, now)
 
 
 def whose(found: list[Delivery]) -> Counter[int]:
@@ -126,13 +128,13 @@ def test_a_channel_without_bands_has_nothing_urgent():
 def test_every_interest_has_its_own_demand():
     made = serving(holding(9), holding(9, channel="jobs", number=1))
     demand = {7: Demand(2), 8: Demand(5)}
-    assert whose(made.take(demand, {"orders": 7, "jobs": 8}, BOUNDS, 0)) == {0: 2, 1: 5}
+    assert whose(made.take(demand, {"orders": 7, "jobs": 8}, 0)) == {0: 2, 1: 5}
 
 
 def test_nothing_is_taken_for_who_did_not_ask():
     made = serving(holding(2))
-    assert made.take({7: Demand(9)}, {}, BOUNDS, 0) == []
-    assert made.take({8: Demand(9)}, ORDERS, BOUNDS, 0) == []
+    assert made.take({7: Demand(9)}, {}, 0) == []
+    assert made.take({8: Demand(9)}, ORDERS, 0) == []
     assert len(take(made, 9)) == 2
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from neuralcore.messaging.names import is_pattern, matches
+from neuralcore.messaging.names import is_pattern
 from neuralcore.messaging.transport import Consumer as Contract
 from neuralcore.messaging.transport import Cursor, Delivery, Demand, Interest, Settlement, SettleStatus
+from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.partition import Partition
@@ -30,8 +31,6 @@ __all__ = ["Broadcasts"]
 
 _UNLIMITED: Final = 1 << 62
 
-_Key = tuple[str, int]
-
 
 class Broadcasts(Contract):
     """On the loop."""
@@ -40,56 +39,57 @@ class Broadcasts(Contract):
         self._transport = transport
         self._interests: dict[int, Interest] = {}
         self._servings: dict[int, Serving] = {}
-        self._fans: dict[_Key, _Fan] = {}
+        self._answers: dict[int, dict[str, int]] = {}
+        """By interest: the channels that it listens to, as Serving asks for it."""
+        self._fans: dict[Place, _Fan] = {}
+        self._changing = asyncio.Lock()
+        """A channel that comes while subscriptions change is listened to once."""
         self._event = asyncio.Event()
         self._closed = False
 
     async def update(self, interests: Sequence[Interest]) -> None:
-        registrar = self._transport.registrar
-        await registrar.refresh()
-        wanted = {interest.id: interest for interest in interests}
-        new = [interest for id, interest in wanted.items() if id not in self._interests]
-        await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
-        starts = {}
-        for interest in new:
-            covered = registrar.registry.covered(interest.pattern)
-            starts[interest.id] = covered, await self._transport.positions.starts(covered, interest.start or "new")
-        for id in [id for id in self._interests if id not in wanted]:
-            await self._end(id)
-        for interest in new:
-            self._interests[interest.id] = interest
-            self._servings[interest.id] = Serving()
-            covered, found = starts[interest.id]
-            for channel in covered:
-                await self._listen(interest.id, channel, found[channel.channel])
+        registry, positions = self._transport.registrar.registry, self._transport.positions
+        await self._transport.registrar.refresh()
+        async with self._changing:
+            wanted = {interest.id: interest for interest in interests}
+            new = [interest for id, interest in wanted.items() if id not in self._interests]
+            await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+            starts = {}
+            for interest in new:
+                covered = registry.covered(interest.pattern)
+                cursor = interest.start or "new"
+                starts[interest] = covered, await self._transport.run(positions.offsets, covered, cursor)
+            for id in [id for id in self._interests if id not in wanted]:
+                await self._end(id)
+            for interest, (covered, found) in starts.items():
+                self._interests[interest.id] = interest
+                self._servings[interest.id] = Serving()
+                self._answers[interest.id] = {}
+                for channel in covered:
+                    await self._listen(interest.id, channel, found)
         await self.refresh()
 
     async def refresh(self) -> None:
         """New channels of its patterns, from their beginnings."""
-        for id, interest in list(self._interests.items()):
-            known = {listener.channel for fan in self._fans.values() for listener in fan.listeners if listener.id == id}
-            for channel in self._transport.registrar.registry.covered(interest.pattern):
-                if channel.channel not in known:
-                    await self._listen(id, channel, ())
+        async with self._changing:
+            for id, interest in self._interests.items():
+                for channel in self._transport.registrar.registry.covered(interest.pattern):
+                    if channel.channel not in self._answers[id]:
+                        await self._listen(id, channel, {})
 
-    def covers(self, channel: str) -> bool:
-        return any(matches(interest.pattern, channel) for interest in self._interests.values())
-
-    async def _listen(self, id: int, channel: Channel, starts: Sequence[Sequence[int]]) -> None:
-        for band, topic in enumerate(self._transport.topics.bands(channel.channel, channel.bands)):
-            for partition in range(channel.partitions):
-                start = starts[band][partition] if band < len(starts) and partition < len(starts[band]) else 0
-                fan = self._fans.get((topic, partition))
-                if fan is None:
-                    fan = self._fans[topic, partition] = _Fan(self._transport, topic, partition)
-                await fan.add(_Listener(self, id, channel, band, (topic, partition), start))
+    async def _listen(self, id: int, channel: Channel, starts: Mapping[Place, int]) -> None:
+        self._answers[id][channel.channel] = id
+        for band, place in self._transport.positions.places(channel):
+            if place not in self._fans:
+                self._fans[place] = _Fan(self._transport, place)
+            await self._fans[place].add(_Listener(self, id, channel, band, place, starts.get(place, 0)))
 
     async def _end(self, id: int) -> None:
-        self._interests.pop(id, None)
-        self._servings.pop(id, None)
-        for key, fan in list(self._fans.items()):
+        for known in (self._interests, self._servings, self._answers):
+            known.pop(id, None)
+        for place, fan in list(self._fans.items()):
             if await fan.remove(id):
-                del self._fans[key]
+                del self._fans[place]
 
     def ready(self, listener: _Listener) -> None:
         serving = self._servings.get(listener.id)
@@ -100,26 +100,21 @@ class Broadcasts(Contract):
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        registry = self._transport.registrar.registry
         while True:
             self._event.clear()
             now = self._transport.clock.monotonic_ns()
-            found: list[Delivery] = []
-            dues = []
-            for id, wanted in demand.items():
-                serving = self._servings.get(id)
-                if serving is not None and wanted.limit:
-                    answers = dict.fromkeys(registry.channels, id)
-                    bounds = {name: channel.bands for name, channel in registry.channels.items()}
-                    found += serving.take({id: wanted}, answers, bounds, now)
-                    if serving.due is not None:
-                        dues.append(serving.due)
+            servings = [self._servings[id] for id in demand if id in self._servings]
+            found = [
+                delivery
+                for id, wanted in demand.items()
+                if id in self._servings
+                for delivery in self._servings[id].take({id: wanted}, self._answers[id], now)
+            ]
             left = deadline - loop.time()
             if found or left <= 0 or self._closed:
                 return found
-            if dues:
-                left = min(left, max(0, min(dues) - now) / 1e9)
-            await woken(self._event, left)
+            dues = [serving.due for serving in servings if serving.due is not None]
+            await woken(self._event, min(left, max(0, min(dues) - now) / 1e9) if dues else left)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
         now = self._transport.clock.monotonic_ns()
@@ -137,35 +132,25 @@ class Broadcasts(Contract):
     async def seek(self, interest: int, position: Cursor) -> None:
         if interest not in self._interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
-        found = self._interests[interest]
-        covered = self._transport.registrar.registry.covered(found.pattern)
-        starts = await self._transport.positions.starts(covered, position)
-        for channel in covered:
-            for band, topic in enumerate(self._transport.topics.bands(channel.channel, channel.bands)):
-                for partition in range(channel.partitions):
-                    fan = self._fans.get((topic, partition))
-                    if fan is not None:
-                        fan.seek(interest, starts[channel.channel][band][partition])
-
-    @property
-    def in_flight(self) -> Mapping[str, int]:
-        return {}
+        covered = self._transport.registrar.registry.covered(self._interests[interest].pattern)
+        for place, offset in (await self._transport.run(self._transport.positions.offsets, covered, position)).items():
+            if place in self._fans:
+                self._fans[place].seek(interest, offset)
 
     async def close(self) -> None:
         self._closed = True
         self._event.set()
-        for id in list(self._interests):
-            await self._end(id)
+        if self._transport.running:
+            async with self._changing:
+                for id in list(self._interests):
+                    await self._end(id)
         self._transport.broadcasts.discard(self)
-
-    async def leave(self) -> None:
-        await self.close()
 
 
 class _Listener:
     """One subscription on one partition."""
 
-    def __init__(self, home: Broadcasts, id: int, channel: Channel, band: int, key: _Key, start: int) -> None:
+    def __init__(self, home: Broadcasts, id: int, channel: Channel, band: int, place: Place, start: int) -> None:
         transport = home._transport
         self.home = home
         self.id = id
@@ -174,12 +159,15 @@ class _Listener:
         """The offset of what comes next."""
         self.behind = False
         """Enough waits for it: it reads again from ``next`` when that is done."""
+        self.rewinding = False
+        """That was asked for."""
         self.partition = Partition(
             home,
-            key,
+            place,
             channel.channel,
             band,
             _free(start),
+            below=channel.below(band),
             clock=transport.clock,
             seen=Seen(transport.options.dedup_ns(channel.dedup_window), transport.options.dedup_count),
             taken=self._taken,
@@ -198,7 +186,7 @@ class _Listener:
             self.home.ready(self)
 
     def _taken(self, count: int) -> None:
-        if self.behind and self.partition.buffered <= self.home._transport.options.prefetch // 2:
+        if self.behind and not self.rewinding and self.partition.buffered <= self.home._transport.options.prefetch // 2:
             self.on_room()
 
 
@@ -215,9 +203,9 @@ def _nobody() -> None: ...
 class _Fan:
     """One partition, for all who listen to it."""
 
-    def __init__(self, transport: KafkaTransport, topic: str, partition: int) -> None:
+    def __init__(self, transport: KafkaTransport, place: Place) -> None:
         self._transport = transport
-        self._flow = Flow(topic, partition, self._arrived, self._failed)
+        self._flow = Flow(*place, self._arrived, self._failed)
         self._reading = False
         self.listeners: list[_Listener] = []
 
@@ -257,6 +245,7 @@ class _Fan:
 
     def _rewind(self, listener: _Listener) -> None:
         """Read again what it has missed; the others do not see it twice."""
+        listener.rewinding = True
         start = min((each.next for each in self.listeners if not each.behind), default=listener.next)
         self._transport.reader.poller.order(partial(self._seek, min(start, listener.next), listener))
 
@@ -273,7 +262,7 @@ class _Fan:
         self._transport.call(self._caught_up, listener)
 
     def _caught_up(self, listener: _Listener) -> None:
-        listener.behind = False
+        listener.behind = listener.rewinding = False
 
     def _failed(self, error: KafkaError) -> None:
         if position_is_gone(error):

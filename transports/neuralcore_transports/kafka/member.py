@@ -42,12 +42,6 @@ __all__ = ["Member"]
 
 _JOINING: Final = 30.0
 """Seconds that a first fetch waits for its share of the partitions, beyond its own time."""
-_CONFIRMING: Final = 1.0
-"""Seconds that a settlement waits for the broker; then its status is unknown, and asked for again."""
-
-_STORED: Final = (Outcome.ACK, Outcome.ATTEMPT)
-"""What has to be with the broker; who failed or was given back is kept here as well."""
-
 _PAUSE: Final = 0.3
 """Seconds after which what will not be handed out after all is looked for."""
 _SHARING: Final = 5.0
@@ -68,7 +62,6 @@ class Member(Consumer):
         self._interests: Sequence[Interest] = ()
         self._answering = Answering(())
         self._answers: dict[str, int] = {}
-        self._bounds: dict[str, Sequence[int]] = {}
         self._topics: set[str] = set()
         self._partitions: dict[_Key, Partition] = {}
         self._flows: dict[_Key, Flow] = {}
@@ -101,23 +94,22 @@ class Member(Consumer):
         await self._transport.positions.attach(self._group, interests)
         self._interests = list(interests)
         self._answering = Answering(self._interests)
-        if await self.refresh():
+        if self.refresh():
             await self._share_of_the_work()
 
     async def _share_of_the_work(self) -> None:
         """What is published from here on is handed out at once. Where the group takes longer, that is for later."""
         await woken(self._shared, _SHARING)
 
-    async def refresh(self) -> bool:
+    def refresh(self) -> bool:
         """There may be other channels now; whether there are."""
         registry = self._transport.registrar.registry
-        self._answers, self._bounds, topics = {}, {}, set()
+        self._answers, topics = {}, set()
         for channel in registry.channels.values():
             interest = self._answering(channel.channel)
             if interest is not None and registry.position(self._group, channel.channel) is not None:
                 self._answers[channel.channel] = interest.id
-                self._bounds[channel.channel] = channel.bands
-                topics.update(self._transport.topics.bands(channel.channel, channel.bands))
+                topics.update(self._transport.registrar.topics_of(channel.channel)[1])
         more, changed = bool(topics - self._topics), topics != self._topics
         if changed:
             self._topics = topics
@@ -151,9 +143,6 @@ class Member(Consumer):
         else:
             self._client.unsubscribe()
 
-    def covers(self, channel: str) -> bool:
-        return self._answering(channel) is not None
-
     # Fetching
 
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
@@ -162,7 +151,7 @@ class Member(Consumer):
         while True:
             self._event.clear()
             now = self._transport.clock.monotonic_ns()
-            found = self._serving.take(demand, self._answers, self._bounds, now)
+            found = self._serving.take(demand, self._answers, now)
             self._reserve()
             if found:
                 return found
@@ -299,6 +288,7 @@ class Member(Consumer):
             channel.channel,
             band,
             self._restored(commit, fresh),
+            below=channel.below(band),
             clock=self._transport.clock,
             seen=Seen(options.dedup_ns(channel.dedup_window), options.dedup_count),
             taken=partial(self._taken, key),
@@ -523,10 +513,6 @@ class Member(Consumer):
         for partition in self._partitions.values():
             found[partition.channel] = found.get(partition.channel, 0) + partition.in_flight
         return found
-
-    @property
-    def group(self) -> str:
-        return self._group
 
     @property
     def owned(self) -> Sequence[Partition]:

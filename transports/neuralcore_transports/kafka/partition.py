@@ -55,17 +55,21 @@ class Partition:
         band: int,
         window: Window,
         *,
+        below: int | None = None,
         clock: Clock,
         seen: Seen,
         taken: Callable[[int], None],
         count: Callable[[str], None],
     ) -> None:
-        """``owner``: whose deliveries these are. ``taken`` hears how many of what arrived wait no more."""
+        """``owner``: whose deliveries these are. ``below``: all of its messages are more urgent than that. ``taken``
+        hears how many of what arrived wait no more.
+        """
         self.owner = owner
         self.key = key
         """Topic and partition."""
         self.channel = channel
         self.band = band
+        self.below = below
         self.window = window
         self.owned = True
         self.closing = False

@@ -62,21 +62,25 @@ class Positions:
     ) -> dict[str, Starts]:
         """By channel; an id is looked up in ``among`` too. Raises ValueError, Unavailable."""
         found = await self._transport.run(self.offsets, channels, cursor, among)
-        return {
-            channel.channel: tuple(
-                tuple(found[topic, partition] for partition in range(channel.partitions))
-                for topic in self._transport.topics.bands(channel.channel, channel.bands)
-            )
-            for channel in channels
-        }
+        starts: dict[str, Starts] = {}
+        for channel in channels:
+            bands: dict[int, list[int]] = {}
+            for band, place in self.places(channel):
+                bands.setdefault(band, []).append(found[place])
+            starts[channel.channel] = tuple(tuple(offsets) for offsets in bands.values())
+        return starts
 
-    def places(self, channel: Channel) -> list[Place]:
+    def places(self, channel: Channel) -> list[tuple[int, Place]]:
+        """Its partitions, with their bands."""
         topics = self._transport.topics.bands(channel.channel, channel.bands)
-        return [(topic, partition) for topic in topics for partition in range(channel.partitions)]
+        return [(band, (topic, number)) for band, topic in enumerate(topics) for number in range(channel.partitions)]
+
+    def _places(self, channels: Sequence[Channel]) -> list[Place]:
+        return [place for channel in channels for _, place in self.places(channel)]
 
     def offsets(self, channels: Sequence[Channel], cursor: Cursor, among: Sequence[Channel] = ()) -> dict[Place, int]:
         browser = self._transport.browser
-        places = [place for channel in channels for place in self.places(channel)]
+        places = self._places(channels)
         if isinstance(cursor, datetime):
             if cursor.tzinfo is None:
                 raise ValueError(f"a cursor's time needs a zone, as in datetime.now(timezone.utc); got {cursor!r}")
@@ -86,7 +90,7 @@ class Positions:
         if cursor.startswith(_MARK):
             known = offsets_of(cursor)
             return {place: known.get(place, 0) for place in places}
-        return self._from_id(places, cursor, [place for channel in among or channels for place in self.places(channel)])
+        return self._from_id(places, cursor, self._places(among or channels))
 
     def _from_id(self, places: Sequence[Place], id: str, among: Sequence[Place]) -> dict[Place, int]:
         """Kafka has no index of ids: what is kept is read until it is found. Elsewhere than in its own partition, what

@@ -45,6 +45,11 @@ class Channel(msgspec.Struct, frozen=True, tag="channel", omit_defaults=True):
     implied: bool = False
     """Somebody needed it, and says nothing of it: one that is there already stays as it is."""
 
+    def below(self, band: int) -> int | None:
+        """All priorities of that band are more urgent; None: of the last one that cannot be said."""
+        following = self.bands[band + 1 : band + 2]
+        return following[0] if following else None
+
     @property
     def kept(self) -> bool:
         """Retention keeps some of what every group has settled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from neuralcore.messaging.names import is_pattern, matches, specificity
@@ -51,61 +52,36 @@ class Serving:
         self._active.pop(partition, None)
         self._waiting.pop(partition, None)
 
-    def take(
-        self, demand: Mapping[int, Demand], answers: Mapping[str, int], bounds: Mapping[str, Sequence[int]], now: int
-    ) -> list[Delivery]:
-        """``answers``: the interest of each channel; ``bounds``: the most urgent priority of each of its bands."""
+    def take(self, demand: Mapping[int, Demand], answers: Mapping[str, int], now: int) -> list[Delivery]:
+        """``answers``: the interest of each channel."""
         for partition in [each for each in self._waiting if each.due is not None and each.due <= now]:
             self._active[partition] = None
-        left = {id: wanted.limit for id, wanted in demand.items()}
         self.asked = list(self._active)
-        found: list[Delivery] = []
-        urgent_first = sorted(self._active, key=lambda partition: partition.band) if self._active else ()
-        band = 0
-        asked: list[Partition] = []
+        asking = _Asking(demand, answers, now)
         blocked: set[str] = set()
-        for partition in urgent_first:
-            if partition.band != band:
-                self._take_turns(asked, demand, answers, bounds, left, found, now)
-                blocked.update(each.channel for each in asked if each.blocked)
-                asked, band = [], partition.band
-            if partition.channel not in blocked:  # else it waits with what is more urgent
-                asked.append(partition)
-        self._take_turns(asked, demand, answers, bounds, left, found, now)
-        return found
+        for _, partitions in groupby(sorted(self.asked, key=_band), key=_band):
+            band = [each for each in partitions if each.channel not in blocked]  # who is less urgent waits as well
+            self._take_turns(band, asking)
+            blocked.update(each.channel for each in band if each.blocked)
+        return asking.found
 
-    def _take_turns(
-        self,
-        asked: list[Partition],
-        demand: Mapping[int, Demand],
-        answers: Mapping[str, int],
-        bounds: Mapping[str, Sequence[int]],
-        left: dict[int, int],
-        found: list[Delivery],
-        now: int,
-    ) -> None:
+    def _take_turns(self, asked: Sequence[Partition], asking: _Asking) -> None:
         while asked:
-            again = []
-            for partition in asked:
-                id = answers.get(partition.channel)
-                if id is None or left.get(id, 0) <= 0 or not _urgent(partition, demand[id], bounds):
-                    continue
-                count = min(_TURN, left[id])
-                taken = partition.take(id, count, now)
-                left[id] -= len(taken)
-                partition.demanded = left[id]
-                found += taken
-                self._active.pop(partition, None)
-                if len(taken) == count:
-                    self._active[partition] = None  # behind the others
-                    again.append(partition)
-                elif partition.blocked:
-                    self._active[partition] = None
-                if partition.due is not None:
-                    self._waiting[partition] = None
-                else:
-                    self._waiting.pop(partition, None)
-            asked = again
+            asked = [partition for partition in asked if self._has_more(partition, asking)]
+
+    def _has_more(self, partition: Partition, asking: _Asking) -> bool:
+        """Whether it may have, after its turn."""
+        if not asking.wants(partition):
+            return False
+        full = asking.take(partition)
+        self._active.pop(partition, None)
+        if full or partition.blocked:
+            self._active[partition] = None  # behind the others
+        if partition.due is not None:
+            self._waiting[partition] = None
+        else:
+            self._waiting.pop(partition, None)
+        return full
 
     @property
     def due(self) -> int | None:
@@ -113,9 +89,34 @@ class Serving:
         return min((each.due for each in self._waiting if each.due is not None), default=None)
 
 
-def _urgent(partition: Partition, demand: Demand, bounds: Mapping[str, Sequence[int]]) -> bool:
-    """A band may have what is more urgent than demanded if all of it is."""
-    if demand.more_urgent_than is None:
-        return True
-    following = bounds.get(partition.channel, ())[partition.band + 1 : partition.band + 2]
-    return bool(following) and following[0] <= demand.more_urgent_than
+def _band(partition: Partition) -> int:
+    return partition.band
+
+
+class _Asking:
+    """One fetch's demand, as far as it is not met yet."""
+
+    __slots__ = ("_answers", "_demand", "_left", "_now", "found")
+
+    def __init__(self, demand: Mapping[int, Demand], answers: Mapping[str, int], now: int) -> None:
+        self._demand = demand
+        self._answers = answers
+        self._now = now
+        self._left = {id: wanted.limit for id, wanted in demand.items()}
+        self.found: list[Delivery] = []
+
+    def wants(self, partition: Partition) -> bool:
+        id = self._answers.get(partition.channel)
+        if id is None or self._left.get(id, 0) <= 0:
+            return False
+        urgent = self._demand[id].more_urgent_than
+        return urgent is None or (partition.below is not None and partition.below <= urgent)
+
+    def take(self, partition: Partition) -> bool:
+        """Whether it had all that it was asked for."""
+        id = self._answers[partition.channel]
+        count = min(_TURN, self._left[id])
+        taken = partition.take(id, count, self._now)
+        self._left[id] = partition.demanded = self._left[id] - len(taken)
+        self.found += taken
+        return len(taken) == count

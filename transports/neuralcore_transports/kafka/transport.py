@@ -253,7 +253,7 @@ class KafkaTransport(Transport):
         """However much has changed just now."""
         self._refreshing = None
         for member in self.members:
-            self.in_background(member.refresh())
+            member.refresh()
         for broadcasts in self.broadcasts:
             self.in_background(broadcasts.refresh())
 
@@ -293,16 +293,15 @@ class KafkaTransport(Transport):
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         self._check_open()
         await self.registrar.refresh()
-        registry = self.registrar.registry
         if isinstance(target, GroupRef):
             await self.registrar.append(Forgotten(target.group, target.channel))
             if target.channel is None:
                 await self.run(self.administration.forget, self.topics.group(target.group))
             return
-        known = registry.channels.get(target.channel)
-        if known is not None:
+        if target.channel in self.registrar.registry.channels:
+            _, topics = self.registrar.topics_of(target.channel)
             await self.registrar.append(Removed(target.channel))
-            await self.run(self.administration.remove, self.topics.bands(known.channel, known.bands))
+            await self.run(self.administration.remove, topics)
 
     async def channels(self) -> Sequence[str]:
         self._check_open()

@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, transport: KafkaTransport, channels: Sequence[Channel], groups: Groups) -> None:
         """``groups``: the positions on each of the channels, by group."""
         self._transport = transport
-        self.places = {channel.channel: transport.positions.places(channel) for channel in channels}
+        self.places = {each.channel: [place for _, place in transport.positions.places(each)] for each in channels}
         everywhere = [place for places in self.places.values() for place in places]
         self.ends = transport.browser.ends(everywhere)
         self.windows: dict[str, dict[str, dict[Place, Window]]] = {name: {} for name in self.places}
