@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from neuralcore.messaging.channel import ChannelConfig
@@ -10,7 +11,7 @@ from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.terms import Terms
 from neuralcore.messaging.transport import Capabilities, Cursor, Envelope
 
-__all__ = ["check_channel", "check_publish", "check_start", "check_subscription"]
+__all__ = ["check_channel", "check_publish", "check_start", "check_subscription", "with_bands"]
 
 
 def check_channel(has: Capabilities, config: ChannelConfig) -> None:
@@ -23,8 +24,13 @@ def check_channel(has: Capabilities, config: ChannelConfig) -> None:
         raise missing("bounded", f"{name} with a capacity or an overflow policy")
     if config.bands and not (has.priorities or has.bands):
         raise missing("bands", f"{name} with bands of priorities")
-    if config.priority != Priority.NORMAL and not (has.priorities or config.bands):
+    if config.priority != Priority.NORMAL and not with_bands(has, config).priorities:
         raise missing("priorities", name)
+
+
+def with_bands(has: Capabilities, config: ChannelConfig) -> Capabilities:
+    """What there is on this channel."""
+    return replace(has, priorities=True) if config.bands and has.bands else has
 
 
 def check_subscription(has: Capabilities, terms: Terms) -> None:
@@ -51,8 +57,7 @@ def check_start(has: Capabilities, start: Cursor | None, name: str) -> None:
         raise missing("seek_id", name)
 
 
-def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool, banded: bool = False) -> None:
-    """``banded``: its channel has bands of priorities."""
+def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool) -> None:
     if mandatory:
         name = _name(envelope)
         raise missing("in_process", f"{name} with mandatory=True: here it is kept for whoever subscribes later")
@@ -62,7 +67,7 @@ def check_publish(has: Capabilities, envelope: Envelope, *, mandatory: bool, ban
         raise missing("delay", _name(envelope))
     if envelope.dedup_key is not None and has.dedup == "none":
         raise missing("dedup", f"{_name(envelope)} with an idempotency key")
-    if envelope.priority != Priority.NORMAL and not (has.priorities or banded):
+    if envelope.priority != Priority.NORMAL and not has.priorities:
         raise missing("priorities", _name(envelope))
     if envelope.reply_to is not None and not has.request_reply:
         raise missing("request_reply", _name(envelope))

@@ -18,7 +18,7 @@ from neuralcore.messaging.paths import Guard
 from neuralcore.messaging.priority import check_priority
 from neuralcore.messaging.remote.committer import Committer
 from neuralcore.messaging.remote.meter import Meter
-from neuralcore.messaging.remote.needs import check_publish
+from neuralcore.messaging.remote.needs import check_publish, with_bands
 from neuralcore.messaging.remote.wire import replay_number
 from neuralcore.messaging.remote.work import Awaited, Done
 from neuralcore.messaging.transport import Capabilities, Envelope, PublishStatus
@@ -55,6 +55,7 @@ class Outlet:
     def configure(self, config: ChannelConfig) -> None:
         self.config = config
         self._priority = int(config.priority)
+        self._capabilities = with_bands(self.publisher.capabilities, config)
         # Encoding copies, so that isolation costs nothing here, and is done anyway, so that its size is known.
         self._guard = Guard(replace(config, isolate=False, max_payload=None), self.publisher.clock)
         limits = (config.max_payload, self.publisher.capabilities.max_payload)
@@ -168,8 +169,7 @@ class Outlet:
             dedup_key=idempotency_key,
             replay=replay_number(given) if given else 0,
         )
-        banded = bool(self.config.bands)
-        check_publish(publisher.capabilities, envelope, mandatory=mandatory, banded=banded)
+        check_publish(self._capabilities, envelope, mandatory=mandatory)
         return envelope
 
     def _check_size(self, body: bytes) -> None:

@@ -15,9 +15,9 @@ from neuralcore.messaging.transport import Cursor, Delivery, Demand, Interest, S
 from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.dedup import Seen
+from neuralcore_transports.kafka.errors import position_is_gone
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow
-from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Channel
 from neuralcore_transports.kafka.serving import Serving

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.administration import EARLIEST, LATEST, Administration, Place, at_time
-from neuralcore_transports.kafka.errors import code_of, translated
+from neuralcore_transports.kafka.errors import position_is_gone, translated
 from neuralcore_transports.kafka.records import Record
 
 __all__ = ["Browser", "Place"]
@@ -19,9 +19,8 @@ __all__ = ["Browser", "Place"]
 T = TypeVar("T")
 
 _BATCH: Final = 500
-_GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-"""What was to be read was deleted just now."""
 _TRIES: Final = 3
+"""Where what was to be read was deleted just now."""
 
 
 class Browser:
@@ -116,7 +115,7 @@ class Browser:
                     return what(self._made)
                 except KafkaException as error:
                     self._drop()  # one whose reading failed does not always read again
-                    if not again or code_of(error) not in _GONE:
+                    if not again or not position_is_gone(error):
                         raise translated(error, self._where) from error
             raise AssertionError("the last try returns or raises")
 

@@ -91,6 +91,7 @@ class Clients:
             "queued.max.messages.kbytes": _BUFFER_KB,
             "fetch.wait.max.ms": _FETCH_MS,
             "fetch.error.backoff.ms": 50,
+            "fetch.queue.backoff.ms": 10,
         }
 
     def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:

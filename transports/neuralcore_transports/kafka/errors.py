@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from neuralcore.messaging.errors import TransportError, Unavailable
 
-__all__ = ["KafkaRefused", "code_of", "translated"]
+__all__ = ["KafkaRefused", "code_of", "position_is_gone", "translated"]
 
 
 class KafkaRefused(TransportError):
@@ -44,6 +44,14 @@ _REFUSING: Final = frozenset(
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
     }
 )
+
+
+_GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+def position_is_gone(error: KafkaError | KafkaException) -> bool:
+    """What was to be read next is not there any more, or not yet."""
+    return (error.code() if isinstance(error, KafkaError) else code_of(error)) in _GONE
 
 
 def code_of(error: BaseException) -> int:

@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import Envelope, Inbox
 from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.errors import position_is_gone
 from neuralcore_transports.kafka.poller import Flow
-from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record, envelope_of
 from neuralcore_transports.waiting import woken
 

@@ -25,10 +25,9 @@ from neuralcore.messaging.transport import (
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
 from neuralcore_transports.kafka.dedup import Seen
-from neuralcore_transports.kafka.errors import code_of, translated
+from neuralcore_transports.kafka.errors import code_of, position_is_gone, translated
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow, Poller
-from neuralcore_transports.kafka.reader import position_is_gone
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
 from neuralcore_transports.kafka.serving import Answering, Serving

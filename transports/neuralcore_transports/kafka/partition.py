@@ -12,7 +12,7 @@ from neuralcore._core import Clock
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settlement
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.keys import Keys
-from neuralcore_transports.kafka.records import Record, dedup_id, due_in, envelope_of
+from neuralcore_transports.kafka.records import Record, dedup_id, due_in, opened
 from neuralcore_transports.kafka.window import Commit, Window
 
 __all__ = ["Entry", "Lease", "Partition"]
@@ -183,16 +183,18 @@ class Partition:
         known = self.window.see(offset)
         if known is None:
             return None
-        envelope = envelope_of(record, self.channel)
+        envelope, due_at = opened(record, self.channel)
         if self._seen.again(dedup_id(envelope), offset, now):
             self.window.settle(offset)
             self._count("duplicates_suppressed")
             return None
         entry = Entry(offset, envelope, known.failed, known.suspect, offset)
         self._entries[offset] = entry
+        if not due_at and not known.due_ms:
+            return entry
         wall = self._clock.time_ns()
         again = known.due_ms * 1_000_000 - wall
-        due = max(due_in(record, wall), again)
+        due = max(due_in(record, due_at, wall) if due_at else 0, again)
         if due <= 0:
             return entry
         if again > 0 and self._admits(entry, park=False):  # it has failed, and its key waits for it

@@ -171,8 +171,9 @@ class Poller:
             if first is not None:
                 self._alert_until = time.monotonic() + _ALERT_FOR
                 self._sort(cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)]))
-        except KafkaException as error:
-            log.warning("reading failed, it is tried again: %s", error)
+        except Exception:  # noqa: BLE001 - a member that no longer polls would hold its partitions, and tell nobody
+            log.exception("reading failed, it is tried again")
+            time.sleep(_IDLE)
 
     def _sort(self, records: list[Record]) -> None:
         found: dict[tuple[str, int], list[Record]] = {}

@@ -5,30 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent import futures
 from functools import partial
-from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.errors import translated
 from neuralcore_transports.kafka.poller import Call, Flow, Poller
 
-__all__ = ["Reader", "position_is_gone"]
-
-_GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+__all__ = ["Reader"]
 
 
 class Reader:
     """One thread and one consumer for all of them. ``add`` and ``remove`` block."""
 
-    def __init__(self, consumer: Consumer, call: Call, *, prefetch: int, timeout: float, where: str, name: str) -> None:
-        self.client = consumer
-        """For the thread."""
+    client: Consumer
+    """For the thread."""
+    poller: Poller
+
+    def __init__(
+        self, make: Callable[[], Consumer], call: Call, *, prefetch: int, timeout: float, where: str, name: str
+    ) -> None:
+        self._make = make
+        self._call = call
+        self._prefetch = prefetch
         self._timeout = timeout
-        self._looked_up: set[str] = set()
         self._where = where
-        self.poller = Poller(consumer, call, prefetch=prefetch, name=name)
+        self._name = name
+        self._looked_up: set[str] = set()
+        self._running = False
+
+    def start(self) -> None:
+        """Raises TransportError."""
+        self.client = self._make()
+        self.poller = Poller(self.client, self._call, prefetch=self._prefetch, name=self._name)
         self.poller.start()
+        self._running = True
+
+    def stop(self) -> None:
+        if self._running:
+            self.poller.stop(self._timeout)
 
     def add(self, flow: Flow, offset: int) -> None:
         """Raises Unavailable."""
@@ -56,8 +71,3 @@ class Reader:
             raise translated(error, self._where) from error
         except futures.TimeoutError as error:
             raise Unavailable("kafka", f"{self._where}: the reader does not answer") from error
-
-
-def position_is_gone(error: KafkaError) -> bool:
-    """What was to be read next is not there any more, or not yet."""
-    return error.code() in _GONE

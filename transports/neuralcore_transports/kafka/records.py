@@ -11,7 +11,7 @@ from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.transport import Envelope
 from neuralcore_transports.cloudevents import header_name, plain_name, read_time, written_time
 
-__all__ = ["DUE", "Header", "Record", "dedup_id", "due_in", "envelope_of", "headers_of"]
+__all__ = ["DUE", "Header", "Record", "dedup_id", "due_in", "envelope_of", "headers_of", "opened"]
 
 DUE: Final = "ncdue"
 """Of a delayed message: the wall clock's milliseconds before which nobody gets it."""
@@ -70,7 +70,13 @@ def headers_of(envelope: Envelope, source: str, now_ns: int) -> list[Header]:
 
 
 def envelope_of(record: Record, channel: str) -> Envelope:
-    """A record that somebody else has written may be no message: then an attribute of the envelope is not what it must
+    return opened(record, channel)[0]
+
+
+def opened(record: Record, channel: str) -> tuple[Envelope, int]:
+    """And the wall clock's nanoseconds before which nobody gets it; 0 for one that is not delayed.
+
+    A record that somebody else has written may be no message: then an attribute of the envelope is not what it must
     be, which its reader finds out. One without attributes is raw bytes.
     """
     found: dict[str, bytes | None] = dict(record.headers() or ())
@@ -83,9 +89,9 @@ def envelope_of(record: Record, channel: str) -> Envelope:
     content_type, priority = take("content-type", None), take("ce_ncpriority", None)
     correlation_id, reply_to = take("ce_nccorrelationid", None), take("ce_ncreplyto", None)
     expires, dedup_key = take("ce_expirytime", None), take(_DEDUP, None)
-    replay = take("ce_ncreplay", None)
+    replay, due = take("ce_ncreplay", None), take(DUE, None)
     body = record.value()
-    return Envelope(
+    envelope = Envelope(
         id=f"{record.partition()}-{record.offset()}" if id is None else _text(id),
         channel=channel,
         body=b"" if body is None else body,
@@ -102,22 +108,20 @@ def envelope_of(record: Record, channel: str) -> Envelope:
         dedup_key=None if dedup_key is None else _text(dedup_key),
         replay=0 if replay is None else _number(replay),
     )
+    due_ms = 0 if due is None else _number(due)
+    return envelope, due_ms * 1_000_000 if isinstance(due_ms, int) else 0
 
 
-_UNREAD: Final = ("ce_specversion", "ce_source", "ce_type", DUE)
+_UNREAD: Final = ("ce_specversion", "ce_source", "ce_type")
 _NONE: Final[dict[str, str]] = {}
 _DIGITS: Final = 18
 
 
-def due_in(record: Record, now_ns: int) -> int:
-    """Nanoseconds until it may be handed out, by the wall clock; never more than when it was stored."""
-    headers = record.headers()
-    due = _number(next((value for name, value in headers or () if name == DUE), None))
-    if not isinstance(due, int):
-        return 0
-    stored = record.timestamp()[1]
-    left = due * 1_000_000 - now_ns
-    return max(0, left if stored <= 0 else min(left, (due - stored) * 1_000_000))
+def due_in(record: Record, due_ns: int, now_ns: int) -> int:
+    """Nanoseconds until then, by the wall clock; never more than when it was stored."""
+    stored = record.timestamp()[1] * 1_000_000
+    left = due_ns - now_ns
+    return max(0, left if stored <= 0 else min(left, due_ns - stored))
 
 
 def dedup_id(envelope: Envelope) -> str:

@@ -128,10 +128,21 @@ class KafkaTransport(Transport):
         self.making = Making(options, self.topics, self.administration)
         self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
         self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
+        self.reader = Reader(
+            self.clients.reader, self.call, prefetch=options.prefetch, name=f"kafka reader of {name}", **common
+        )
+        self.registrar = Registrar(
+            self.topics,
+            self.publisher,
+            self.reader,
+            self.browser,
+            changed=self._registry_changed,
+            lost=lambda text: self.data_lost(self.topics.registry, text),
+            **common,
+        )
         self._state = "open"
         try:
-            self.publisher.start()
-            await self.run(self._make_registry)
+            await self.run(self._connect)
             await self.registrar.refresh()
         except BaseException:
             await self._shut()
@@ -139,27 +150,11 @@ class KafkaTransport(Transport):
             raise
         self.in_background(self._upkeep())
 
-    def _make_registry(self) -> None:
-        options = self.options
+    def _connect(self) -> None:
+        """Blocks."""
+        self.publisher.start()
         self.making.registry()
-        self.reader = Reader(
-            self.clients.reader(),
-            self.call,
-            prefetch=options.prefetch,
-            timeout=options.timeout,
-            where=options.shown,
-            name=f"kafka reader of {self._runtime.bus_id}",
-        )
-        self.registrar = Registrar(
-            self.topics,
-            self.publisher,
-            self.reader,
-            self.browser,
-            timeout=options.timeout,
-            where=options.shown,
-            changed=self._registry_changed,
-            lost=lambda text: self.data_lost(self.topics.registry, text),
-        )
+        self.reader.start()
         self.registrar.open()
 
     async def close(self) -> None:
@@ -173,14 +168,13 @@ class KafkaTransport(Transport):
     async def _shut(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*(member.leave() for member in list(self.members)), return_exceptions=False)
+        await asyncio.gather(*(member.leave() for member in list(self.members)))
         self._state = "closed"
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
         self.publisher.close(self.options.patience)
-        if hasattr(self, "reader"):
-            self.reader.poller.stop(self.options.timeout)
+        self.reader.stop()
         self.browser.close()
 
     @property

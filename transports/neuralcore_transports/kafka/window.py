@@ -73,6 +73,8 @@ class Window:
         self._suspects = position
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
         self._told = position
+        self._measured = (0, 0), False
+        """Runs and notes, and whether they were too much for new ones."""
         self.changed = False
         """There is something to commit."""
         self.truncated = 0
@@ -185,11 +187,13 @@ class Window:
     @property
     def full(self) -> bool:
         """What is settled behind the position takes about as much room as there is."""
-        numbers = 2 * (len(self._settled) + len(self._known))
-        if 5 * numbers <= self._limit:
+        parts = len(self._settled), len(self._known)
+        if 10 * sum(parts) <= self._limit:
             return False
-        metadata = self._metadata(self._reserved, self._known, list(self._settled), clean=False)
-        return len(metadata) > self._limit * 3 // 4
+        if parts != self._measured[0]:  # it is asked for each message
+            metadata = self._metadata(self._reserved, self._known, list(self._settled), clean=False)
+            self._measured = parts, len(metadata) > self._limit * 3 // 4
+        return self._measured[1]
 
     # Settling
 
