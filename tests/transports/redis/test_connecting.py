@@ -271,12 +271,15 @@ async def test_a_unix_socket_that_is_not_there(tmp_path):
 async def test_the_number_of_a_database(start_redis, where):
     server = start_redis(unixsocket=True)
     url = server.url(where)
-    chosen = with_options(url, database=3) if where == "redis+unix" else f"{url}/3"
-    await works(chosen)
+
+    def numbered(database: int) -> str:
+        return with_options(url, database=database) if where == "redis+unix" else f"{url}/{database}"
+
+    await works(numbered(3))
     with server.client(db=3) as three, server.client() as zero:
         assert three.keys("nc:*")
         assert zero.keys("*") == []
-    await refused(chosen.replace("3", "99") if where == "redis+unix" else f"{url}/99", TransportError, "DB index")
+    await refused(numbered(99), TransportError, "DB index")
 
 
 @pytest.mark.parametrize("version", REDIS_VERSIONS)

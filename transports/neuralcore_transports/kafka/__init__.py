@@ -4,14 +4,15 @@
 
     transport.py    the contract, on the bus's loop         options.py     what a URL says
     member.py       one process's part in a group           topics.py      channels and topics, both ways
-    broadcast.py    who gets every message                  records.py     envelopes and records
+    session.py      the thread's half of that               records.py     envelopes and records
+    broadcast.py    who gets every message                  paging.py      browsing
     inbox.py        where replies arrive                    errors.py      what can be wrong with the brokers
     partition.py    what is out, and what waits             registry.py    channels, groups, where these start
     window.py       what is settled, out of order           registrar.py   this client's copy of it
     runs.py         sets of offsets                         positions.py   from cursors to offsets
     keys.py         one message of a key at a time          trimming.py    where all groups are; what may go
-    dedup.py        which messages came twice               paging.py      browsing
-    serving.py      partitions share a demand               browser.py     reads here and there
+    dedup.py        which messages came twice               browser.py     reads here and there
+    serving.py      partitions share a demand
     committing.py   one commit at a time                    administration.py  topics and groups
     poller.py       the thread that reads                   making.py      the topics of channels
     reader.py       partitions that are no group's          sending.py     envelopes become records

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from neuralcore.messaging.transport import (
     Consumer,
@@ -24,14 +21,14 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
-from neuralcore_transports.kafka.dedup import Seen
-from neuralcore_transports.kafka.errors import code_of, position_is_gone, translated
+from neuralcore_transports.kafka.errors import translated
 from neuralcore_transports.kafka.partition import Partition
-from neuralcore_transports.kafka.poller import Flow, Poller
+from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
 from neuralcore_transports.kafka.serving import Answering, Serving
-from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
+from neuralcore_transports.kafka.session import Session
+from neuralcore_transports.kafka.window import Commit, Window
 from neuralcore_transports.waiting import woken
 
 if TYPE_CHECKING:
@@ -45,15 +42,12 @@ _PAUSE: Final = 0.3
 """Seconds after which what will not be handed out after all is looked for."""
 _SHARING: Final = 5.0
 """Seconds that a new subscription waits for its share of the partitions."""
-_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
-_TRIES: Final = 10
-_SOON: Final = 0.05
 
 _Key = tuple[str, int]
 
 
 class Member(Consumer):
-    """Its state is the loop's; what the thread does, it does between two calls of the loop's."""
+    """The loop's half; the thread's is the session, which tells it what the brokers say."""
 
     def __init__(self, transport: KafkaTransport, group: str) -> None:
         self._transport = transport
@@ -77,12 +71,8 @@ class Member(Consumer):
         self._closed = False
         self._leaving: asyncio.Task[None] | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
-        self._owned: set[_Key] = set()
-        """The thread's: what may be committed. After a partition has gone, a commit of it would be its next owner's
-        loss.
-        """
-        self._client: Client | None = None
-        self._poller: Poller
+        self._session: Session | None = None
+        """None as long as there is nothing to read."""
         self._committing = Committing(group, self._send, self._may_have_more)
 
     # What it reads
@@ -113,34 +103,16 @@ class Member(Consumer):
         if changed:
             self._topics = topics
             self._shared.clear()
-            self._subscribe(sorted(topics))
+            self._read(sorted(topics))
         self.look_at_positions()
         self._event.set()
         return more
 
-    def _subscribe(self, topics: list[str]) -> None:
-        if self._client is None:
-            if not topics:
-                return
-            name = self._transport.topics.group(self._group)
-            self._client = self._transport.clients.member(name, on_commit=self._on_commit)
-            self._poller = Poller(
-                self._client,
-                self._transport.call,
-                prefetch=self._transport.options.prefetch,
-                name=f"kafka {name}",
-                trouble=self._in_trouble,
-            )
-            self._poller.start()
-        self._poller.order(partial(self._read, topics))
-
     def _read(self, topics: list[str]) -> None:
-        """In the thread."""
-        assert self._client is not None
-        if topics:
-            self._client.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
-        else:
-            self._client.unsubscribe()
+        if self._session is None and topics:
+            self._session = Session(self._transport, self._group, self)
+        if self._session is not None:
+            self._session.subscribe(topics)
 
     # Fetching
 
@@ -221,93 +193,16 @@ class Member(Consumer):
         ]
 
     def _send(self, offsets: list[TopicPartition]) -> None:
-        self._poller.order(partial(self._commit, offsets))
+        assert self._session is not None, "it has handed out what is committed"
+        self._session.commit(offsets)
 
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        """In the thread."""
-        assert self._client is not None
-        mine = [each for each in offsets if (each.topic, each.partition) in self._owned]
-        if not mine:
-            self._on_commit(None, ())
-            return
-        try:
-            self._client.commit(offsets=mine, asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], ())
+    # What the session tells; on the loop
 
-    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        self._transport.call(self._committing.told, error, partitions)
+    def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        """What became of a commit."""
+        self._committing.told(error, partitions)
 
-    # Partitions come, in the thread
-
-    def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
-        commits = self._committed(client, partitions)
-        if commits is None:
-            client.incremental_assign(partitions)  # nobody takes anything from them any more
-            return
-        found, starts = [], []
-        for each in partitions:
-            partition = self._partition(each, commits.get((each.topic, each.partition)))
-            if partition is None:
-                continue
-            flow = self._flow(partition)
-            self._poller.add(flow)
-            found.append((flow, partition))
-            starts.append(flow.at(partition.window.position))
-        self._owned.update(partition.key for _, partition in found)
-        self._transport.call(self._assigned, found)
-        client.incremental_assign(starts)
-
-    def _committed(self, client: Client, partitions: list[TopicPartition]) -> dict[_Key, TopicPartition] | None:
-        """Tried until it is known, or all is over: nothing may be read before."""
-        while partitions and not self._poller.stopping:
-            try:
-                found = client.committed(partitions, self._transport.options.timeout)
-            except KafkaException as error:
-                log.warning("the positions of %s are not known yet: %s", self._group, error)
-                continue
-            wrong = [each.error for each in found if each.error is not None]
-            if not wrong:
-                return {(each.topic, each.partition): each for each in found}
-            log.warning("the positions of %s are not known yet: %s", self._group, wrong[0])
-        return None if partitions else {}
-
-    def _partition(self, at: TopicPartition, commit: TopicPartition | None) -> Partition | None:
-        """None for one of a channel that was removed meanwhile."""
-        where = self._transport.registrar.channel_of(at.topic)
-        position = None if where is None else self._transport.registrar.registry.position(self._group, where[0].channel)
-        if where is None or position is None:
-            return None
-        channel, band = where
-        fresh = Window(position.start(band, at.partition), epoch=position.epoch)
-        options, key = self._transport.options, (at.topic, at.partition)
-        return Partition(
-            self,
-            key,
-            channel.channel,
-            band,
-            self._restored(commit, fresh),
-            below=channel.below(band),
-            clock=self._transport.clock,
-            seen=Seen(options.dedup_ns(channel.dedup_window), options.dedup_count),
-            taken=partial(self._taken, key),
-            count=self._transport.count,
-        )
-
-    def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
-        if commit is None:
-            return fresh
-        return Window.continued(fresh, commit.offset, commit.metadata, partial(self._damaged, commit.topic))
-
-    def _damaged(self, topic: str, error: BadMetadata) -> None:
-        log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)
-
-    def _flow(self, partition: Partition) -> Flow:
-        return Flow(*partition.key, partial(self._arrived, partition), partial(self._failed, partition))
-
-    # … and on the loop
-
-    def _assigned(self, found: Sequence[tuple[Flow, Partition]]) -> None:
+    def assigned(self, found: Sequence[tuple[Flow, Partition]]) -> None:
         self._joined = True
         self._shared.set()
         for flow, partition in found:
@@ -317,7 +212,7 @@ class Member(Consumer):
         self.look_at_positions()
         self._event.set()
 
-    def _arrived(self, partition: Partition, records: list[Record]) -> None:
+    def arrived(self, partition: Partition, records: list[Record]) -> None:
         partition.arrived(records)
         self._serving.ready(partition)
         self._event.set()
@@ -327,56 +222,16 @@ class Member(Consumer):
             self._serving.ready(partition)
             self._event.set()
 
-    def _taken(self, key: _Key, count: int) -> None:
+    def taken(self, key: _Key, count: int) -> None:
         flow = self._flows.get(key)
-        if flow is not None:
-            self._poller.taken(flow, count)
+        if flow is not None and self._session is not None:
+            self._session.taken(flow, count)
 
-    def _failed(self, partition: Partition, error: KafkaError) -> None:
-        if position_is_gone(error):
-            self._poller.order(partial(self._find, partition))
-        elif error.code() != KafkaError._PARTITION_EOF:
-            log.warning("reading %s of %s failed: %s", partition.key, self._group, error.str())
-
-    def _find(self, partition: Partition) -> None:
-        """In the thread: go on with what is there."""
-        assert self._client is not None
-        try:
-            low, high = self._client.get_watermark_offsets(
-                TopicPartition(*partition.key), self._transport.options.timeout
-            )
-        except KafkaException as error:
-            log.warning("%s of %s is not known: %s", partition.key, self._group, error)
-            self._poller.order(partial(self._find, partition))
-            return
-        position = partition.window.position
-        start = low if position < low else high
-        self._go_to(partition, Window(start, epoch=partition.window.epoch))
-        lost = f"{low - position} messages" if position < low else f"what was behind {high}"
-        if position > 0:
-            text = f"group {self._group} was at {position} of {partition.key}, and {lost} are gone"
-            self._transport.call(self._transport.data_lost, partition.channel, text)
-
-    def _go_to(self, partition: Partition, window: Window) -> None:
-        """In the thread: what was read before comes to nobody."""
-        assert self._client is not None
-        key = partition.key
-        if self._poller.remove(*key) is None:
-            return
-        flow = self._flow(partition)
-        self._poller.add(flow)
-        self._transport.call(self._sought, flow, partition, window)
-        try:
-            self._client.seek(flow.at(window.position))
-        except KafkaException as error:
-            log.debug("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
-            self._poller.order(partial(self._go_to, partition, window))
-
-    def _in_trouble(self, error: KafkaError) -> None:
+    def in_trouble(self, error: KafkaError) -> None:
         self._trouble = error
         self._event.set()
 
-    def _sought(self, flow: Flow, partition: Partition, window: Window) -> None:
+    def sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow
         out = partition.seek(window)
         if out:
@@ -384,47 +239,7 @@ class Member(Consumer):
         self._committing.want(partition)
         self._event.set()
 
-    # Partitions go
-
-    def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
-        keys = [(each.topic, each.partition) for each in partitions]
-        done, commits = threading.Event(), dict[_Key, Commit]()
-        self._transport.call(self._revoking, keys, commits, done)
-        patience = self._transport.options.handover + 1.0
-        if not done.wait(patience):
-            log.warning(
-                "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
-            )
-        self._owned.difference_update(keys)
-        last = [TopicPartition(*key, commit.offset, commit.metadata) for key, commit in list(commits.items())]
-        if last:
-            self._commit_last(client, last)
-        for key in keys:
-            self._poller.remove(*key)
-        self._transport.call(self._gone, keys)
-        client.incremental_unassign(partitions)
-
-    def _commit_last(self, client: Client, offsets: list[TopicPartition]) -> None:
-        """The group's generation may change just now, and is known a little later."""
-        for again in range(_TRIES, -1, -1):
-            try:
-                client.commit(offsets=offsets, asynchronous=False)
-            except KafkaException as error:
-                if again and code_of(error) in _CHANGING:
-                    time.sleep(_SOON)
-                    continue
-                log.warning("the last commit of %s failed, what it says comes again: %s", self._group, error)
-            return
-
-    def _on_lost(self, client: Client, partitions: list[TopicPartition]) -> None:
-        keys = [(each.topic, each.partition) for each in partitions]
-        self._owned.difference_update(keys)
-        for key in keys:
-            self._poller.remove(*key)
-        self._transport.call(self._gone, keys)
-        client.incremental_unassign(partitions)
-
-    def _revoking(self, keys: Sequence[_Key], commits: dict[_Key, Commit], done: threading.Event) -> None:
+    def revoking(self, keys: Sequence[_Key], commits: dict[_Key, Commit], done: threading.Event) -> None:
         going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
         for partition in going:
             partition.closing = True
@@ -450,7 +265,7 @@ class Member(Consumer):
             self._transport.lost(out)
         done.set()
 
-    def _gone(self, keys: Sequence[_Key]) -> None:
+    def gone(self, keys: Sequence[_Key]) -> None:
         for key in keys:
             partition = self._partitions.pop(key, None)
             self._flows.pop(key, None)
@@ -491,7 +306,8 @@ class Member(Consumer):
                 continue
             window = Window(position.start(partition.band, partition.key[1]), epoch=position.epoch)
             partition.closing = True
-            self._poller.order(partial(self._go_to, partition, window))
+            if self._session is not None:
+                self._session.go_to(partition, window)
 
     def _forsake(self, partition: Partition) -> None:
         """The group has no position there any more; the partition goes with the next change of topics."""
@@ -534,12 +350,12 @@ class Member(Consumer):
         return self._leaving
 
     async def _left(self) -> None:
-        if self._client is not None:
+        if self._session is not None:
             options = self._transport.options
             # While the group changes, the last commit of one that leaves is refused, however often it is tried: its
             # client learns of no new generation any more.
             await asyncio.wait({self._committing.confirmed()}, timeout=options.handover)
-            ended = await self._transport.run(self._poller.stop, options.handover + options.timeout)
+            ended = await self._transport.run(self._session.stop, options.handover + options.timeout)
             if not ended:
                 log.error("the consumer of %s did not end in time", self._group)
         self._committing.close()
