@@ -81,7 +81,7 @@ class Settler(Protocol):
     def reject(self, message: Message, reason: str, /) -> Awaitable[None]: ...
     def release(self, message: Message, /) -> Awaitable[None]: ...
     def reply(self, message: Message, payload: Any, /) -> Awaitable[None]: ...
-    def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]: ...
+    def transaction(self, message: Message, connection: Any | None, /) -> AbstractAsyncContextManager[Any]: ...
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         """The mailbox wants ``promote()`` called at this time. Any thread; only when the earliest time changes."""
     def expired(self, message: Message, /) -> None:
@@ -161,8 +161,9 @@ class Message:
         """Dead-letter it now."""
     def release(self) -> Awaitable[None]:
         """Give it back untouched: another consumer may have it, no attempt is counted."""
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Any]:
-        """Settle it as done inside the caller's own transaction, which also publishes: all of it happens, or nothing.
+    def transaction(self, connection: Any | None = None) -> AbstractAsyncContextManager[Any]:
+        """``async with message.transaction() as tx``: what is published by ``tx.publish`` and the end of this message,
+        together, or nothing of it. With a connection, also with the rows that were changed on it: see ``bus.transaction``.
 
         Raises AlreadySettled, Unsupported; at its end LeaseLost when another consumer may have the message.
         """

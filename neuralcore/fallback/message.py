@@ -191,8 +191,8 @@ class Message:
         """Give it back untouched: another consumer may have it, no attempt is counted."""
         return self._settler().release(self)
 
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Any]:
-        """Settle it as done inside the caller's own transaction, which also publishes."""
+    def transaction(self, connection: Any | None = None) -> AbstractAsyncContextManager[Any]:
+        """Settle it as done in a transaction."""
         return self._settler().transaction(self, connection)
 
     def __repr__(self) -> str:

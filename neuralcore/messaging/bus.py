@@ -480,12 +480,13 @@ class MessageBus:
         self._life.check_running()
         return self._link.connection()
 
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
-        """``async with bus.transaction(db) as tx``: what is done on the connection and published by ``tx.publish``
-        happens together when the block ends, or not at all when it raises.
+    def transaction(self, connection: Any | None = None) -> AbstractAsyncContextManager[BusTransaction]:
+        """``async with bus.transaction() as tx``: all that is published by ``tx.publish`` is there when the block ends,
+        or nothing of it when it raises.
 
-        It holds the store's only write lock: keep it short, and publish nothing past it meanwhile. Raises Unsupported,
-        NotStarted, and NotStored when it could not be committed.
+        With a connection that ``bus.connection()`` gave, what is done on it happens together with that. On ``sqlite://``
+        it holds the store's only write lock: keep it short, and publish nothing past it meanwhile. Raises Unsupported,
+        NotStarted; at its end NotStored when it could not be committed, and TransactionUnknown when nobody can tell.
         """
         self._life.check_running()
         return self._link.transaction(connection)

@@ -19,6 +19,7 @@
     │   ├── PriorityOutOfRange    (also ValueError)
     │   ├── PayloadTooLarge
     │   ├── PublishUnknown        the transport's answer never came
+    │   ├── TransactionUnknown    the same, of several publishes and the end of a message
     │   ├── PublishManyFailed     some of many
     │   └── EncodeError
     ├── HandlerError
@@ -81,6 +82,7 @@ __all__ = [
     "RequestFailed",
     "RequestTimeout",
     "SettlementError",
+    "TransactionUnknown",
     "TransportError",
     "Unavailable",
     "UnknownChannel",
@@ -251,6 +253,18 @@ class PublishUnknown(PublishError):
             "which stores it once where deduplication is declared"
         )
         self.id = id
+
+
+class TransactionUnknown(PublishError):
+    """The end of a transaction was never answered; all of it may have happened, or nothing."""
+
+    def __init__(self, ids: Sequence[str], reason: str) -> None:
+        super().__init__(
+            f"it is not known whether the transaction that publishes {len(ids)} messages happened ({reason}): "
+            "look for one of them before it is done again"
+        )
+        self.ids = tuple(ids)
+        self.reason = reason
 
 
 class PublishManyFailed(PublishError):

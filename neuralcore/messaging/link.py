@@ -123,11 +123,11 @@ class Link(ABC):
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
         """Raises Unsupported where an application's rows cannot be in the same database."""
-        raise missing("transactions", "it has no database")
+        raise missing("transactions=database", "it has no database", called="connection()")
 
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
-        """The same."""
-        raise missing("transactions", "it has no database")
+    def transaction(self, connection: Any | None) -> AbstractAsyncContextManager[BusTransaction]:
+        """Raises Unsupported."""
+        raise missing("transactions", "each message is stored for itself")
 
     # Requests
 

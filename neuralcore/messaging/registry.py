@@ -57,8 +57,8 @@ def available_schemes() -> tuple[str, ...]:
 
 
 def schemes_with(capability: str) -> tuple[str, ...]:
-    """The available ones that declare a capability."""
-    return tuple(scheme for scheme in installed_schemes() if capability in _declared(scheme))
+    """The available ones that declare a capability: see ``Capabilities.offers``."""
+    return tuple(scheme for scheme in installed_schemes() if _declared(scheme).offers(capability))
 
 
 def _scheme(url: str) -> str:
@@ -114,6 +114,6 @@ def _loaded(scheme: str) -> Any | None:
         return None
 
 
-def _declared(scheme: str) -> tuple[str, ...]:
+def _declared(scheme: str) -> Capabilities:
     capabilities = getattr(_loaded(scheme), "capabilities", None)
-    return capabilities.names() if isinstance(capabilities, Capabilities) else ()
+    return capabilities if isinstance(capabilities, Capabilities) else Capabilities()

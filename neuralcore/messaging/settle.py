@@ -193,9 +193,9 @@ class Settlement(ABC):
         self._remember_answer(message)
         return _done(begun(work))
 
-    def transaction(self, message: Message, connection: Any, /) -> AbstractAsyncContextManager[Any]:
-        """Settle it as done inside the caller's own transaction."""
-        raise missing("transactions", "it has no database")
+    def transaction(self, message: Message, connection: Any | None, /) -> AbstractAsyncContextManager[Any]:
+        """Settle it as done in a transaction."""
+        raise missing("transactions", "nothing outlives this process")
 
     def due(self, mailbox: Mailbox, monotonic_ns: int, /) -> None:
         self._timers.due(mailbox, monotonic_ns)

@@ -84,14 +84,21 @@ class Capabilities:
     """A channel's capacity and overflow policy are enforced by the store."""
     retention: bool = False
     request_reply: bool = False
-    transactions: bool = False
-    """A commit may be part of an application's own transaction, in the same database."""
+    transactions: Literal["database", "messages", "none"] = "none"
+    """Several publishes, and the end of a message, can happen together or not at all; with ``database`` also together
+    with an application's own rows, in the same database."""
     max_payload: int | None = None
     """Bytes of one body; None when there is no limit of the transport's own."""
 
     def names(self) -> tuple[str, ...]:
         """The names of everything declared."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name) not in (False, None, "none"))
+        return tuple(f.name for f in fields(self) if self.offers(f.name))
+
+    def offers(self, need: str) -> bool:
+        """``need``: a name, or of what comes in kinds also ``name=kind``."""
+        name, _, wanted = need.partition("=")
+        offered = getattr(self, name)
+        return offered == wanted if wanted else offered not in (False, None, "none")
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,11 +326,13 @@ class Inbox(ABC):
 
 
 class Transaction(ABC):
-    """An application's own transaction."""
+    """Several publishes, and the end of a message: all of it happens, or nothing."""
 
     @abstractmethod
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
-        """Inside it: nothing of this can be seen before it is committed."""
+        """Inside it: nothing of this can be seen before it is committed. What is not known by then counts as stored and
+        settled here, and the end of the block raises when it is not so.
+        """
 
 
 class Transport(ABC):
@@ -361,8 +370,10 @@ class Transport(ABC):
         """A connection to the store's own database for the application's rows, safe beside the transport's."""
         raise_unsupported("transactions")
 
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[Transaction]:
-        """One on a connection that ``connection()`` gave: committed at the end of the block, undone when it raises."""
+    def transaction(self, connection: Any | None) -> AbstractAsyncContextManager[Transaction]:
+        """Committed at the end of the block, undone when it raises, with what was done on the connection: one that
+        ``connection()`` gave.
+        """
         raise_unsupported("transactions")
 
     async def browse(self, channel: str, start: Cursor, limit: int) -> Page:

@@ -60,7 +60,7 @@ pub(crate) fn build() -> R<Ref> {
     .keywords(c"nack", c"nack($self, delay=None)\n--\n\nCount a failed attempt and have it delivered again.", nack)
     .keywords(
         c"transaction",
-        c"transaction($self, connection)\n--\n\nSettle it as done inside the caller's own transaction.",
+        c"transaction($self, connection=None)\n--\n\nSettle it as done in a transaction.",
         transaction,
     )
     .keywords(c"reject", c"reject($self, reason='')\n--\n\nDead-letter it now.", reject)
@@ -294,7 +294,7 @@ unsafe extern "C" fn transaction(
         function: "transaction",
         names: std::slice::from_ref(&g.connection),
         positional: 1,
-        required: 1,
+        required: 0,
     };
     // SAFETY: CPython's own arguments.
     guarded_object(|| unsafe { verb(o, &g.transaction, signature, (args, n, names), Ref::none) })

@@ -137,10 +137,12 @@ class RemoteLink(Link):
         return await PublishMany(self.context, self.committer, self.outlet, through)(items)
 
     def connection(self) -> AbstractAsyncContextManager[Any]:
-        return self.transport.connection() if self.capabilities.transactions else super().connection()
+        return self.transport.connection() if self.capabilities.transactions == "database" else super().connection()
 
-    def transaction(self, connection: Any) -> AbstractAsyncContextManager[BusTransaction]:
-        return transaction(self, connection) if self.capabilities.transactions else super().transaction(connection)
+    def transaction(self, connection: Any | None) -> AbstractAsyncContextManager[BusTransaction]:
+        if self.capabilities.offers("transactions"):
+            return transaction(self, connection)
+        return super().transaction(connection)
 
     async def declared(self) -> None:
         """Returns once the transport knows of all channels that were created."""

@@ -221,7 +221,7 @@ class RemoteSettlement(Settlement):
         return _in_time(message, super().release(message))
 
     @asynccontextmanager
-    async def transaction(self, message: Message, connection: Any, /) -> AsyncIterator[BusTransaction]:
+    async def transaction(self, message: Message, connection: Any | None, /) -> AsyncIterator[BusTransaction]:
         """Raises AlreadySettled, and LeaseLost when somebody else may have it: then the block has not happened."""
         if message.settled:
             raise AlreadySettled(message.channel, message.id)

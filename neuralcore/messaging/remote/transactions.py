@@ -1,4 +1,4 @@
-"""An application's own transaction, which publishes and settles with it: all of it happens, or nothing."""
+"""Several publishes, and the end of a message, in one transaction: all of it happens, or nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BusTransaction:
 
 
 @asynccontextmanager
-async def transaction(link: RemoteLink, connection: Any) -> AsyncIterator[BusTransaction]:
+async def transaction(link: RemoteLink, connection: Any | None) -> AsyncIterator[BusTransaction]:
     """Raises TransportError when it could not be committed: then nothing of it has happened."""
     await in_loop(link.context.loop, link.declared)
     async with link.transport.transaction(connection) as inner:

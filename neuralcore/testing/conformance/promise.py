@@ -46,16 +46,10 @@ class Promise:
 
     def missing(self, capabilities: Capabilities) -> tuple[str, ...]:
         """What the transport would have to declare for this promise to apply."""
-        lacking = [need for need in self.needs if not _offered(capabilities, need)]
+        lacking = [need for need in self.needs if not capabilities.offers(need)]
         if self.stores and capabilities.in_process:
             lacking.append("a store of its own")
         return tuple(lacking)
-
-
-def _offered(capabilities: Capabilities, need: str) -> bool:
-    name, _, wanted = need.partition("=")
-    offered = getattr(capabilities, name)
-    return offered == wanted if wanted else offered not in (False, None, "none")
 
 
 _registered: dict[str, Promise] = {}

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
+from neuralcore.messaging.errors import LeaseLost, NotStored
+from neuralcore.messaging.transport import Delivery, Outcome, Settlement
 from neuralcore_transports.kafka import committing as module
 from neuralcore_transports.kafka.committing import Committing
 from neuralcore_transports.kafka.partition import Partition
+from neuralcore_transports.kafka.together import Job
+from neuralcore_transports.kafka.transactor import InDoubt
 from neuralcore_transports.kafka.window import Window
 from tests.transports.kafka.fakes import Hands
 
@@ -36,7 +40,17 @@ class Broker:
     def __init__(self) -> None:
         self.sent: list[list[TopicPartition]] = []
         self.more: list[Partition] = []
-        self.committing = Committing("g", self.sent.append, self.more.append)
+        self.settled: list[Settlement] = []
+        self.transactions: list[tuple[list[Job], list[TopicPartition]]] = []
+        self.ended: asyncio.Future[None]
+        self.committing = Committing(
+            "g", self.sent.append, self.transact, more=self.more.append, settled=self.settled.append
+        )
+
+    async def transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Any) -> None:
+        self.transactions.append((jobs, offsets))
+        self.ended = asyncio.get_running_loop().create_future()
+        await self.ended
 
     async def answer(self, error: KafkaError | None = None, partitions: Any = ()) -> None:
         self.committing.told(error, partitions)
@@ -181,6 +195,127 @@ async def test_its_late_answer_is_not_the_next_one_s(broker, monkeypatch):
     assert broker.offsets(0) == broker.offsets(1)
     await broker.answer(None, [broker.sent[0][0]])  # of the first
     assert hands.take() == [], "whether the broker has the second is not known"
+
+
+# Part of a transaction
+
+
+def wanted(broker: Broker, delivery: Delivery) -> Job:
+    job = Job([], Settlement(delivery, Outcome.ACK))
+    broker.committing.together(job)
+    return job
+
+
+async def test_a_message_ends_when_its_transaction_does(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b", "c")
+    a, b, _ = hands.take()
+    job = wanted(broker, b)
+    await turns()
+    ((jobs, (sent,)),) = broker.transactions
+    assert jobs == [job]
+    assert Window.restored(sent.offset, sent.metadata).is_settled(1)
+    assert not hands.window.is_settled(1)
+    hands.ack(a)
+    broker.committing.want(hands.partition)
+    await turns()
+    assert not broker.sent, "what was settled meanwhile is for the next commit"
+    assert not job.done.done()
+    broker.ended.set_result(None)
+    await turns()
+    assert job.done.result() is None
+    assert [each.delivery for each in broker.settled] == [b]
+    assert broker.offsets() == {hands.partition.key: 1}
+
+
+async def test_those_that_wait_go_together_with_what_else_is_settled(broker):
+    one, two = Hands(number=next(numbers)), settled(1)
+    one.publish("a", "b")
+    broker.committing.want(two.partition)
+    jobs = [wanted(broker, each) for each in one.take()]
+    await turns()
+    ((found, offsets),) = broker.transactions
+    assert found == jobs
+    assert {each.partition: each.offset for each in offsets} == {one.partition.key[1]: 2, two.partition.key[1]: 1}
+    broker.ended.set_result(None)
+    await turns()
+
+
+async def test_one_that_fails_in_company_is_tried_alone(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    jobs = [wanted(broker, each) for each in hands.take()]
+    await turns()
+    broker.ended.set_exception(NotStored("kafka", "on purpose"))
+    await asyncio.sleep(0.05)
+    assert [found for found, _ in broker.transactions] == [jobs, jobs[:1]]
+    broker.ended.set_exception(NotStored("kafka", "on purpose"))
+    await asyncio.sleep(0.05)
+    with pytest.raises(NotStored):
+        jobs[0].done.result()
+    assert broker.transactions[-1][0] == jobs[1:]
+    broker.ended.set_result(None)
+    await turns()
+    assert jobs[1].done.result() is None
+    assert not hands.window.is_settled(0)
+
+
+async def test_one_in_doubt_is_not_tried_again(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    jobs = [wanted(broker, each) for each in hands.take()]
+    await turns()
+    broker.ended.set_exception(InDoubt("on purpose"))
+    await asyncio.sleep(0.05)
+    assert len(broker.transactions) == 1
+    for job in jobs:
+        with pytest.raises(InDoubt):
+            job.done.result()
+
+
+async def test_one_whose_message_is_somebody_elses_by_then(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a")
+    (a,) = hands.take()
+    job = wanted(broker, a)
+    hands.partition.owned = False
+    await turns()
+    assert not broker.transactions
+    with pytest.raises(LeaseLost, match="orders"):
+        job.done.result()
+
+
+async def test_nothing_is_committed_past_a_transaction(broker):
+    """Whatever an earlier commit is told meanwhile."""
+    hands = Hands(number=next(numbers))
+    hands.publish("a")
+    (a,) = hands.take()
+    job = wanted(broker, a)
+    await turns()
+    assert hands.partition.in_transaction
+    await broker.answer(None, ())
+    await broker.answer(BUSY)
+    await asyncio.sleep(0.05)
+    assert not broker.sent
+    assert not job.done.done()
+    broker.ended.set_result(None)
+    await turns()
+    assert not hands.partition.in_transaction
+
+
+async def test_at_the_end_those_that_wait_are_told(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    a, b = hands.take()
+    began = wanted(broker, a)
+    await turns()
+    waits = wanted(broker, b)
+    broker.committing.close()
+    with pytest.raises(LeaseLost):
+        waits.done.result()
+    broker.ended.set_result(None)
+    await turns()
+    assert began.done.result() is None
 
 
 # Waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from secrets import token_hex
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
 )
 from tests.servers.ports import free_port
+from tests.transports.redis.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -151,10 +153,42 @@ async def test_what_every_group_has_settled_is_deleted(kafka_broker, url, prefix
     reader.close()
 
 
-async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, url):
+async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, prefix):
     """Static membership: between its lives nobody else gets them, and the group is not dealt out anew."""
-    for _ in range(2):
-        assert await exchanged(f"{url}&instance=worker-1") == "tea"
+    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=20&partitions=4"
+    keys = [f"key {number}" for number in range(40)]
+    heard: dict[str, list[tuple[int, str]]] = {"stays": [], "leaves": []}
+
+    def keys_of(name, turn):
+        return {key for number, key in heard[name] if number == turn}
+
+    async def said(bus, turn):
+        await bus.publish_many([("orders", (turn, key), None, {"key": key}) for key in keys])
+
+    @asynccontextmanager
+    async def worker(name):
+        async with MessageBus(f"{url}&instance={name}") as bus:
+            bus.subscribe("orders", lambda message: heard[name].append(tuple(message.payload)), group="g")
+            yield bus
+
+    async with worker("stays") as bus:
+        turn = 0
+
+        def all_heard():
+            return len(keys_of("stays", turn) | keys_of("leaves", turn)) == len(keys)
+
+        async with worker("leaves"):
+            while not (keys_of("stays", turn) and keys_of("leaves", turn)):
+                turn += 1
+                await said(bus, turn)
+                await eventually(all_heard, "everything that was said in this turn", WAIT)
+        kept, left = keys_of("stays", turn), keys_of("leaves", turn)
+        await said(bus, turn + 1)
+        await eventually(lambda: keys_of("stays", turn + 1) >= kept, "what belongs to the one that stayed", WAIT)
+        await asyncio.sleep(3.0)  # a group that is dealt out anew would have given them the others by now
+        assert keys_of("stays", turn + 1) == kept
+        async with worker("leaves"):
+            await eventually(lambda: keys_of("leaves", turn + 1) == left, "what waited for the one that left", WAIT)
 
 
 async def test_a_partition_that_was_paused_is_read_again_when_it_comes_back(url):

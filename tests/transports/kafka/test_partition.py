@@ -784,3 +784,37 @@ class OnePartition(RuleBasedStateMachine):
 
 TestOnePartition = OnePartition.TestCase
 TestOnePartition.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+# Offsets that hold no message
+
+
+def test_what_is_behind_a_transactions_mark_is_reserved_as_messages_are() -> None:
+    """A commit that makes room for one message makes it for the next one that there is."""
+    hands = Hands()
+    hands.arrive(*(record_of(Envelope(id=id, channel="orders", body=b""), at) for id, at in (("a", 0), ("b", 40))))
+    hands.reserve(1)
+    assert hands.ids() == ["a"]
+    assert hands.partition.wants_commit(hands.clock.monotonic_ns())
+    hands.reserve(1)
+    assert hands.ids() == ["b"]
+
+
+def test_the_end_of_the_partition_passes_what_is_nobodys() -> None:
+    hands = Hands()
+    hands.publish("a")
+    hands.ack(*hands.take())
+    assert hands.partition.ended(3)
+    assert hands.window.position == 3
+    assert not hands.partition.ended(3), "it is no news"
+
+
+def test_it_is_passed_after_what_came_before() -> None:
+    hands = Hands()
+    hands.publish("a", "b")
+    assert not hands.partition.ended(3)
+    a, b = hands.take()
+    hands.ack(b)
+    assert hands.window.position == 0
+    hands.ack(a)
+    assert hands.window.position == 3

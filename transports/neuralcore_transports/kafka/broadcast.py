@@ -267,7 +267,7 @@ class _Fan:
     def _failed(self, error: KafkaError) -> None:
         if position_is_gone(error):
             self._transport.reader.poller.order(self._go_on)
-        elif error.code() != KafkaError._PARTITION_EOF:
+        else:
             log.warning("reading %s failed: %s", self._flow.key, error.str())
 
     def _go_on(self) -> None:

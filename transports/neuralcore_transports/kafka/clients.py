@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -23,6 +23,15 @@ _POLL_MS: Final = 300_000
 _BUFFER_KB: Final = 16_384
 """Of messages that the library has fetched for one consumer and that nobody has taken."""
 
+_SENDING: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 0,
+    "queue.buffering.max.messages": 100_000,
+    "partitioner": "murmur2_random",
+    "message.max.bytes": 20_000_000,
+}
+
 
 class Clients:
     """Makes them. They do not survive a fork, and are not made while somebody forks."""
@@ -35,19 +44,16 @@ class Clients:
         self._gate = NoFork()
 
     def producer(self) -> Producer:
-        options = self._options
-        made: Producer = self._make(
-            Producer,
-            {
-                "acks": "all",
-                "enable.idempotence": True,
-                "message.timeout.ms": _ms(options.patience),
-                "linger.ms": 0,
-                "queue.buffering.max.messages": 100_000,
-                "partitioner": "murmur2_random",
-                "message.max.bytes": 20_000_000,
-            },
-        )
+        made: Producer = self._make(Producer, {**_SENDING, "message.timeout.ms": _ms(self._options.patience)})
+        return made
+
+    def transactional(self, name: str) -> Producer:
+        """One at a time of each name. What a dead process has left open holds up the readers of its partitions for the
+        lease, as its messages do.
+        """
+        lease = _ms(self._options.lease)
+        own = {**_SENDING, "transactional.id": name, "transaction.timeout.ms": lease, "message.timeout.ms": lease}
+        made: Producer = self._make(Producer, own)
         return made
 
     def member(self, group: str, **callbacks: Any) -> Consumer:
@@ -55,6 +61,7 @@ class Clients:
         options = self._options
         settings = {
             **self._reading(group),
+            "enable.partition.eof": True,
             "session.timeout.ms": _ms(options.lease),
             "max.poll.interval.ms": max(_POLL_MS, 2 * _ms(options.lease)),
             "heartbeat.interval.ms": max(100, _ms(options.lease) // 4),
@@ -67,8 +74,10 @@ class Clients:
         return made
 
     def reader(self) -> Consumer:
-        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one."""
-        made: Consumer = self._make(Consumer, self._reading(f"{self._name}.reader"))
+        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one. It says
+        where a partition ends: what is there last may be a transaction's mark, which nobody gets.
+        """
+        made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), "enable.partition.eof": True})
         return made
 
     def onlooker(self, group: str) -> Consumer:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, TopicPartition
 
+from neuralcore.messaging.errors import LeaseLost
+from neuralcore.messaging.transport import Settlement
 from neuralcore_transports.kafka.clients import log
-from neuralcore_transports.kafka.partition import Partition
+from neuralcore_transports.kafka.partition import Lease, Partition
+from neuralcore_transports.kafka.together import Job, Jobs
 from neuralcore_transports.kafka.window import Commit, Window
 
 __all__ = ["Committing"]
@@ -19,16 +22,33 @@ _LATE: Final = 30.0
 """Seconds after which a commit of which nothing was heard is taken for failed."""
 
 _Send = Callable[[list[TopicPartition]], None]
+_Key = tuple[str, int]
+_Transact = Callable[[list[Job], list[TopicPartition], Collection[_Key]], Coroutine[Any, Any, None]]
 
 
 class Committing:
     """On the loop."""
 
-    def __init__(self, name: str, send: _Send, more: Callable[[Partition], None]) -> None:
-        """``send`` begins a commit, of which ``told`` will hear. After it a partition may hand out ``more``."""
+    def __init__(
+        self,
+        name: str,
+        send: _Send,
+        transact: _Transact,
+        *,
+        more: Callable[[Partition], None],
+        settled: Callable[[Settlement], object],
+    ) -> None:
+        """``send`` begins a commit, of which ``told`` will hear; ``transact`` makes one that is part of a transaction.
+        After it a partition may hand out ``more``, and what was ``settled`` by the transaction is.
+        """
         self._name = name
         self._send = send
+        self._transact = transact
         self._more = more
+        self._settled = settled
+        self._jobs = Jobs()
+        self._transaction: asyncio.Task[None] | None = None
+        """The commit under way is part of it."""
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[Partition, None] = {}
         self._sent: dict[tuple[str, int], tuple[Partition, Window, Commit]] = {}
@@ -41,6 +61,14 @@ class Committing:
 
     def want(self, partition: Partition) -> None:
         self._wanted[partition] = None
+        self._soon()
+
+    def together(self, job: Job) -> None:
+        """Settle it, in a transaction with its records."""
+        self._jobs.add(job)
+        self._soon()
+
+    def _soon(self) -> None:
         if not self._sent and self._timer is None:
             self._timer = self._loop.call_soon(self._begin)
 
@@ -63,23 +91,56 @@ class Committing:
         self._timer = None
         if self._sent:
             return
-        parts = [partition for partition in self._wanted if partition.owned]
+        jobs = [job for job in self._jobs.take() if _is_held(job)]
+        also: dict[Partition, list[int]] = {}
+        for job in jobs:
+            lease = _lease_of(job)
+            also.setdefault(lease.partition, []).append(lease.entry.offset)
+        parts = [partition for partition in {**self._wanted, **also} if partition.owned]
         self._wanted.clear()
         self._answered, self._waiting = self._waiting, []
         offsets = []
         for partition in parts:
-            commit = partition.window.commit(clean=False, ahead=partition.ahead)
+            commit = partition.window.commit(clean=False, ahead=partition.ahead, also=also.get(partition, ()))
             self._sent[partition.key] = partition, partition.window, commit
             offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
         if not parts:
             self._done()
             return
+        if jobs:
+            self._transaction = self._loop.create_task(self._transacted(jobs, offsets, list(also)))
+            return
         self._late = self._loop.call_later(_LATE, self.told, KafkaError(KafkaError._TIMED_OUT), ())
         self._send(offsets)
 
+    async def _transacted(
+        self, jobs: list[Job], offsets: list[TopicPartition], partitions: Sequence[Partition]
+    ) -> None:
+        for partition in partitions:
+            partition.in_transaction = True
+        error: Exception | None = None
+        try:
+            await self._transact(jobs, offsets, [partition.key for partition in partitions])
+        except Exception as raised:  # noqa: BLE001 - whatever it is, who waits is told
+            error = raised
+        for partition in partitions:
+            partition.in_transaction = False
+        self._transaction = None
+        if error is None:
+            for job in jobs:
+                assert job.settlement is not None
+                self._settled(job.settlement)
+                job.end()
+            self.told(None, ())
+        else:
+            self._jobs.failed(jobs, error)
+            self.told(KafkaError(KafkaError._FAIL, f"its transaction failed: {error}"), ())
+
     def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """What became of the commit under way."""
-        if not self._sent or any(not self._is_sent(each) for each in partitions):  # one that was given up
+        if self._transaction is not None or any(not self._is_sent(each) for each in partitions):
+            return  # one that was given up
+        if not self._sent:
             return
         if self._late is not None:
             self._late.cancel()
@@ -115,7 +176,7 @@ class Committing:
             if not future.done():
                 future.set_result(None)
         self._answered = []
-        if self._wanted or self._waiting:
+        if self._wanted or self._waiting or self._jobs:
             self._timer = self._loop.call_soon(self._begin)
 
     def close(self) -> None:
@@ -125,6 +186,23 @@ class Committing:
                 timer.cancel()
         self._sent.clear()
         self._wanted.clear()
+        self._jobs.give_up(LeaseLost())
         for future in self._answered + self._waiting:
             if not future.done():
                 future.set_result(None)
+
+
+def _is_held(job: Job) -> bool:
+    """Tells whoever waits for it if not."""
+    assert job.settlement is not None
+    delivery = job.settlement.delivery
+    if _lease_of(job).partition.holds(delivery):
+        return True
+    job.end(LeaseLost(delivery.envelope.channel, delivery.envelope.id))
+    return False
+
+
+def _lease_of(job: Job) -> Lease:
+    assert job.settlement is not None
+    assert isinstance(job.settlement.delivery.lease, Lease)
+    return job.settlement.delivery.lease

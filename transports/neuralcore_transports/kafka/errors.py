@@ -15,7 +15,14 @@ from confluent_kafka import KafkaError, KafkaException
 
 from neuralcore.messaging.errors import TransportError, Unavailable
 
-__all__ = ["KafkaRefused", "code_of", "position_is_gone", "translated"]
+__all__ = [
+    "KafkaRefused",
+    "code_of",
+    "group_is_changing",
+    "position_is_gone",
+    "record_is_refused",
+    "translated",
+]
 
 
 class KafkaRefused(TransportError):
@@ -44,14 +51,34 @@ _REFUSING: Final = frozenset(
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
     }
 )
-
-
+_REFUSED: Final = frozenset(
+    {
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
+_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 _GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 def position_is_gone(error: KafkaError | KafkaException) -> bool:
     """What was to be read next is not there any more, or not yet."""
     return (error.code() if isinstance(error, KafkaError) else code_of(error)) in _GONE
+
+
+def record_is_refused(error: KafkaError) -> bool:
+    """Whoever sends it again is told the same."""
+    return error.code() in _REFUSED
+
+
+def group_is_changing(error: KafkaException) -> bool:
+    """Its next generation will be known a little later."""
+    return code_of(error) in _CHANGING
 
 
 def code_of(error: BaseException) -> int:

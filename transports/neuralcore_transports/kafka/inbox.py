@@ -58,7 +58,7 @@ class KafkaInbox(Inbox):
         if position_is_gone(error):
             self._transport.data_lost(self._address, "replies were deleted before they were read")
             self._transport.in_background(self._again())
-        elif error.code() != KafkaError._PARTITION_EOF:
+        else:
             log.warning("reading replies failed: %s", error.str())
 
     async def _again(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, TopicPartition
@@ -28,6 +29,8 @@ from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Sought
 from neuralcore_transports.kafka.serving import Answering, Serving
 from neuralcore_transports.kafka.session import Session
+from neuralcore_transports.kafka.together import Job
+from neuralcore_transports.kafka.transactions import Transacting
 from neuralcore_transports.kafka.window import Commit, Window
 from neuralcore_transports.waiting import woken
 
@@ -73,7 +76,9 @@ class Member(Consumer):
         self._handing_over: set[asyncio.Task[None]] = set()
         self._session: Session | None = None
         """None as long as there is nothing to read."""
-        self._committing = Committing(group, self._send, self._may_have_more)
+        self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._settle)
+        self.together = self._committing.together
+        self._transacting = Transacting(transport, transport.topics.transactions(transport.id, group))
 
     # What it reads
 
@@ -166,22 +171,12 @@ class Member(Consumer):
         """The broker hears of it at once, but only a suspect's attempt waits for its answer: whatever it does not hear
         of before this process dies comes again.
         """
-        now = self._transport.clock.monotonic_ns()
-        statuses = []
-        attempt = False
-        for settlement in settlements:
-            partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
-            if partition.settle(settlement, now):
-                statuses.append(SettleStatus.SETTLED)
-                attempt = attempt or settlement.outcome is Outcome.ATTEMPT
-                self._serving.ready(partition)
-                self._committing.want(partition)
-            else:
-                statuses.append(SettleStatus.LEASE_LOST)
-        self._event.set()
-        if self._closed:
-            self._leave_when_empty()
-        if not attempt:
+        statuses = [self._settle(settlement) for settlement in settlements]
+        attempts = (
+            settlement.outcome is Outcome.ATTEMPT and status is SettleStatus.SETTLED
+            for settlement, status in zip(settlements, statuses, strict=True)
+        )
+        if not any(attempts):
             return statuses
         confirmed = self._committing.confirmed()
         await asyncio.wait({confirmed}, timeout=self._transport.options.timeout)
@@ -192,9 +187,24 @@ class Member(Consumer):
             for status, settlement in zip(statuses, settlements, strict=True)
         ]
 
+    def _settle(self, settlement: Settlement) -> SettleStatus:
+        partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
+        held = partition.settle(settlement, self._transport.clock.monotonic_ns())
+        if held:
+            self._serving.ready(partition)
+            self._committing.want(partition)
+        self._event.set()
+        if self._closed:
+            self._leave_when_empty()
+        return SettleStatus.SETTLED if held else SettleStatus.LEASE_LOST
+
     def _send(self, offsets: list[TopicPartition]) -> None:
         assert self._session is not None, "it has handed out what is committed"
         self._session.commit(offsets)
+
+    async def _transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Collection[_Key]) -> None:
+        assert self._session is not None, "it has handed out what is committed"
+        await self._transacting(jobs, partial(self._session.settled, offsets, needed))
 
     # What the session tells; on the loop
 
@@ -216,6 +226,10 @@ class Member(Consumer):
         partition.arrived(records)
         self._serving.ready(partition)
         self._event.set()
+
+    def ended(self, partition: Partition, offset: int) -> None:
+        if partition.ended(offset):
+            self._committing.want(partition)
 
     def _may_have_more(self, partition: Partition) -> None:
         if partition.buffered:
@@ -260,7 +274,9 @@ class Member(Consumer):
         out = [delivery for partition in going for delivery in partition.out]
         for partition in going:
             if partition.owned:
-                commits[partition.key] = partition.give_up(suspects=self._leaving is None)
+                commit = partition.give_up(suspects=self._leaving is None)
+                if not partition.in_transaction:  # who is next learns from that how it went
+                    commits[partition.key] = commit
         if out and self._leaving is None:
             self._transport.lost(out)
         done.set()
@@ -359,6 +375,7 @@ class Member(Consumer):
             if not ended:
                 log.error("the consumer of %s did not end in time", self._group)
         self._committing.close()
+        self._transacting.close()
         if self._pausing is not None:
             self._pausing.cancel()
         self._transport.members.discard(self)

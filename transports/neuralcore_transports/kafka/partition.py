@@ -74,6 +74,8 @@ class Partition:
         self.owned = True
         self.closing = False
         """Nothing more is handed out: it moves to another process."""
+        self.in_transaction = False
+        """A transaction has the next commit: nothing may be committed past it."""
         self._clock = clock
         self._seen = seen
         self._taken = taken
@@ -83,6 +85,8 @@ class Partition:
         self._ready: list[tuple[int, int]] = []
         """Rank and offset; a heap, as the next one: monotonic time and offset."""
         self._delayed: list[tuple[int, int]] = []
+        self._end = 0
+        """Offsets before it that do not arrive hold no message."""
         self._keys = Keys()
         self.in_flight = 0
         self.demanded = 0
@@ -96,6 +100,11 @@ class Partition:
     def arrived(self, records: list[Record]) -> None:
         if self.owned:
             self._buffer.extend(records)
+
+    def ended(self, offset: int) -> bool:
+        """Nothing more is before that. Whether there is something to commit."""
+        self._end = offset
+        return self.owned and not self._buffer and self.window.skip(offset)
 
     @property
     def ahead(self) -> int:
@@ -146,6 +155,8 @@ class Partition:
             self._last = now
         if read := arrived - len(self._buffer):
             self._taken(read)
+            if not self._buffer:
+                self.window.skip(self._end)
         return found
 
     def _next(self, now: int) -> Entry | None:
@@ -157,6 +168,7 @@ class Partition:
         while True:
             fresh = bool(buffer) and self._may_read()
             if fresh and buffer[0].offset() >= self.window.reserved:
+                self.window.skip(buffer[0].offset())  # room is kept for messages, not for what holds none
                 if not ready or ready[0][0] > buffer[0].offset():
                     return None  # after the next commit
                 fresh = False
@@ -213,12 +225,16 @@ class Partition:
 
     # Settling
 
+    def holds(self, delivery: Delivery) -> bool:
+        lease = delivery.lease
+        return self.owned and isinstance(lease, Lease) and lease.entry.delivery is delivery
+
     def settle(self, settlement: Settlement, now: int) -> bool:
         """False when the delivery is not this process's any more."""
-        delivery = settlement.delivery
-        lease = delivery.lease
-        if not self.owned or not isinstance(lease, Lease) or lease.entry.delivery is not delivery:
+        if not self.holds(settlement.delivery):
             return False
+        lease = settlement.delivery.lease
+        assert isinstance(lease, Lease)
         entry, outcome = lease.entry, settlement.outcome
         if outcome is Outcome.ATTEMPT:
             entry.attempted = True
@@ -288,6 +304,7 @@ class Partition:
         self._ready.clear()
         self._delayed.clear()
         self._keys = Keys()
+        self._end = 0
         self.in_flight = 0
         self.closing = False
         for delivery in out:

@@ -46,7 +46,7 @@ Call = Callable[..., None]
 class Flow:
     """One partition's way from the thread to the loop. A partition that is read from elsewhere is another flow."""
 
-    __slots__ = ("_paused", "_read", "_taken", "arrived", "closed", "failed", "partition", "topic")
+    __slots__ = ("_next", "_paused", "_read", "_taken", "arrived", "closed", "ended", "failed", "partition", "topic")
 
     def __init__(
         self,
@@ -54,13 +54,18 @@ class Flow:
         partition: int,
         arrived: Callable[[list[Record]], None],
         failed: Callable[[KafkaError], None],
+        ended: Callable[[int], None] | None = None,
     ) -> None:
-        """``arrived`` and ``failed`` are called on the loop."""
+        """These are called on the loop. ``ended`` hears where the partition ends for now, if no message is before that
+        which did not arrive: what is there is nobody's.
+        """
         self.topic = topic
         self.partition = partition
         self.arrived = arrived
         self.failed = failed
+        self.ended = ended
         self.closed = False
+        self._next = 0
         self._read = 0
         self._taken = 0
         self._paused = False
@@ -75,6 +80,10 @@ class Flow:
     def deliver(self, records: list[Record]) -> None:
         if not self.closed:
             self.arrived(records)
+
+    def end(self, offset: int) -> None:
+        if not self.closed and self.ended is not None:
+            self.ended(offset)
 
     def fail(self, error: KafkaError) -> None:
         if not self.closed:
@@ -177,6 +186,7 @@ class Poller:
 
     def _sort(self, records: list[Record]) -> None:
         found: dict[tuple[str, int], list[Record]] = {}
+        failed = []
         for record in records:
             error = record.error()
             if error is None:
@@ -186,15 +196,20 @@ class Poller:
                 else:
                     found[key] = [record]
             else:
-                self._failed(record, error)
+                failed.append((record, error))
         for key, part in found.items():
             flow = self._flows.get(key)
             if flow is not None:
                 self._pass(flow, part)
+        for record, error in failed:
+            self._failed(record, error)
 
     def _failed(self, record: Record, error: KafkaError) -> None:
         flow = self._flows.get((record.topic(), record.partition()))
-        if flow is not None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if flow is not None and flow.ended is not None and record.offset() > flow._next:
+                self._call(flow.end, record.offset())
+        elif flow is not None:
             self._call(flow.fail, error)
         elif error.code() in _HARMLESS:
             return
@@ -204,6 +219,7 @@ class Poller:
             log.warning("reading %s failed: %s", record.topic(), error)
 
     def _pass(self, flow: Flow, records: list[Record]) -> None:
+        flow._next = records[-1].offset() + 1
         flow._read += len(records)
         if flow._read - flow._taken >= self._prefetch and not flow._paused:
             self._tell(self._consumer.pause, flow)

@@ -132,5 +132,4 @@ class Registrar:
         return change
 
     def _failed(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._PARTITION_EOF:
-            self._lost(f"the registry cannot be read any more: {error.str()}")
+        self._lost(f"the registry cannot be read any more: {error.str()}")

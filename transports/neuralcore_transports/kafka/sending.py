@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 from neuralcore.messaging.errors import NeuralCoreError, Unavailable
 from neuralcore.messaging.names import INBOX_PREFIX
 from neuralcore.messaging.transport import Envelope, PublishStatus
+from neuralcore_transports.kafka.errors import record_is_refused
 from neuralcore_transports.kafka.inbox import partition_of
 from neuralcore_transports.kafka.publisher import Outgoing
 from neuralcore_transports.kafka.records import headers_of
@@ -23,17 +24,6 @@ __all__ = ["Sending"]
 
 _ANY: Final = -1
 """The client library finds a key's partition, as Java's does."""
-_REFUSED: Final = frozenset(
-    {
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    }
-)
 _GONE: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 
@@ -66,6 +56,12 @@ class Sending:
         if late:
             self._transport.in_background(self._transport.look_for(late))
         return statuses, reasons
+
+    async def prepared(self, envelopes: Sequence[Envelope]) -> list[Outgoing]:
+        """For a transaction: all of them or none. Raises NeuralCoreError."""
+        await self._transport.ensure({each.channel for each in envelopes if not each.channel.startswith(INBOX_PREFIX)})
+        now = self._transport.clock.time_ns()
+        return [record for each in envelopes if (record := self._outgoing(each, now)) is not None]
 
     async def _without_topics(self, channels: Collection[str]) -> dict[str, NeuralCoreError]:
         """Those that cannot be published to, and why."""
@@ -100,7 +96,7 @@ class Sending:
             error = sent.error
             if error is None:
                 statuses[index] = PublishStatus.STORED
-            elif error.code() in _REFUSED:
+            elif record_is_refused(error):
                 statuses[index], reasons[index] = PublishStatus.REFUSED, error.str()
             elif error.code() in _GONE:
                 gone.append(index)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from neuralcore.messaging.errors import LeaseLost
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.dedup import Seen
-from neuralcore_transports.kafka.errors import code_of, position_is_gone
+from neuralcore_transports.kafka.errors import group_is_changing, position_is_gone
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow, Poller
+from neuralcore_transports.kafka.transactor import Settled
 from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 _TRIES: Final = 10
 _SOON: Final = 0.05
 
@@ -44,6 +45,7 @@ class Session:
         self._group = group
         self._member = member
         self._owned: set[_Key] = set()
+        self._standing: tuple[Any, frozenset[_Key]] = None, frozenset()
         name = transport.topics.group(group)
         self._client: Consumer = transport.clients.member(name, on_commit=self._on_commit)
         self._poller = Poller(
@@ -66,7 +68,22 @@ class Session:
     def go_to(self, partition: Partition, window: Window) -> None:
         self._poller.order(partial(self._go_to, partition, window))
 
+    def settled(self, offsets: Sequence[TopicPartition], needed: Collection[_Key]) -> Settled:
+        """What a transaction is to commit of these, as this process's part in the group is now. From any thread. Raises
+        LeaseLost when it has not all that are needed.
+        """
+        metadata, owned = self._standing
+        if not owned.issuperset(needed):
+            raise LeaseLost
+        return [each for each in offsets if (each.topic, each.partition) in owned], metadata
+
     # In the thread
+
+    def _stand(self) -> None:
+        """A generation is told together with what was owned in it: brokers refuse those before the last, and the last
+        one's partitions are nobody else's.
+        """
+        self._standing = self._client.consumer_group_metadata(), frozenset(self._owned)
 
     def _subscribe(self, topics: list[str]) -> None:
         if topics:
@@ -104,6 +121,7 @@ class Session:
             found.append((flow, partition))
             starts.append(flow.at(partition.window.position))
         self._owned.update(partition.key for _, partition in found)
+        self._stand()
         self._call(self._member.assigned, found)
         client.incremental_assign(starts)
 
@@ -152,13 +170,19 @@ class Session:
         log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)
 
     def _flow(self, partition: Partition) -> Flow:
-        return Flow(*partition.key, partial(self._member.arrived, partition), partial(self._failed, partition))
+        member = self._member
+        return Flow(
+            *partition.key,
+            partial(member.arrived, partition),
+            partial(self._failed, partition),
+            partial(member.ended, partition),
+        )
 
     def _failed(self, partition: Partition, error: KafkaError) -> None:
         """On the loop."""
         if position_is_gone(error):
             self._poller.order(partial(self._find, partition))
-        elif error.code() != KafkaError._PARTITION_EOF:
+        else:
             log.warning("reading %s of %s failed: %s", partition.key, self._group, error.str())
 
     def _find(self, partition: Partition) -> None:
@@ -197,6 +221,7 @@ class Session:
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
+        self._stand()
         done, commits = threading.Event(), dict[_Key, Commit]()
         self._call(self._member.revoking, keys, commits, done)
         patience = self._transport.options.handover + 1.0
@@ -205,6 +230,7 @@ class Session:
                 "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
             )
         self._owned.difference_update(keys)
+        self._stand()
         last = [TopicPartition(*key, commit.offset, commit.metadata) for key, commit in list(commits.items())]
         if last:
             self._commit_last(client, last)
@@ -219,7 +245,7 @@ class Session:
             try:
                 client.commit(offsets=offsets, asynchronous=False)
             except KafkaException as error:
-                if again and code_of(error) in _CHANGING:
+                if again and group_is_changing(error):
                     time.sleep(_SOON)
                     continue
                 log.warning("the last commit of %s failed, what it says comes again: %s", self._group, error)
@@ -228,6 +254,7 @@ class Session:
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
         self._owned.difference_update(keys)
+        self._stand()
         for key in keys:
             self._poller.remove(*key)
         self._call(self._member.gone, keys)

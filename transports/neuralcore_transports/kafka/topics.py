@@ -63,6 +63,10 @@ class Topics:
     def group(self, name: str) -> str:
         return self._prefix + name
 
+    def transactions(self, client: str, group: str | None = None) -> str:
+        """The transactional name of a client, or of its part in a group."""
+        return self._prefix + (client if group is None else f"{group}.{client}")
+
     def channel(self, topic: str) -> str | None:
         """None for a topic that is no channel of this prefix."""
         if not topic.startswith(self._prefix):

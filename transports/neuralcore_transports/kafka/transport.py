@@ -35,6 +35,7 @@ from neuralcore.messaging.transport import (
     SettleStatus,
     StoreStats,
     Transport,
+    raise_unsupported,
 )
 from neuralcore_transports.kafka.administration import Administration
 from neuralcore_transports.kafka.broadcast import Broadcasts
@@ -47,12 +48,15 @@ from neuralcore_transports.kafka.member import Member
 from neuralcore_transports.kafka.options import SCHEME, KafkaOptions
 from neuralcore_transports.kafka.paging import page
 from neuralcore_transports.kafka.positions import Positions
-from neuralcore_transports.kafka.publisher import Publisher
+from neuralcore_transports.kafka.publisher import Outgoing, Publisher
 from neuralcore_transports.kafka.reader import Reader
 from neuralcore_transports.kafka.registrar import Registrar
 from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
 from neuralcore_transports.kafka.sending import Sending
+from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.topics import Topics
+from neuralcore_transports.kafka.transactions import KafkaTransaction, Publishing, Transacting
+from neuralcore_transports.kafka.transactor import Transactor
 from neuralcore_transports.kafka.trimming import Groups, Progress
 
 __all__ = ["KafkaTransport"]
@@ -78,6 +82,7 @@ class KafkaTransport(Transport):
         browse=True,
         retention=True,
         request_reply=True,
+        transactions="messages",
         max_payload=MAX_PAYLOAD,
     )
 
@@ -99,6 +104,7 @@ class KafkaTransport(Transport):
         self.positions = Positions(self)
         self.members: set[Member] = set()
         self.broadcasts: set[Broadcasts] = set()
+        self._publishing: Publishing
         self._ensuring = asyncio.Lock()
         self._refreshing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -128,6 +134,7 @@ class KafkaTransport(Transport):
         self.making = Making(options, self.topics, self.administration)
         self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
         self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
+        self._publishing = Publishing(Transacting(self, self.topics.transactions(runtime.bus_id)))
         self.reader = Reader(
             self.clients.reader, self.call, prefetch=options.prefetch, name=f"kafka reader of {name}", **common
         )
@@ -169,6 +176,7 @@ class KafkaTransport(Transport):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*(member.leave() for member in list(self.members)))
+        await self._publishing.close()
         self._state = "closed"
         await asyncio.to_thread(self._end)
 
@@ -188,6 +196,11 @@ class KafkaTransport(Transport):
             raise Closed("the Kafka transport")
 
     # For its parts
+
+    @property
+    def id(self) -> str:
+        """Of this client, in its life."""
+        return self._runtime.bus_id
 
     @property
     def clock(self) -> Clock:
@@ -334,6 +347,40 @@ class KafkaTransport(Transport):
                     self._rejected[settlement.delivery.envelope.channel] = (
                         self._rejected.get(settlement.delivery.envelope.channel, 0) + 1
                     )
+
+    # Transactions
+
+    def transaction(self, connection: Any | None) -> KafkaTransaction:
+        """Raises Unsupported for a connection: Kafka has no rows."""
+        self._check_open()
+        if connection is not None:
+            raise_unsupported("transactions with a connection")
+        return KafkaTransaction(self)
+
+    async def prepared(self, envelopes: Sequence[Envelope]) -> list[Outgoing]:
+        """Raises NeuralCoreError."""
+        self._touched.update(each.channel for each in envelopes)
+        return await self._sending.prepared(envelopes)
+
+    def together(self, job: Job) -> None:
+        """Raises what ``_check_open`` raises when it is over."""
+        if not self.running:
+            self._check_open()
+        if job.settlement is None:
+            self._publishing.together(job)
+        else:
+            job.settlement.delivery.lease.partition.owner.together(job)  # type: ignore[attr-defined]
+
+    def transactor(self, name: str) -> Transactor:
+        options = self.options
+        return Transactor(
+            self.clients,
+            self.browser,
+            name,
+            timeout=options.timeout,
+            patience=options.patience,
+            where=options.shown,
+        )
 
     # Readers
 

@@ -10,7 +10,8 @@ Confluent's Parallel Consumer for Java keeps its set of offsets in the same plac
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,7 +144,7 @@ class Window:
     def see(self, offset: int) -> Handing | None:
         """The next message of the partition; None when it is settled already. Offsets that were left out hold none."""
         if offset > self._next:
-            self._pass(self._next, offset)
+            self.skip(offset)
         self._next = max(self._next, offset + 1)
         if offset < self.position or offset in self._settled:
             return None
@@ -152,8 +153,17 @@ class Window:
             found = self._known[offset] = Handing(found.failed, True, found.due_ms)
         return found
 
+    def skip(self, end: int) -> bool:
+        """Between what was seen last and that is no message: a transaction's mark, or what compaction has removed.
+        Whether that is news.
+        """
+        if end <= self._next:
+            return False
+        self._pass(self._next, end)
+        self._next = end
+        return True
+
     def _pass(self, start: int, end: int) -> None:
-        """Nothing is there: a transaction's mark, or what compaction has removed."""
         start = max(start, self.position)
         for first, behind in list(self._settled):
             if behind <= start or first >= end:
@@ -217,15 +227,25 @@ class Window:
 
     # Committing
 
-    def commit(self, *, clean: bool, ahead: int = 0) -> Commit:
+    def commit(self, *, clean: bool, ahead: int = 0, also: Collection[int] = ()) -> Commit:
         """What to commit, as of now. ``clean``: nothing is in anybody's hands but what is noted as suspect.
-        ``ahead``: so many more messages may be handed out then.
+        ``ahead``: so many more messages may be handed out then. ``also``: offsets that are settled if, and only if, the
+        broker takes this commit.
         """
         clean = clean and self._suspects <= self._next  # those that were not seen yet stay suspects
         reserved = self._next if clean else max(self._suspects, self._next + ahead)
         self._reserved = min(self._reserved, reserved)
-        self.changed = False
-        return Commit(self.position, self._fitting(reserved, clean=clean), reserved)
+        self.changed = bool(also)
+        told = self._supposing(also) if also else self
+        return Commit(told.position, told._fitting(reserved, clean=clean), reserved)
+
+    def _supposing(self, settled: Collection[int]) -> Window:
+        """The same, if these were settled as well."""
+        other = copy(self)
+        other._settled, other._known = Runs(self._settled), dict(self._known)
+        for offset in settled:
+            other.settle(offset)
+        return other
 
     def _fitting(self, reserved: int, *, clean: bool) -> str:
         """What fits of it: first the times of retries go, then what is settled behind the position, which comes twice

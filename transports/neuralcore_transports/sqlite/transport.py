@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -87,7 +87,7 @@ class SqliteTransport(Transport):
         bounded=True,
         retention=True,
         request_reply=True,
-        transactions=True,
+        transactions="database",
         max_payload=_MAX_PAYLOAD,
     )
 
@@ -354,9 +354,16 @@ class SqliteTransport(Transport):
         """An ``aiosqlite.Connection``; its statements stand each for themselves outside of ``transaction``."""
         return own_connection(self.options)
 
-    def transaction(self, connection: OwnConnection) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, connection: OwnConnection | None) -> AbstractAsyncContextManager[Transaction]:
         """Raises TypeError for a connection that ``connection()`` did not give."""
+        if connection is None:
+            return self._own_transaction()
         return SqliteTransaction(self, connection, self._clock, self._damaged)
+
+    @asynccontextmanager
+    async def _own_transaction(self) -> AsyncIterator[Transaction]:
+        async with self.connection() as connection, self.transaction(connection) as transaction:
+            yield transaction
 
     def committed(self, settlements: Sequence[Settlement]) -> None:
         """In an application's own transaction."""

@@ -27,6 +27,7 @@ GROUPS = (
     "seek",
     "retention",
     "store",
+    "transactions",
     "registry",
     "stats",
     "reclaim",
