@@ -507,6 +507,7 @@ class MessageBus:
             subscriptions=self._intakes.metrics(),
             late_replies=counters.pop("late_replies", 0),
             transport=counters,
+            transport_state=dict(self._context.gauges),
         )
 
     # How it works inside

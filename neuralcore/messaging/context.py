@@ -43,6 +43,8 @@ class BusContext:
     """Channels that were configured; others have the defaults."""
     counters: Counter[str] = field(default_factory=Counter)
     """Rare events only; their lock is ``_lock``."""
+    gauges: dict[str, float] = field(default_factory=dict)
+    """Of the transport."""
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,3 +97,7 @@ class BusContext:
     def count(self, name: str, amount: int = 1) -> None:
         with self._lock:
             self.counters[name] += amount
+
+    def gauge(self, name: str, value: float) -> None:
+        with self._lock:
+            self.gauges[name] = value

@@ -196,10 +196,13 @@ class BusMetrics:
     """Replies that came after their request had timed out."""
     transport: Mapping[str, int] = field(default_factory=dict)
     """The transport's own counters."""
+    transport_state: Mapping[str, float] = field(default_factory=dict)
+    """What the transport says of itself now: its own gauges, in seconds, bytes, or numbers of what their names say."""
 
     def __post_init__(self) -> None:
         _freeze(self, "channels", sorted(self.channels.items()))
         _freeze(self, "transport", sorted(self.transport.items()))
+        _freeze(self, "transport_state", sorted(self.transport_state.items()))
         object.__setattr__(self, "subscriptions", tuple(self.subscriptions))
 
     @property
@@ -285,6 +288,7 @@ class BusMetrics:
             "channels": {name: channel.to_dict() for name, channel in self.channels.items()},
             "subscriptions": [subscription.to_dict() for subscription in self.subscriptions],
             "transport": dict(self.transport),
+            "transport_state": dict(self.transport_state),
         }
 
     def _over_channels(self, name: str) -> int:

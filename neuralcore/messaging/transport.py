@@ -274,6 +274,9 @@ class Runtime(Protocol):
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of the transport's own, shown in ``bus.metrics().transport``."""
 
+    def gauge(self, name: str, value: float) -> None:
+        """What something is now, shown in ``bus.metrics().transport_state``; seconds, bytes or a number."""
+
     def lost(self, deliveries: Sequence[Delivery]) -> None:
         """Their leases ran out or were taken."""
 

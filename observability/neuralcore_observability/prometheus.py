@@ -112,6 +112,10 @@ def _of_buses(buses: Mapping[str, BusMetrics]) -> Iterator[Metric]:
         (bus, event): count for bus, metrics in buses.items() for event, count in metrics.transport.items()
     }
     yield _counter("transport_events", "The transport's own counters.", ("bus", "event"), events)
+    state: dict[Label, float] = {
+        (bus, name): value for bus, metrics in buses.items() for name, value in metrics.transport_state.items()
+    }
+    yield _gauge("transport_state", "The transport's own gauges.", ("bus", "state"), state)
 
 
 def _depths(items: list[SubscriptionMetrics]) -> dict[int, int]:
@@ -125,11 +129,11 @@ def _counter(name: str, help: str, labels: tuple[str, ...], values: Mapping[Labe
     return _filled(CounterMetricFamily(f"neuralcore_{name}", help, labels=labels), values)
 
 
-def _gauge(name: str, help: str, labels: tuple[str, ...], values: Mapping[Label, int]) -> Metric:
+def _gauge(name: str, help: str, labels: tuple[str, ...], values: Mapping[Label, float]) -> Metric:
     return _filled(GaugeMetricFamily(f"neuralcore_{name}", help, labels=labels), values)
 
 
-def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Label, int]) -> Metric:
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Label, float]) -> Metric:
     for label, value in values.items():
         family.add_metric(label, value)
     return family

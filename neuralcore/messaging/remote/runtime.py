@@ -38,6 +38,9 @@ class LinkRuntime:
     def count(self, name: str, amount: int = 1) -> None:
         self._context.count(name, amount)
 
+    def gauge(self, name: str, value: float) -> None:
+        self._context.gauge(name, value)
+
     def lost(self, deliveries: Sequence[Delivery]) -> None:
         self._context.call_home(self._link.lost, list(deliveries))
 

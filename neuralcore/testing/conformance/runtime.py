@@ -22,10 +22,14 @@ class BareRuntime:
     bus_id: str = field(default_factory=lambda: secrets.token_hex(8))
     executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(2))
     counters: Counter[str] = field(default_factory=Counter)
+    gauges: dict[str, float] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counters[name] += amount
+
+    def gauge(self, name: str, value: float) -> None:
+        self.gauges[name] = value
 
     def lost(self, deliveries: Sequence[Delivery]) -> None:
         self.events.append(f"lost {len(deliveries)}")

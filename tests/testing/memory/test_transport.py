@@ -27,6 +27,9 @@ class Host:
     def count(self, name, amount=1):
         self.events.append((name, amount))
 
+    def gauge(self, name, value):
+        self.events.append((name, value))
+
     def lost(self, deliveries):
         self.events.append(("lost", [d.envelope.id for d in deliveries]))
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from neuralcore.messaging.errors import Unavailable
-from neuralcore_transports.kafka.errors import code_of, translated
+from neuralcore_transports.kafka.errors import KafkaRefused, code_of, translated
 
 __all__ = ["EARLIEST", "LATEST", "Administration", "Place", "at_time"]
 
@@ -96,9 +96,22 @@ class Administration:
             NewTopic(topic, count, -1 if replication is None else replication, config=dict(settings))
             for topic, count in topics.items()
         ]
-        for future in self._client.create_topics(wanted, request_timeout=self._timeout).values():
-            self._result(future, KafkaError.TOPIC_ALREADY_EXISTS)
+        deadline = time.monotonic() + self._timeout
+        while not self._create(wanted, patient=time.monotonic() < deadline):
+            time.sleep(_SOON)
         return self._wait_for(topics)
+
+    def _create(self, wanted: list[NewTopic], *, patient: bool) -> bool:
+        """False when no broker was counted as one that is there: it started just now, or was slow for a moment."""
+        done = True
+        for future in self._client.create_topics(wanted, request_timeout=self._timeout).values():
+            try:
+                self._result(future, KafkaError.TOPIC_ALREADY_EXISTS)
+            except KafkaRefused as error:
+                if not (patient and "fenced" in error.reason):
+                    raise
+                done = False
+        return done
 
     def _wait_for(self, topics: Mapping[str, int]) -> dict[str, int]:
         deadline = time.monotonic() + _KNOWN

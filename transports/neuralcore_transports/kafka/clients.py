@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.kafka.options import KafkaOptions
+from neuralcore_transports.kafka.statistics import Statistics
 
 __all__ = ["Clients", "log"]
 
@@ -36,15 +37,20 @@ _SENDING: Final[Mapping[str, Any]] = {
 class Clients:
     """Makes them. They do not survive a fork, and are not made while somebody forks."""
 
-    def __init__(self, options: KafkaOptions, name: str, told: Callable[[KafkaError], None]) -> None:
+    def __init__(
+        self, options: KafkaOptions, name: str, told: Callable[[KafkaError], None], statistics: Statistics
+    ) -> None:
         """``name``: what brokers call this client. ``told`` hears from any thread what is wrong with connections."""
         self._options = options
+        self._statistics = statistics
         self._name = name
         self._told = told
         self._gate = NoFork()
 
     def producer(self) -> Producer:
-        made: Producer = self._make(Producer, {**_SENDING, "message.timeout.ms": _ms(self._options.patience)})
+        made: Producer = self._make(
+            Producer, {**_SENDING, **self._telling(), "message.timeout.ms": _ms(self._options.patience)}
+        )
         return made
 
     def transactional(self, name: str) -> Producer:
@@ -61,6 +67,7 @@ class Clients:
         options = self._options
         settings = {
             **self._reading(group),
+            **self._telling(),
             "enable.partition.eof": True,
             "session.timeout.ms": _ms(options.lease),
             "max.poll.interval.ms": max(_POLL_MS, 2 * _ms(options.lease)),
@@ -74,9 +81,12 @@ class Clients:
         return made
 
     def reader(self) -> Consumer:
-        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one. It says
-        where a partition ends: what is there last may be a transaction's mark, which nobody gets.
-        """
+        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one."""
+        made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), **self._telling()})
+        return made
+
+    def browser(self) -> Consumer:
+        """A reader that says where a partition ends: what is last may be a transaction's mark, which nobody gets."""
         made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), "enable.partition.eof": True})
         return made
 
@@ -101,6 +111,15 @@ class Clients:
             "fetch.wait.max.ms": _FETCH_MS,
             "fetch.error.backoff.ms": 50,
             "fetch.queue.backoff.ms": 10,
+        }
+
+    def _telling(self) -> dict[str, Any]:
+        """For those that are polled all their life: what nobody takes is kept."""
+        if not self._options.statistics:
+            return {}
+        return {
+            "statistics.interval.ms": _ms(self._options.statistics),
+            "stats_cb": self._statistics.of_a_client(),
         }
 
     def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:

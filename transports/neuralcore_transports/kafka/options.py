@@ -33,6 +33,7 @@ _OURS: Final = {
     "partition.assignment.strategy": "it is cooperative-sticky: others stop the whole group at each change",
     "request.required.acks": "all is what a returned publish means",
     "session.timeout.ms": "say lease=",
+    "statistics.interval.ms": "say statistics=",
     "transactional.id": "the transport names its own",
 }
 """Settings of the client library that cannot be passed on, and why."""
@@ -74,6 +75,8 @@ class KafkaOptions:
     """Partitions of the topic that replies arrive in, made by the first who asks."""
     upkeep: float = 5.0
     """How often what nobody needs any more is deleted."""
+    statistics: float = 10.0
+    """How often the client library tells of itself, which becomes the bus's metrics; 0: never."""
     instance: str | None = None
     """A name of this process alone, the same after a restart: its partitions wait for it for ``lease`` seconds
     (static membership)."""
@@ -88,7 +91,7 @@ class KafkaOptions:
             )
         for name in _SECONDS:
             value = getattr(self, name)
-            if not 0 < value < 1e6:
+            if not (0 < value < 1e6 or (value == 0 and name == "statistics")):
                 raise TransportError(f"kafka:// wants a positive number of seconds for {name!r}; got {value!r}")
         for name in _COUNTS:
             value = getattr(self, name)
@@ -190,7 +193,7 @@ def _yes_or_no(text: str) -> bool:
 _YES: Final = ("yes", "true", "on", "1")
 _NO: Final = ("no", "false", "off", "0")
 _MECHANISM: Final = ("sasl.mechanism", "sasl.mechanisms")
-_SECONDS: Final = ("lease", "dedup_window", "timeout", "patience", "handover", "upkeep")
+_SECONDS: Final = ("lease", "dedup_window", "timeout", "patience", "handover", "upkeep", "statistics")
 _COUNTS: Final = ("partitions", "replication", "prefetch", "inboxes", "dedup_count")
 _READERS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     **dict.fromkeys(_SECONDS, (float, "a number of seconds")),

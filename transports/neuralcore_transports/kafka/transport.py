@@ -53,6 +53,7 @@ from neuralcore_transports.kafka.reader import Reader
 from neuralcore_transports.kafka.registrar import Registrar
 from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
 from neuralcore_transports.kafka.sending import Sending
+from neuralcore_transports.kafka.statistics import Statistics
 from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.topics import Topics
 from neuralcore_transports.kafka.transactions import KafkaTransaction, Publishing, Transacting
@@ -128,9 +129,10 @@ class KafkaTransport(Transport):
         options = self.options
         name = f"neuralcore-{runtime.bus_id}"
         common: dict[str, Any] = {"timeout": options.timeout, "where": options.shown}
-        self.clients = Clients(options, name, self._told)
+        statistics = Statistics(runtime.count, runtime.gauge, options.statistics)
+        self.clients = Clients(options, name, self._told, statistics)
         self.administration = Administration(self.clients.admin, self.clients.onlooker, **common)
-        self.browser = Browser(self.clients.reader, self.administration, **common)
+        self.browser = Browser(self.clients.browser, self.administration, **common)
         self.making = Making(options, self.topics, self.administration)
         self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
         self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")

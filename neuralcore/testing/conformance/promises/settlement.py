@@ -162,7 +162,7 @@ async def stream(bed: Bed) -> None:
                     break
 
     await bed.within(pull(), "the stream's third message")
-    same([each for each in seen if each[0] == "good"], [("good", 1)], "what the stream gave of a message that was acked")
+    same([each for each in seen if each[0] == "good"], [("good", 1)], "what the stream gave of one that was acked")
     same([each for each in seen if each[0] == "bad"], [("bad", 1), ("bad", 2)], "what it gave of one that was not")
 
 
