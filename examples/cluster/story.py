@@ -1,0 +1,219 @@
+"""What is done to the cluster, step by step."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from examples.cluster.evidence import Event, Evidence, now
+from examples.cluster.host import PATIENCE, Host, start
+from examples.cluster.network import Network
+from tests.servers.ports import until
+
+__all__ = ["Acts", "Cluster", "Outage", "Restart", "tell"]
+
+HOSTS = ("h1", "h2", "h3")
+SERVERS = "servers"
+WORKERS = 2
+"""Processes of a host."""
+FRESH = 0.1
+"""Seconds: handlers that began no longer ago are at work when something is done to them."""
+STARTING = 90.0
+LONG = 60.0
+
+
+@dataclass(frozen=True)
+class Restart:
+    host: str
+    pids: set[int]
+    codes: list[int]
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Outage:
+    kind: Literal["killed", "cut off"]
+    host: str
+    pids: set[int]
+    began: float
+    """Nothing that its handlers did later has reached the store while it lasted."""
+    hand: list[Event]
+    """What its handlers were at."""
+    ended: float
+
+
+@dataclass
+class Acts:
+    restarts: list[Restart] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
+    left: int = -1
+
+
+class Cluster:
+    """Servers that serve, and three hosts on which nothing runs yet; all of it gone on leaving."""
+
+    def __init__(self, kind: str, folder: Path, *, lease: float) -> None:
+        self.kind = kind
+        self.folder = folder
+        self.lease = lease
+        self.network = Network([*HOSTS, SERVERS])
+        self.evidence = Evidence(folder)
+        self.hosts: list[Host] = []
+        self.url = ""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Cluster:
+        with ExitStack() as stack:
+            stack.enter_context(self.network)
+            self.url = stack.enter_context(self._served())
+            for name in HOSTS:
+                host = Host(name, self.network, self.url, self.evidence, workers=WORKERS)
+                stack.callback(host.kill)
+                self.hosts.append(host)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def wait(self, true: Callable[[Evidence], object], what: str, timeout: float = LONG) -> None:
+        until(lambda: true(self.evidence.read()), timeout=timeout, what=what, pause=0.05)
+
+    def left(self) -> int:
+        """What the store holds, once nobody works."""
+        log = self.folder / "left.txt"
+        asked = start(self.network, SERVERS, log, "left", self.url)
+        assert asked.wait(PATIENCE) == 0, log.read_text(encoding="utf-8")
+        return int(log.read_text(encoding="utf-8").split()[-1])
+
+    @contextmanager
+    def _served(self) -> Iterator[str]:
+        written, log = self.folder / "url", self.folder / "servers.log"
+        address = self.network.address(SERVERS)
+        process = start(
+            self.network, SERVERS, log, "servers", self.kind, address, f"{self.lease:g}", str(self.folder)
+        )
+        try:
+            until(lambda: written.exists() or process.poll() is not None, timeout=STARTING, what=f"{self.kind} to start")
+            if not written.exists():
+                raise RuntimeError(f"{self.kind} did not start:\n{log.read_text(encoding='utf-8')}")
+            yield written.read_text(encoding="utf-8")
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def tell(cluster: Cluster, *, seconds: float, say: Callable[[str], None]) -> Acts:
+    """All of it: ``seconds`` of load before, between and after."""
+    acts = Acts()
+    first, second, third = cluster.hosts
+    say(f"{cluster.kind} serves; {len(cluster.hosts)} hosts start {WORKERS} workers each, and the load")
+    for host in cluster.hosts:
+        host.start_workers()
+    for host in cluster.hosts:
+        host.start_front()
+    _all_at_work(cluster, *cluster.hosts)
+    time.sleep(seconds)
+    for host in cluster.hosts:
+        acts.restarts.append(_restart(cluster, host, say))
+    time.sleep(seconds)
+    acts.outages.append(_kill(cluster, second, say))
+    time.sleep(seconds)
+    acts.outages.append(_cut(cluster, third, say))
+    time.sleep(seconds)
+    say("the load stops, and what is left is worked off")
+    for host in cluster.hosts:
+        assert host.stop_front() == [0], f"the front of {host.name} did not end well"
+    cluster.wait(lambda seen: not seen.acked.keys() - seen.settled.keys(), "all to be settled")
+    for host in cluster.hosts:
+        host.drain_workers()
+    acts.left = cluster.left()
+    cluster.evidence.read()
+    return acts
+
+
+def _restart(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Restart:
+    pids, began = host.pids, now()
+    codes = host.drain_workers()
+    drained = now()
+    host.start_workers()
+    _all_at_work(cluster, host)
+    say(f"{host.name}'s workers restarted: drained in {drained - began:.1f} s, at work again after {now() - began:.1f} s")
+    return Restart(host.name, pids, codes, began, now())
+
+
+def _kill(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:
+    _busy(cluster, host)
+    pids = host.pids
+    host.kill()
+    began = now()
+    hand = cluster.evidence.read().unfinished(pids)
+    say(f"{host.name} died (SIGKILL to all it ran) with {len(hand)} messages in its handlers' hands")
+    _taken_over(cluster, hand, pids, began)
+    say(f"they were taken over, the last one {now() - began:.1f} s later; {host.name} starts again")
+    host.start_workers()
+    host.start_front()
+    _all_at_work(cluster, host)
+    return Outage("killed", host.name, pids, began, hand, now())
+
+
+def _cut(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:
+    _busy(cluster, host)
+    before = now()
+    cluster.network.cut(host.name)
+    began = now()
+    seen = cluster.evidence.read()
+    ended = {(event.id, event.pid) for events in seen.settled.values() for event in events if event.at < began}
+    begun = [event for events in seen.delivered.values() for event in events if event.pid in host.pids]
+    hand = [event for event in begun if event.at < before and (event.id, event.pid) not in ended]
+    say(f"{host.name} was cut off with {len(hand)} messages in its handlers' hands")
+    _taken_over(cluster, hand, host.pids, began)
+    say(f"they were taken over, the last one {now() - began:.1f} s later; the cable is back")
+    cluster.network.heal(host.name)
+    healed = now()
+    _all_at_work(cluster, host, new_since=healed)
+    say(f"{host.name}'s same workers were handling new messages {now() - healed:.1f} s later")
+    return Outage("cut off", host.name, host.pids, began, hand, healed)
+
+
+def _busy(cluster: Cluster, host: Host) -> None:
+    def at_work(seen: Evidence) -> bool:
+        recent = {e.pid for events in seen.delivered.values() for e in events if e.at > now() - FRESH}
+        return host.pids <= recent
+
+    until(lambda: at_work(cluster.evidence.read()), timeout=LONG, what=f"{host.name} to be busy", pause=0.01)
+
+
+def _taken_over(cluster: Cluster, hand: list[Event], pids: set[int], since: float) -> None:
+    ids = {event.id for event in hand}
+
+    def elsewhere(seen: Evidence) -> bool:
+        return all(any(e.at > since and e.pid not in pids for e in seen.delivered[id]) for id in ids)
+
+    cluster.wait(elsewhere, "others to take over")
+
+
+def _all_at_work(cluster: Cluster, *hosts: Host, new_since: float = 0.0) -> None:
+    """Each of their workers handles orders; such as were placed since then."""
+    pids = set[int]().union(*(host.pids for host in hosts))
+
+    def at_work(seen: Evidence) -> bool:
+        new = {event.id for event in seen.of("attempted") if event.at > new_since} if new_since else None
+        return pids <= {
+            event.pid
+            for id, events in seen.delivered.items()
+            for event in events
+            if event.at > new_since and (new is None or id in new)
+        }
+
+    cluster.wait(at_work, f"{', '.join(host.name for host in hosts)} to be at work")
