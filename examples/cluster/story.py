@@ -96,11 +96,11 @@ class Cluster:
     def _served(self) -> Iterator[str]:
         written, log = self.folder / "url", self.folder / "servers.log"
         address = self.network.address(SERVERS)
-        process = start(
-            self.network, SERVERS, log, "servers", self.kind, address, f"{self.lease:g}", str(self.folder)
-        )
+        process = start(self.network, SERVERS, log, "servers", self.kind, address, f"{self.lease:g}", str(self.folder))
         try:
-            until(lambda: written.exists() or process.poll() is not None, timeout=STARTING, what=f"{self.kind} to start")
+            until(
+                lambda: written.exists() or process.poll() is not None, timeout=STARTING, what=f"{self.kind} to start"
+            )
             if not written.exists():
                 raise RuntimeError(f"{self.kind} did not start:\n{log.read_text(encoding='utf-8')}")
             yield written.read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ class Cluster:
 def tell(cluster: Cluster, *, seconds: float, say: Callable[[str], None]) -> Acts:
     """All of it: ``seconds`` of load before, between and after."""
     acts = Acts()
-    first, second, third = cluster.hosts
+    _, second, third = cluster.hosts
     say(f"{cluster.kind} serves; {len(cluster.hosts)} hosts start {WORKERS} workers each, and the load")
     for host in cluster.hosts:
         host.start_workers()
@@ -145,11 +145,12 @@ def tell(cluster: Cluster, *, seconds: float, say: Callable[[str], None]) -> Act
 def _restart(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Restart:
     pids, began = host.pids, now()
     codes = host.drain_workers()
-    drained = now()
+    drained = now() - began
     host.start_workers()
     _all_at_work(cluster, host)
-    say(f"{host.name}'s workers restarted: drained in {drained - began:.1f} s, at work again after {now() - began:.1f} s")
-    return Restart(host.name, pids, codes, began, now())
+    ended = now()
+    say(f"{host.name}'s workers restarted: drained in {drained:.1f} s, at work again after {ended - began:.1f} s")
+    return Restart(host.name, pids, codes, began, ended)
 
 
 def _kill(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:

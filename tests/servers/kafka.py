@@ -48,9 +48,9 @@ MEMORY = ("-Xms256m", "-Xmx512m")
 class KafkaServer(ServerProcess):
     """Broker and controller in one, on free ports of the loopback.
 
-    ``host`` is the address that clients reach it at instead. ``quorum`` are the controllers' ports by node, all brokers the same. ``advertised`` is the port that clients are
-    sent to, a proxy's. ``users``, passwords by name, has clients log in by SASL/PLAIN; ``certificates`` makes it TLS.
-    Brokers talk to each other without either.
+    ``host`` is another address of this machine, for clients. ``quorum`` are the controllers' ports by node, all brokers
+    the same. ``advertised`` is the port that clients are sent to, a proxy's. ``users``, passwords by name, has clients
+    log in by SASL/PLAIN; ``certificates`` makes it TLS. Brokers talk to each other without either.
     """
 
     def __init__(

@@ -33,8 +33,9 @@ AGAIN = 5
 class KafkaCluster:
     """One broker, or three with everything in three copies of which two must be written.
 
-    ``host`` is an address of this machine that clients reach them at, by default the loopback's. ``proxied`` puts a Proxy before each broker, ``proxies`` in the brokers' order, which all clients go through.
-    ``users`` and ``tls`` are the clients' listener's. ``options`` are lines of each server.properties.
+    ``host`` is another address of this machine than the loopback's, for clients. ``proxied`` puts a Proxy before each
+    broker, ``proxies`` in the brokers' order, which all clients go through. ``users`` and ``tls`` are the clients'
+    listener's. ``options`` are lines of each server.properties.
     """
 
     def __init__(
