@@ -26,7 +26,7 @@ def main() -> int:
     if lacking:
         print(f"not found: {', '.join(lacking)}; make servers gets it", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     try:
         good = _play(options, folder)
@@ -37,6 +37,9 @@ def main() -> int:
     except KeyboardInterrupt:
         shutil.rmtree(folder)
         return 128 + signal.SIGINT
+    except RuntimeError as error:
+        print(f"FAILED  {error}")
+        good = False
     if good and not options.keep:
         shutil.rmtree(folder)
     else:
@@ -55,13 +58,10 @@ def _play(options: argparse.Namespace, folder: Path) -> bool:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
-    try:
-        with Cluster(options.kind, folder, lease=options.lease) as cluster:
-            acts = tell(cluster, seconds=options.seconds, say=say)
-            checks = (verdict := Verdict(cluster.evidence, acts, lease=options.lease)).checks()
-    except AssertionError as error:
-        print(f"FAILED  {error}")
-        return False
+    with Cluster(options.kind, folder, lease=options.lease, say=say) as cluster:
+        acts = tell(cluster, seconds=options.seconds)
+        verdict = Verdict(cluster.evidence, acts, lease=options.lease)
+    checks = verdict.checks()
     print("", verdict.table(), "", *(check.line() for check in checks), sep="\n")
     return all(check.met for check in checks)
 
@@ -73,10 +73,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lease", type=float, default=3.0, help="seconds until a dead host's messages are free (3)")
     parser.add_argument("--keep", action="store_true", help="keep the files of evidence and the processes' logs")
     return parser.parse_args()
-
-
-def _end(*_: object) -> None:
-    sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -70,4 +70,12 @@ class Host:
 def _terminate(processes: Iterable[subprocess.Popen[bytes]]) -> list[int]:
     for process in processes:
         process.terminate()
-    return [process.wait(PATIENCE) for process in processes]
+    return [_code(process) for process in processes]
+
+
+def _code(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

@@ -113,6 +113,7 @@ class Verdict:
             _none("asked during the rolling restart and not answered", {e.id for e in self.unanswered}),
             *(self._asked_elsewhere(host) for host in self._hosts()),
             *(take_over.check() for take_over in self.take_overs),
+            Check("processes ended when told", not any(self.acts.codes), f"exit codes {sorted(set(self.acts.codes))}"),
             *(self._back(outage) for outage in self.acts.outages if outage.kind == "cut off"),
         ]
 

@@ -13,7 +13,7 @@ from typing import Literal
 from examples.cluster.evidence import Event, Evidence, now
 from examples.cluster.host import PATIENCE, Host, start
 from examples.cluster.network import Network
-from tests.servers.ports import until
+from tests.servers.ports import LateError, until
 
 __all__ = ["Acts", "Cluster", "Outage", "Restart", "tell"]
 
@@ -53,15 +53,18 @@ class Acts:
     restarts: list[Restart] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     left: int = -1
+    codes: list[int] = field(default_factory=list)
+    """Of the processes that were there to the end."""
 
 
 class Cluster:
     """Servers that serve, and three hosts on which nothing runs yet; all of it gone on leaving."""
 
-    def __init__(self, kind: str, folder: Path, *, lease: float) -> None:
+    def __init__(self, kind: str, folder: Path, *, lease: float, say: Callable[[str], None]) -> None:
         self.kind = kind
         self.folder = folder
         self.lease = lease
+        self.say = say
         self.network = Network([*HOSTS, SERVERS])
         self.evidence = Evidence(folder)
         self.hosts: list[Host] = []
@@ -82,8 +85,14 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def wait(self, true: Callable[[Evidence], object], what: str, timeout: float = LONG) -> None:
-        until(lambda: true(self.evidence.read()), timeout=timeout, what=what, pause=0.05)
+    def wait(self, true: Callable[[Evidence], object], what: str, *, pause: float = 0.05) -> bool:
+        """Whether it came true in time. What did not is the judge's to find."""
+        try:
+            until(lambda: true(self.evidence.read()), timeout=LONG, what=what, pause=pause)
+        except LateError as late:
+            self.say(str(late))
+            return False
+        return True
 
     def left(self) -> int:
         """What the store holds, once nobody works."""
@@ -113,62 +122,67 @@ class Cluster:
                 process.wait()
 
 
-def tell(cluster: Cluster, *, seconds: float, say: Callable[[str], None]) -> Acts:
+def tell(cluster: Cluster, *, seconds: float) -> Acts:
     """All of it: ``seconds`` of load before, between and after."""
-    acts = Acts()
+    acts, say = Acts(), cluster.say
     _, second, third = cluster.hosts
     say(f"{cluster.kind} serves; {len(cluster.hosts)} hosts start {WORKERS} workers each, and the load")
     for host in cluster.hosts:
         host.start_workers()
     for host in cluster.hosts:
         host.start_front()
-    _all_at_work(cluster, *cluster.hosts)
+    if not _all_at_work(cluster, *cluster.hosts):
+        raise RuntimeError("no use going on")
     time.sleep(seconds)
     for host in cluster.hosts:
-        acts.restarts.append(_restart(cluster, host, say))
+        acts.restarts.append(_restart(cluster, host))
     time.sleep(seconds)
-    acts.outages.append(_kill(cluster, second, say))
+    acts.outages.append(_kill(cluster, second))
     time.sleep(seconds)
-    acts.outages.append(_cut(cluster, third, say))
+    acts.outages.append(_cut(cluster, third))
     time.sleep(seconds)
     say("the load stops, and what is left is worked off")
     for host in cluster.hosts:
-        assert host.stop_front() == [0], f"the front of {host.name} did not end well"
+        acts.codes += host.stop_front()
     cluster.wait(lambda seen: not seen.acked.keys() - seen.settled.keys(), "all to be settled")
     for host in cluster.hosts:
-        host.drain_workers()
+        acts.codes += host.drain_workers()
     acts.left = cluster.left()
     cluster.evidence.read()
     return acts
 
 
-def _restart(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Restart:
+def _restart(cluster: Cluster, host: Host) -> Restart:
     pids, began = host.pids, now()
     codes = host.drain_workers()
     drained = now() - began
     host.start_workers()
     _all_at_work(cluster, host)
     ended = now()
-    say(f"{host.name}'s workers restarted: drained in {drained:.1f} s, at work again after {ended - began:.1f} s")
+    cluster.say(f"{host.name}'s workers restarted: drained in {drained:.1f} s, at work after {ended - began:.1f} s")
     return Restart(host.name, pids, codes, began, ended)
 
 
-def _kill(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:
+def _kill(cluster: Cluster, host: Host) -> Outage:
     _busy(cluster, host)
     pids = host.pids
+    cluster.network.cut(host.name)  # or the kernel would take leave of the servers
     host.kill()
     began = now()
     hand = cluster.evidence.read().unfinished(pids)
-    say(f"{host.name} died (SIGKILL to all it ran) with {len(hand)} messages in its handlers' hands")
+    cluster.say(
+        f"{host.name} died (no network, SIGKILL to all it ran) with {len(hand)} messages in its handlers' hands"
+    )
     _taken_over(cluster, hand, pids, began)
-    say(f"they were taken over, the last one {now() - began:.1f} s later; {host.name} starts again")
+    cluster.say(f"{host.name} starts again")
+    cluster.network.heal(host.name)
     host.start_workers()
     host.start_front()
     _all_at_work(cluster, host)
     return Outage("killed", host.name, pids, began, hand, now())
 
 
-def _cut(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:
+def _cut(cluster: Cluster, host: Host) -> Outage:
     _busy(cluster, host)
     before = now()
     cluster.network.cut(host.name)
@@ -177,13 +191,13 @@ def _cut(cluster: Cluster, host: Host, say: Callable[[str], None]) -> Outage:
     ended = {(event.id, event.pid) for events in seen.settled.values() for event in events if event.at < began}
     begun = [event for events in seen.delivered.values() for event in events if event.pid in host.pids]
     hand = [event for event in begun if event.at < before and (event.id, event.pid) not in ended]
-    say(f"{host.name} was cut off with {len(hand)} messages in its handlers' hands")
+    cluster.say(f"{host.name} was cut off with {len(hand)} messages in its handlers' hands")
     _taken_over(cluster, hand, host.pids, began)
-    say(f"they were taken over, the last one {now() - began:.1f} s later; the cable is back")
     cluster.network.heal(host.name)
+    cluster.say("the cable is back")
     healed = now()
-    _all_at_work(cluster, host, new_since=healed)
-    say(f"{host.name}'s same workers were handling new messages {now() - healed:.1f} s later")
+    if _all_at_work(cluster, host, new_since=healed):
+        cluster.say(f"{host.name}'s same workers were handling new messages {now() - healed:.1f} s later")
     return Outage("cut off", host.name, host.pids, began, hand, healed)
 
 
@@ -192,7 +206,7 @@ def _busy(cluster: Cluster, host: Host) -> None:
         recent = {e.pid for events in seen.delivered.values() for e in events if e.at > now() - FRESH}
         return host.pids <= recent
 
-    until(lambda: at_work(cluster.evidence.read()), timeout=LONG, what=f"{host.name} to be busy", pause=0.01)
+    cluster.wait(at_work, f"{host.name} to be busy", pause=0.01)
 
 
 def _taken_over(cluster: Cluster, hand: list[Event], pids: set[int], since: float) -> None:
@@ -201,10 +215,11 @@ def _taken_over(cluster: Cluster, hand: list[Event], pids: set[int], since: floa
     def elsewhere(seen: Evidence) -> bool:
         return all(any(e.at > since and e.pid not in pids for e in seen.delivered[id]) for id in ids)
 
-    cluster.wait(elsewhere, "others to take over")
+    if cluster.wait(elsewhere, "others to take over"):
+        cluster.say(f"they were taken over, the last one {now() - since:.1f} s later")
 
 
-def _all_at_work(cluster: Cluster, *hosts: Host, new_since: float = 0.0) -> None:
+def _all_at_work(cluster: Cluster, *hosts: Host, new_since: float = 0.0) -> bool:
     """Each of their workers handles orders; such as were placed since then."""
     pids = set[int]().union(*(host.pids for host in hosts))
 
@@ -217,4 +232,4 @@ def _all_at_work(cluster: Cluster, *hosts: Host, new_since: float = 0.0) -> None
             if event.at > new_since and (new is None or id in new)
         }
 
-    cluster.wait(at_work, f"{', '.join(host.name for host in hosts)} to be at work")
+    return cluster.wait(at_work, f"{', '.join(host.name for host in hosts)} to be at work")

@@ -23,8 +23,8 @@ def test_hosts_come_and_go_and_nothing_is_lost(kind: str, server: str, tmp_path:
     if os.geteuid():
         pytest.skip("network namespaces take root")
     try:
-        with Cluster(kind, tmp_path, lease=LEASE) as cluster:
-            acts = tell(cluster, seconds=1.0, say=print)
+        with Cluster(kind, tmp_path, lease=LEASE, say=print) as cluster:
+            acts = tell(cluster, seconds=1.0)
     except NetworkError as refused:
         pytest.skip(f"no network namespaces here: {refused}")
     verdict = Verdict(cluster.evidence, acts, lease=LEASE)
