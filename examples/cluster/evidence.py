@@ -98,6 +98,16 @@ class Evidence:
             if event.pid in pids and (event.id, event.pid, event.attempt) not in ended
         ]
 
+    def in_hand(self, pids: set[int], before: float, after: float) -> list[Event]:
+        """Deliveries that began in these processes before, and had not got to their end after."""
+        ended = {(e.id, e.pid) for events in self.settled.values() for e in events if e.at < after}
+        begun = (e for events in self.delivered.values() for e in events if e.pid in pids and e.at < before)
+        return [event for event in begun if (event.id, event.pid) not in ended]
+
+    def taken_over(self, event: Event, pids: set[int], since: float) -> float | None:
+        """When another process than these began with the same message."""
+        return min((e.at for e in self.delivered[event.id] if e.at > since and e.pid not in pids), default=None)
+
     def _take(self, event: Event) -> None:
         self.events.append(event)
         match event.what:

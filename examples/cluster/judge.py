@@ -19,7 +19,7 @@ NOTICING = 1 / 3
 """Of a lease: those that live look after the others with each heartbeat."""
 SLACK = 2.0
 """Seconds, for a rebalance of Kafka's, which waits for running handlers, and for a busy machine."""
-ON_ITS_WAY = 0.5
+ON_ITS_WAY = 1.0
 """Seconds: an acknowledgement that was younger when its host died or was cut off may not have arrived."""
 
 
@@ -80,6 +80,11 @@ class Verdict:
         return {id for id in self.duplicated if not any(self._untold(e) for e in self.evidence.settled[id])}
 
     @property
+    def doubled(self) -> set[str]:
+        """Duplicates of the rolling restart: nobody died, so there is no excuse."""
+        return {id for id in self.duplicated if all(map(self._rolling, self.evidence.settled[id]))}
+
+    @property
     def phantoms(self) -> set[str]:
         """Handled, and never published, or published with other contents."""
         placed = {event.id: event.payload for event in self.evidence.of("attempted")}
@@ -95,11 +100,9 @@ class Verdict:
 
     @property
     def unanswered(self) -> list[Event]:
-        """Of those that were asked while the hosts were restarted one by one."""
-        restarts = self.acts.restarts
-        answered = {event.id for event in self.evidence.of("answered")}
-        asked = [e for e in self.evidence.of("asked") if restarts[0].began <= e.at <= restarts[-1].ended]
-        return [event for event in asked if event.id not in answered]
+        """Of those that were asked while the hosts were restarted one by one, and by somebody who lived to tell."""
+        asked = {event.id for event in self.evidence.of("asked") if self._rolling(event)}
+        return [event for event in self.evidence.of("unanswered") if event.id in asked]
 
     # Whether that is as promised
 
@@ -107,7 +110,7 @@ class Verdict:
         return [
             _none("acknowledged and lost", self.lost),
             _none("handled, but never published like that", self.phantoms),
-            _none("handled twice without an outage", self.unexplained),
+            _none("handled twice in the rolling restart", self.doubled),
             Check("nothing is left in the store", self.acts.left == 0, str(self.acts.left)),
             *map(self._drained, self.acts.restarts),
             _none("asked during the rolling restart and not answered", {e.id for e in self.unanswered}),
@@ -142,19 +145,18 @@ class Verdict:
         return sorted({event.host for event in self.evidence.of("asked")})
 
     def _take_over(self, outage: Outage) -> TakeOver:
-        seconds = []
-        for event in outage.hand:
-            later = [
-                e.at for e in self.evidence.delivered[event.id] if e.at > outage.began and e.pid not in outage.pids
-            ]
-            seconds += [min(later) - outage.began] if later else []
+        found = [self.evidence.taken_over(event, outage.pids, outage.began) for event in outage.hand]
+        seconds = [at - outage.began for at in found if at is not None]
         return TakeOver(outage, sorted(seconds), len(outage.hand) - len(seconds), self.lease)
 
     def _untold(self, settled: Event) -> bool:
         return any(
-            settled.pid in outage.pids and outage.began - ON_ITS_WAY < settled.at < outage.ended + self.lease
+            settled.pid in outage.pids and outage.before - ON_ITS_WAY < settled.at < outage.ended + self.lease
             for outage in self.acts.outages
         )
+
+    def _rolling(self, event: Event) -> bool:
+        return self.acts.restarts[0].began <= event.at <= self.acts.restarts[-1].ended
 
     def _drained(self, restart: Restart) -> Check:
         reports = [e.payload for e in self.evidence.of("closed") if e.pid in restart.pids]

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,7 @@ class Outage:
     kind: Literal["killed", "cut off"]
     host: str
     pids: set[int]
+    before: float
     began: float
     """Nothing that its handlers did later has reached the store while it lasted."""
     hand: list[Event]
@@ -164,41 +165,39 @@ def _restart(cluster: Cluster, host: Host) -> Restart:
 
 
 def _kill(cluster: Cluster, host: Host) -> Outage:
-    _busy(cluster, host)
-    pids = host.pids
-    cluster.network.cut(host.name)  # or the kernel would take leave of the servers
-    host.kill()
-    began = now()
-    hand = cluster.evidence.read().unfinished(pids)
-    cluster.say(
-        f"{host.name} died (no network, SIGKILL to all it ran) with {len(hand)} messages in its handlers' hands"
-    )
-    _taken_over(cluster, hand, pids, began)
+    outage = _strike(cluster, host, "killed")
+    cluster.say(f"{host.name} died (no network, SIGKILL to all it ran) with {len(outage.hand)} messages in its hands")
+    _taken_over(cluster, outage)
     cluster.say(f"{host.name} starts again")
     cluster.network.heal(host.name)
     host.start_workers()
     host.start_front()
     _all_at_work(cluster, host)
-    return Outage("killed", host.name, pids, began, hand, now())
+    return replace(outage, ended=now())
 
 
 def _cut(cluster: Cluster, host: Host) -> Outage:
-    _busy(cluster, host)
-    before = now()
-    cluster.network.cut(host.name)
-    began = now()
-    seen = cluster.evidence.read()
-    ended = {(event.id, event.pid) for events in seen.settled.values() for event in events if event.at < began}
-    begun = [event for events in seen.delivered.values() for event in events if event.pid in host.pids]
-    hand = [event for event in begun if event.at < before and (event.id, event.pid) not in ended]
-    cluster.say(f"{host.name} was cut off with {len(hand)} messages in its handlers' hands")
-    _taken_over(cluster, hand, host.pids, began)
+    outage = _strike(cluster, host, "cut off")
+    cluster.say(f"{host.name} was cut off with {len(outage.hand)} messages in its hands")
+    _taken_over(cluster, outage)
     cluster.network.heal(host.name)
     cluster.say("the cable is back")
     healed = now()
     if _all_at_work(cluster, host, new_since=healed):
         cluster.say(f"{host.name}'s same workers were handling new messages {now() - healed:.1f} s later")
-    return Outage("cut off", host.name, host.pids, began, hand, healed)
+    return replace(outage, ended=healed)
+
+
+def _strike(cluster: Cluster, host: Host, kind: Literal["killed", "cut off"]) -> Outage:
+    """In the midst of its work. A dying host is cut off first, or its kernel would take leave of the servers."""
+    _busy(cluster, host)
+    pids, before = host.pids, now()
+    cluster.network.cut(host.name)
+    began = now()
+    if kind == "killed":
+        host.kill()
+    hand = cluster.evidence.read().in_hand(pids, before, began)
+    return Outage(kind, host.name, pids, before, began, hand, began)
 
 
 def _busy(cluster: Cluster, host: Host) -> None:
@@ -209,14 +208,12 @@ def _busy(cluster: Cluster, host: Host) -> None:
     cluster.wait(at_work, f"{host.name} to be busy", pause=0.01)
 
 
-def _taken_over(cluster: Cluster, hand: list[Event], pids: set[int], since: float) -> None:
-    ids = {event.id for event in hand}
-
+def _taken_over(cluster: Cluster, outage: Outage) -> None:
     def elsewhere(seen: Evidence) -> bool:
-        return all(any(e.at > since and e.pid not in pids for e in seen.delivered[id]) for id in ids)
+        return all(seen.taken_over(event, outage.pids, outage.began) is not None for event in outage.hand)
 
     if cluster.wait(elsewhere, "others to take over"):
-        cluster.say(f"they were taken over, the last one {now() - since:.1f} s later")
+        cluster.say(f"they were taken over, the last one {now() - outage.began:.1f} s later")
 
 
 def _all_at_work(cluster: Cluster, *hosts: Host, new_since: float = 0.0) -> bool:
