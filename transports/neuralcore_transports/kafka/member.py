@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -71,6 +71,8 @@ class Member(Consumer):
         self._closed = False
         self._leaving: asyncio.Task[None] | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
+        self._moving = asyncio.Event()
+        """Partitions are being handed over."""
         self._session: Session | None = None
         """None as long as there is nothing to read."""
         self._committing = Committing(group, self._send, self._may_have_more)
@@ -183,14 +185,25 @@ class Member(Consumer):
             self._leave_when_empty()
         if not attempt:
             return statuses
-        confirmed = self._committing.confirmed()
-        await asyncio.wait({confirmed}, timeout=self._transport.options.timeout)
-        if confirmed.done():
+        if await self._is_confirmed():
             return statuses
         return [
             SettleStatus.UNKNOWN if settlement.outcome is Outcome.ATTEMPT else status
             for status, settlement in zip(statuses, settlements, strict=True)
         ]
+
+    async def _is_confirmed(self) -> bool:
+        """False also when partitions move: the thread that commits waits for their handlers then, and what these
+        settle may wait behind this.
+        """
+        confirmed = self._committing.confirmed()
+        moving = asyncio.ensure_future(self._moving.wait())
+        either: set[asyncio.Future[Any]] = {confirmed, moving}
+        try:
+            await asyncio.wait(either, timeout=self._transport.options.timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            moving.cancel()
+        return confirmed.done()
 
     def _send(self, offsets: list[TopicPartition]) -> None:
         assert self._session is not None, "it has handed out what is committed"
@@ -245,7 +258,13 @@ class Member(Consumer):
             partition.closing = True
         task = asyncio.get_running_loop().create_task(self._hand_over(going, commits, done))
         self._handing_over.add(task)
-        task.add_done_callback(self._handing_over.discard)
+        self._moving.set()
+        task.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        self._handing_over.discard(task)
+        if not self._handing_over:
+            self._moving.clear()
 
     async def _hand_over(self, going: Sequence[Partition], commits: dict[_Key, Commit], done: threading.Event) -> None:
         loop = asyncio.get_running_loop()
