@@ -18,7 +18,7 @@ fail() {
 # What is named by a command, and the package that brings it.
 debian() {
   local missing=() wanted
-  for wanted in redis-server:redis-server redis-cli:redis-tools kcat:kcat openssl:openssl setpriv:util-linux \
+  for wanted in redis-server:redis-server redis-cli:redis-tools kcat:kcat openssl:openssl setpriv:util-linux ip:iproute2 \
     java:default-jre-headless mvn:maven; do
     command -v "${wanted%%:*}" >/dev/null || missing+=("${wanted##*:}")
   done

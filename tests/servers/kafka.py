@@ -48,9 +48,9 @@ MEMORY = ("-Xms256m", "-Xmx512m")
 class KafkaServer(ServerProcess):
     """Broker and controller in one, on free ports of the loopback.
 
-    ``quorum`` are the controllers' ports by node, all brokers the same. ``advertised`` is the port that clients are
-    sent to, a proxy's. ``users``, passwords by name, has clients log in by SASL/PLAIN; ``certificates`` makes it TLS.
-    Brokers talk to each other without either.
+    ``host`` is another address of this machine, for clients. ``quorum`` are the controllers' ports by node, all brokers
+    the same. ``advertised`` is the port that clients are sent to, a proxy's. ``users``, passwords by name, has clients
+    log in by SASL/PLAIN; ``certificates`` makes it TLS. Brokers talk to each other without either.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class KafkaServer(ServerProcess):
         folder: Path,
         *,
         node: int = 1,
+        host: str = HOST,
         quorum: Mapping[int, int] | None = None,
         advertised: int | None = None,
         users: Mapping[str, str] | None = None,
@@ -67,6 +68,7 @@ class KafkaServer(ServerProcess):
     ) -> None:
         super().__init__(f"kafka-{node}", folder, env=env, patience=60.0)
         self.node = node
+        self.host = host
         self.port = free_port()
         self.advertised = advertised
         self.users = dict(users or {})
@@ -77,7 +79,7 @@ class KafkaServer(ServerProcess):
 
     @property
     def bootstrap(self) -> str:
-        return f"{HOST}:{self.advertised or self.port}"
+        return f"{self.host}:{self.advertised or self.port}"
 
     def command(self) -> list[str]:
         configuration = self.folder / "server.properties"
@@ -120,7 +122,7 @@ class KafkaServer(ServerProcess):
         outside = ("SASL_" if self.users else "") + ("SSL" if self.certificates else "PLAINTEXT")
         between, control = f"BROKER://{HOST}:{self._between}", f"CONTROLLER://{HOST}:{self.quorum[self.node]}"
         return {
-            "listeners": f"CLIENT://{HOST}:{self.port},{between},{control}",
+            "listeners": f"CLIENT://{self.host}:{self.port},{between},{control}",
             "advertised.listeners": f"CLIENT://{self.bootstrap},{between}",
             "listener.security.protocol.map": f"CLIENT:{outside},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.servers.certificates import Certificates
 from tests.servers.kafka import KafkaServer
-from tests.servers.ports import free_port, until
+from tests.servers.ports import HOST, free_port, until
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ AGAIN = 5
 class KafkaCluster:
     """One broker, or three with everything in three copies of which two must be written.
 
-    ``proxied`` puts a Proxy before each broker, ``proxies`` in the brokers' order, which all clients go through.
-    ``users`` and ``tls`` are the clients' listener's. ``options`` are lines of each server.properties.
+    ``host`` is another address of this machine than the loopback's, for clients. ``proxied`` puts a Proxy before each
+    broker, ``proxies`` in the brokers' order, which all clients go through. ``users`` and ``tls`` are the clients'
+    listener's. ``options`` are lines of each server.properties.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class KafkaCluster:
         folder: Path,
         *,
         brokers: int = 1,
+        host: str = HOST,
         proxied: bool = False,
         users: Mapping[str, str] | None = None,
         tls: bool = False,
@@ -55,6 +57,7 @@ class KafkaCluster:
             KafkaServer(
                 folder / f"broker-{node}",
                 node=node,
+                host=host,
                 quorum=quorum,
                 users=self.users,
                 certificates=self.certificates,

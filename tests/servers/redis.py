@@ -32,7 +32,7 @@ ALIVE = (b"+PONG", b"-NOAUTH", b"-NOPERM")
 
 
 class RedisServer(ServerProcess):
-    """Redis on a free port of the loopback; ``appendfsync=None`` keeps nothing on disk.
+    """Redis on a free port of the loopback, or of ``host``; ``appendfsync=None`` keeps nothing on disk.
 
     ``users`` are ACL rules by name, as in ``{"bus": "on >secret ~* &* +@all"}``. ``options`` are lines of redis.conf.
     TLS replaces the plain port, and is not in the 8.2 of `make servers`; ``tls=other.certificates`` has both trust one
@@ -45,6 +45,7 @@ class RedisServer(ServerProcess):
         *,
         version: str = "7.0",
         binary: Path | None = None,
+        host: str = HOST,
         appendfsync: Literal["always", "everysec", "no"] | None = "everysec",
         unixsocket: bool = False,
         password: str | None = None,
@@ -59,6 +60,7 @@ class RedisServer(ServerProcess):
     ) -> None:
         super().__init__(name, folder, env=env)
         self.binary = binary or redis_binary(version)
+        self.host = host
         self.port = free_port()
         self.socket_path = self._socket_path() if unixsocket else None
         self.password = password
@@ -100,7 +102,7 @@ class RedisServer(ServerProcess):
         if scheme.endswith("unix"):
             assert self.socket_path is not None, "the server was made without unixsocket=True"
             return f"{scheme}://{login}{self.socket_path}"
-        return f"{scheme}://{login}{HOST}:{port or self.port}"
+        return f"{scheme}://{login}{self.host}:{port or self.port}"
 
     def client(self, **options: Any) -> redis.Redis:
         """A synchronous client that tries each thing once and gives strings: to look on beside the code under test."""
@@ -138,7 +140,7 @@ class RedisServer(ServerProcess):
         return Certificates.make(self.folder / "tls") if tls is True else tls or None
 
     def _settings(self) -> dict[str, str]:
-        settings = {"bind": HOST, "port": str(self.port), "dir": _quoted(self.folder), "save": '""'}
+        settings = {"bind": self.host, "port": str(self.port), "dir": _quoted(self.folder), "save": '""'}
         settings["repl-diskless-sync-delay"] = "0"  # by default 5 s, to serve more replicas at once
         settings |= self._durability | self._limit | self._tls() | self._replication()
         if self.socket_path is not None:
@@ -158,7 +160,7 @@ class RedisServer(ServerProcess):
     def _replication(self) -> dict[str, str]:
         if self.replica_of is None:
             return {}
-        settings = {"replicaof": f"{HOST} {self.replica_of.port}"}
+        settings = {"replicaof": f"{self.replica_of.host} {self.replica_of.port}"}
         if self.replica_of.password is not None:
             settings["masterauth"] = _quoted(self.replica_of.password)
         if self.replica_of.certificates is not None:
@@ -171,12 +173,12 @@ class RedisServer(ServerProcess):
         return beside if short else Path(tempfile.gettempdir(), f"redis-{self.port}.sock")
 
     def _connection(self) -> socket.socket:
-        plain = socket.create_connection((HOST, self.port), timeout=1.0)
+        plain = socket.create_connection((self.host, self.port), timeout=1.0)
         if self.certificates is None:
             return plain
         try:
             trusted = ssl.create_default_context(cafile=str(self.certificates.ca))
-            return trusted.wrap_socket(plain, server_hostname=HOST)
+            return trusted.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise

@@ -215,7 +215,8 @@ class RemoteLink(Link):
         """What no handler has yet goes back now; what is being handled may be settled until the transport takes it."""
         for intake in self._intakes:
             settlement = settlement_of(intake)
-            for message in settlement.withdraw(settlement.holding.mine(deliveries)):
+            mine = settlement.holding.mine(deliveries)
+            for message in [*self.suspects.withdraw(set(mine)), *settlement.withdraw(mine)]:
                 settlement.give_back_soon(message)
 
     # Requests

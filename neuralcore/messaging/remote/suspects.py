@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from neuralcore._core import Message
@@ -42,6 +43,12 @@ class Suspects:
         """Those of one intake that still wait."""
         taken = [message for owner, _, message in self._waiting if owner is settlement]
         self._waiting = deque(entry for entry in self._waiting if entry[0] is not settlement)
+        return taken
+
+    def withdraw(self, deliveries: Collection[Delivery]) -> list[Message]:
+        """Those of these that still wait, taken out."""
+        taken = [message for _, delivery, message in self._waiting if delivery in deliveries]
+        self._waiting = deque(entry for entry in self._waiting if entry[1] not in deliveries)
         return taken
 
     def _next(self) -> None:

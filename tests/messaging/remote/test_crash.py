@@ -279,3 +279,38 @@ async def test_deliveries_that_were_lost_while_they_waited_are_dropped(town):
     assert rest == ["slow", *(f"waiting {number}" for number in range(5))]
     assert seen[20:] == ["slow"]
     await town.close()
+
+
+@virtual
+async def test_suspects_that_wait_for_their_turn_go_back_when_their_place_is_revoked(town, relay_on):
+    publisher = await town.bus()
+    dying = MemoryTransport(town.store)
+    killed = asyncio.Event()
+
+    async def die(_):
+        await asyncio.sleep(1)
+        dying.kill()
+        killed.set()
+        await forever()
+
+    victim = await town.bus(dying)
+    await victim.subscribe("jobs", die, group="g", concurrency=2).ready()
+    await publisher.publish_many([("jobs", number) for number in range(2)])
+    await killed.wait()
+
+    heir, begun = relay_on(town.store), []
+
+    async def handle(message):
+        begun.append(message.id)
+        await forever()
+
+    bus = await town.bus(heir)
+    await bus.subscribe("jobs", handle, group="g", concurrency=2).ready()
+    await town.eventually(lambda: begun and town.stats().in_flight == 2)
+    held = [delivery for intake in bus._link._intakes for delivery in intake.settlement.holding._messages]
+    assert len(held) == 2
+    (waiting,) = [delivery for delivery in held if delivery.envelope.id not in begun]
+    heir._runtime.revoking(held, 0)
+    await town.eventually(lambda: ("release", waiting.envelope.id) in heir.settled)
+    assert begun == [next(delivery.envelope.id for delivery in held if delivery is not waiting)]
+    await town.close()

@@ -300,6 +300,22 @@ def test_a_stored_attempt_that_is_released_counts_nothing():
     assert [each.attempt for each in again.take()] == [1]
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_suspect_that_has_not_begun_does_not_hold_up_a_partition_that_goes(stored):
+    hands = crashed_with_one_out()
+    hands.publish("a")
+    (a,) = hands.take()
+    if stored:
+        assert hands.settle(a, ATTEMPT)
+    hands.partition.closing = True
+    assert not hands.settle(a, ATTEMPT)
+    assert hands.partition.in_flight == 0
+    assert not hands.settle(a, ACK)
+    again = after(hands.partition.give_up(suspects=True), hands)
+    again.publish("a")
+    assert [(each.attempt, each.suspect) for each in again.take()] == [(1, True)]
+
+
 @pytest.mark.parametrize(("suspects", "attempts"), [(True, [2, 1, 1]), (False, [1, 1, 1])])
 def test_who_gives_up_says_whether_what_is_out_is_suspect(suspects, attempts):
     hands = Hands()
@@ -521,10 +537,10 @@ class OnePartition(RuleBasedStateMachine):
         self.attempted: set[int] = set()
         self.holders: dict[str, int] = {}
         self.passed: set[int] = set()
-        self.failed_in_place: set[int] = set()
-        """They keep their keys."""
         self.retrying = {offset for offset, each in known.items() if each.due}
         """Waiting since an earlier owner's days."""
+        self.failed_in_place = set(self.retrying)
+        """They keep their keys."""
         self.first: dict[str, int] = {}
         self.handed: set[int] = set()
 

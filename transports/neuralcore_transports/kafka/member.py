@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -74,6 +74,8 @@ class Member(Consumer):
         self._closed = False
         self._leaving: asyncio.Task[None] | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
+        self._moving = asyncio.Event()
+        """Partitions are being handed over."""
         self._session: Session | None = None
         """None as long as there is nothing to read."""
         self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._settle)
@@ -178,14 +180,25 @@ class Member(Consumer):
         )
         if not any(attempts):
             return statuses
-        confirmed = self._committing.confirmed()
-        await asyncio.wait({confirmed}, timeout=self._transport.options.timeout)
-        if confirmed.done():
+        if await self._is_confirmed():
             return statuses
         return [
             SettleStatus.UNKNOWN if settlement.outcome is Outcome.ATTEMPT else status
             for status, settlement in zip(statuses, settlements, strict=True)
         ]
+
+    async def _is_confirmed(self) -> bool:
+        """False also when partitions move: the thread that commits waits for their handlers then, and what these
+        settle may wait behind this.
+        """
+        confirmed = self._committing.confirmed()
+        moving = asyncio.ensure_future(self._moving.wait())
+        either: set[asyncio.Future[Any]] = {confirmed, moving}
+        try:
+            await asyncio.wait(either, timeout=self._transport.options.timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            moving.cancel()
+        return confirmed.done()
 
     def _settle(self, settlement: Settlement) -> SettleStatus:
         partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
@@ -259,7 +272,13 @@ class Member(Consumer):
             partition.closing = True
         task = asyncio.get_running_loop().create_task(self._hand_over(going, commits, done))
         self._handing_over.add(task)
-        task.add_done_callback(self._handing_over.discard)
+        self._moving.set()
+        task.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        self._handing_over.discard(task)
+        if not self._handing_over:
+            self._moving.clear()
 
     async def _hand_over(self, going: Sequence[Partition], commits: dict[_Key, Commit], done: threading.Event) -> None:
         loop = asyncio.get_running_loop()

@@ -236,6 +236,11 @@ class Partition:
         lease = settlement.delivery.lease
         assert isinstance(lease, Lease)
         entry, outcome = lease.entry, settlement.outcome
+        if outcome is Outcome.ATTEMPT and self.closing:  # too late to begin: whoever comes next does
+            entry.delivery = None
+            self.in_flight -= 1
+            self._released(entry)
+            return False
         if outcome is Outcome.ATTEMPT:
             entry.attempted = True
             self.window.note(entry.offset, entry.failed + 1, suspect=True)
