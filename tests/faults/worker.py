@@ -74,6 +74,8 @@ class Settings:
     """Seconds that a handler waits …"""
     block: float = 0.0
     """… and that it blocks the loop."""
+    into: str = ""
+    """A channel that handlers pass their message on to, under the same id, in one transaction with its end."""
     max_attempts: int = 5
     retry: float = 0.05
     wait: bool = False
@@ -202,6 +204,9 @@ class Process:
             time.sleep(settings.block)  # noqa: ASYNC251 - what must not be done is what is tested
         if settings.work:
             await asyncio.sleep(settings.work)
+        if settings.into:
+            async with message.transaction() as tx:
+                await tx.publish(settings.into, message.payload, message_id=id)
         self.lost += message.lease_lost
         self.handled += 1
         self.witness("-", id)
