@@ -24,7 +24,7 @@ DURABLE = ("durable_publish", "durable_flow", "durable_growth", "durable_process
 """These make files."""
 REDIS = ("redis_publish", "redis_consume", "redis_flow", "redis_latency", "redis_growth")
 """These start a server, which makes files too."""
-KAFKA = ("kafka_publish", "kafka_consume", "kafka_flow", "kafka_latency", "kafka_growth")
+KAFKA = ("kafka_publish", "kafka_consume", "kafka_flow", "kafka_latency", "kafka_growth", "kafka_transactions")
 """As these."""
 
 

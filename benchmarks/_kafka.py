@@ -285,7 +285,7 @@ async def acked(bus: MessageBus, subscribed: Subscription, n: int, handled: Call
 # The plain client
 
 
-def producer_of(store: Store) -> Any:
+def producer_of(store: Store, *, transactional: bool = False) -> Any:
     from confluent_kafka import Producer
 
     return Producer(
@@ -295,6 +295,7 @@ def producer_of(store: Store) -> Any:
             "enable.idempotence": True,
             "linger.ms": 0,
             "queue.buffering.max.messages": 100_000,
+            **({"transactional.id": store.prefix} if transactional else {}),
         }
     )
 
@@ -382,14 +383,16 @@ class AsyncProducer:
 
 
 @contextmanager
-def consumer_of(store: Store, *, joined: bool = False) -> Iterator[Any]:
-    """Of the group; ``joined``: when it has its partitions."""
+def consumer_of(
+    store: Store, *, joined: bool = False, topic: str | None = None, group: str | None = None
+) -> Iterator[Any]:
+    """Of the group and the peers' topic, unless others are given; ``joined``: when it has its partitions."""
     from confluent_kafka import Consumer
 
     consumer = Consumer(
         {
             "bootstrap.servers": store.bootstrap,
-            "group.id": store.group,
+            "group.id": store.group if group is None else f"{store.prefix}.{group}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "partition.assignment.strategy": "cooperative-sticky",
@@ -398,7 +401,7 @@ def consumer_of(store: Store, *, joined: bool = False) -> Iterator[Any]:
         }
     )
     try:
-        consumer.subscribe([store.topic])
+        consumer.subscribe([store.topic if topic is None else topic])
         deadline = time.monotonic() + PATIENCE
         while joined and not consumer.assignment():
             if consumer.poll(0.02) is not None or time.monotonic() > deadline:
@@ -408,12 +411,12 @@ def consumer_of(store: Store, *, joined: bool = False) -> Iterator[Any]:
         consumer.close()
 
 
-def read_some(consumer: Any, timeout: float) -> list[Any]:
-    """Up to 500, and no waiting for more when there is one: ``consume(500, timeout)`` would."""
+def read_some(consumer: Any, timeout: float, most: int = FETCHED) -> list[Any]:
+    """Up to so many, and no waiting for more when there is one: ``consume(500, timeout)`` would."""
     first = consumer.poll(timeout)
     if first is None:
         return []
-    found = [first, *consumer.consume(FETCHED - 1, 0)]
+    found = [first, *consumer.consume(most - 1, 0)]
     for record in found:
         if record.error() is not None:
             raise CheckFailed(f"raw: {record.error()}")

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _report, kafka_consume, kafka_flow, kafka_growth, kafka_latency, kafka_publish
+from benchmarks import (
+    _report,
+    kafka_consume,
+    kafka_flow,
+    kafka_growth,
+    kafka_latency,
+    kafka_publish,
+    kafka_transactions,
+)
 from benchmarks._harness import Arm, Benchmark, Settings, measure, verify
 from benchmarks._kafka import PARTITIONS, PLACE, Store, headers, producer_of, read_all, sent, warm, wiped
 from benchmarks._kafka_peers import PEERS, SKIPPED, TEXT
@@ -22,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what the peers are made of
 ]
 
-MODULES = (kafka_publish, kafka_consume, kafka_flow, kafka_latency, kafka_growth)
+MODULES = (kafka_publish, kafka_consume, kafka_flow, kafka_latency, kafka_growth, kafka_transactions)
 MESSAGES = 48
 FEW = 24
 """Where each is waited for."""
