@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import Closed, NotStored, TransportError, Unavailable
