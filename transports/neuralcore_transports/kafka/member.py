@@ -43,6 +43,10 @@ _PAUSE: Final = 0.3
 _SHARING: Final = 5.0
 """Seconds that a new subscription waits for its share of the partitions."""
 
+_ATTEMPT: Final = Outcome.ATTEMPT
+_SETTLED: Final = SettleStatus.SETTLED
+_LOST: Final = SettleStatus.LEASE_LOST
+
 _Key = tuple[str, int]
 
 
@@ -167,17 +171,19 @@ class Member(Consumer):
         of before this process dies comes again.
         """
         now = self._transport.clock.monotonic_ns()
-        statuses = []
+        statuses, last = [], None
         attempt = False
         for settlement in settlements:
             partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
-            if partition.settle(settlement, now):
-                statuses.append(SettleStatus.SETTLED)
-                attempt = attempt or settlement.outcome is Outcome.ATTEMPT
+            if not partition.settle(settlement, now):
+                statuses.append(_LOST)
+                continue
+            statuses.append(_SETTLED)
+            attempt = attempt or settlement.outcome is _ATTEMPT
+            if partition is not last:  # many of one come together
+                last = partition
                 self._serving.ready(partition)
                 self._committing.want(partition)
-            else:
-                statuses.append(SettleStatus.LEASE_LOST)
         self._event.set()
         if self._closed:
             self._leave_when_empty()
@@ -188,7 +194,7 @@ class Member(Consumer):
         if confirmed.done():
             return statuses
         return [
-            SettleStatus.UNKNOWN if settlement.outcome is Outcome.ATTEMPT else status
+            SettleStatus.UNKNOWN if settlement.outcome is _ATTEMPT else status
             for status, settlement in zip(statuses, settlements, strict=True)
         ]
 
