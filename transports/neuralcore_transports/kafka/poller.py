@@ -187,10 +187,11 @@ class Poller:
                     found[key] = [record]
             else:
                 self._failed(record, error)
-        for key, part in found.items():
-            flow = self._flows.get(key)
-            if flow is not None:
-                self._pass(flow, part)
+        parts = [(self._flows[key], part) for key, part in found.items() if key in self._flows]
+        for flow, part in parts:
+            self._count(flow, part)
+        if parts:
+            self._call(_deliver, parts)
 
     def _failed(self, record: Record, error: KafkaError) -> None:
         flow = self._flows.get((record.topic(), record.partition()))
@@ -203,12 +204,11 @@ class Poller:
         else:
             log.warning("reading %s failed: %s", record.topic(), error)
 
-    def _pass(self, flow: Flow, records: list[Record]) -> None:
+    def _count(self, flow: Flow, records: list[Record]) -> None:
         flow._read += len(records)
         if flow._read - flow._taken >= self._prefetch and not flow._paused:
             self._tell(self._consumer.pause, flow)
             flow._paused = True
-        self._call(flow.deliver, records)
 
     def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow) -> None:
         if flow.closed:
@@ -217,3 +217,9 @@ class Poller:
             what([TopicPartition(flow.topic, flow.partition)])
         except KafkaException as error:  # it is ours no more, and whoever takes it back will say so
             log.debug("%s of %s: %s", what.__name__, flow.key, error)
+
+
+def _deliver(parts: list[tuple[Flow, list[Record]]]) -> None:
+    """On the loop, which is woken once for all of them."""
+    for flow, records in parts:
+        flow.deliver(records)

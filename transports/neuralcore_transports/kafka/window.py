@@ -182,7 +182,7 @@ class Window:
     def full(self) -> bool:
         """What is settled behind the position takes about as much room as there is."""
         parts = len(self._settled), len(self._known)
-        if 10 * sum(parts) <= self._limit:
+        if 10 * (parts[0] + parts[1]) <= self._limit:
             return False
         if parts != self._measured[0]:  # it is asked for each message
             metadata = self._metadata(self.reserved, self._known, list(self._settled), clean=False)
