@@ -26,7 +26,9 @@ __all__ = ["Call", "Flow", "Poller"]
 
 T = TypeVar("T")
 
-_BATCH: Final = 500
+_BATCH: Final = 1000
+_BYTES: Final = 8_000_000
+"""Of one partition that wait here; of small messages there may be ``prefetch``."""
 _IDLE: Final = 0.02
 _ALERT: Final = 0.001
 """Seconds of one poll."""
@@ -46,7 +48,7 @@ Call = Callable[..., None]
 class Flow:
     """One partition's way from the thread to the loop. A partition that is read from elsewhere is another flow."""
 
-    __slots__ = ("_paused", "_read", "_taken", "arrived", "closed", "failed", "partition", "topic")
+    __slots__ = ("_most", "_paused", "_read", "_taken", "arrived", "closed", "failed", "partition", "topic")
 
     def __init__(
         self,
@@ -63,6 +65,8 @@ class Flow:
         self.closed = False
         self._read = 0
         self._taken = 0
+        self._most = 0
+        """That may wait here, given how big they have been lately."""
         self._paused = False
 
     @property
@@ -148,7 +152,7 @@ class Poller:
     def taken(self, flow: Flow, count: int) -> None:
         """So many of what arrived wait no more. On the loop."""
         flow._taken += count
-        if flow._paused and flow._read - flow._taken <= self._prefetch // 2:
+        if flow._paused and flow._read - flow._taken <= flow._most // 2:
             flow._paused = False
             self.order(partial(self._tell, self._consumer.resume, flow))
 
@@ -206,7 +210,8 @@ class Poller:
 
     def _count(self, flow: Flow, records: list[Record]) -> None:
         flow._read += len(records)
-        if flow._read - flow._taken >= self._prefetch and not flow._paused:
+        flow._most = min(self._prefetch, _BYTES * len(records) // max(1, sum(map(len, records))))
+        if flow._read - flow._taken >= flow._most and not flow._paused:
             self._tell(self._consumer.pause, flow)
             flow._paused = True
 

@@ -27,6 +27,9 @@ Header = tuple[str, str | bytes | None]
 class Record(Protocol):
     """The client library's, once it has been read."""
 
+    def __len__(self) -> int:
+        """Bytes of its value."""
+
     def topic(self) -> str: ...
     def partition(self) -> int: ...
     def offset(self) -> int: ...
