@@ -309,16 +309,23 @@ class KafkaTransport(Transport):
             self._check_open()
         if not publishes:
             return CommitResult((), await self._settle(settlements))
+        if not settlements:
+            return await self._publish(publishes)
         at_once = [index for index, each in enumerate(settlements) if each.after is None]
         settling = asyncio.ensure_future(self._settle([settlements[index] for index in at_once]))
-        published, reasons = await self._sending.publish(publishes)
-        self._touched.update(each.channel for each in publishes)
+        result = await self._publish(publishes)
+        published = result.published
         stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
         later = [i for i, each in enumerate(settlements) if each.after is not None and published[each.after] in stored]
         answers = [*await self._settle([settlements[index] for index in later]), *await settling]
         statuses = dict(zip([*later, *at_once], answers, strict=True))
         settled = [statuses.get(index, SettleStatus.SKIPPED) for index in range(len(settlements))]
-        return CommitResult(published, settled, reasons)
+        return CommitResult(published, settled, result.reasons)
+
+    async def _publish(self, publishes: Sequence[Envelope]) -> CommitResult:
+        published, reasons = await self._sending.publish(publishes)
+        self._touched.update(each.channel for each in publishes)
+        return CommitResult(published, (), reasons)
 
     async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleStatus]:
         """By those whose deliveries they are; mostly that is one."""
