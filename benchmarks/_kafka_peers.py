@@ -22,7 +22,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module as imported
 from typing import Any, ClassVar
@@ -45,7 +45,7 @@ from benchmarks._kafka import (
 from benchmarks._redis import JSON, PATIENCE, Payload, Text, publish_at_once
 from neuralcore._core import Message
 
-__all__ = ["CONCURRENCY", "MODULE", "PEERS", "SKIPPED", "TEXT", "Bus", "Publisher", "Raw"]
+__all__ = ["CONCURRENCY", "MODULE", "PEERS", "SKIPPED", "TEXT", "Bus", "Publisher", "Raw", "at_once"]
 
 CONCURRENCY = 20
 TEXT = Text(200)
@@ -193,7 +193,7 @@ class Raw(Publisher):
         with consumer_of(store, joined=True) as consumer:
             seen.ready()
             if seen.nap:
-                await _at_once(consumer, seen)
+                await at_once(consumer, seen.handle, seen.n, CONCURRENCY)
             else:
                 while not seen.whole:
                     for record in (found := read_some(consumer, 0.1)):
@@ -204,24 +204,22 @@ class Raw(Publisher):
             seen.end()
 
 
-async def _at_once(consumer: Any, seen: Seen) -> None:
-    """Workers at a queue, which a thread fills; before it reads it commits what is done."""
+async def at_once(consumer: Any, handle: Callable[[Any], Awaitable[None]], n: int, workers: int) -> None:
+    """Workers at a queue, which a thread fills; before it reads it commits what is done from the start on. Until ``n``
+    are handled and committed.
+    """
     queue: asyncio.Queue[Any] = asyncio.Queue(FETCHED)
     out: dict[tuple[str, int], deque[list[Any]]] = {}
     done = 0
 
     def turn() -> list[Any]:
-        for states in out.values():
-            last = None
-            while states and states[0][1]:
-                last = states.popleft()[0]
-            if last is not None:
-                consumer.commit(message=last, asynchronous=True)
+        _commit_done(consumer, out.values())
         return read_some(consumer, 0.01)
 
     async def fetch() -> None:
         while True:
             for record in await asyncio.to_thread(turn):
+                dict(record.headers())  # as it takes for knowing which message it is
                 state = [record, False]
                 out.setdefault((record.topic(), record.partition()), deque()).append(state)
                 await queue.put(state)
@@ -231,16 +229,26 @@ async def _at_once(consumer: Any, seen: Seen) -> None:
         while True:
             state = await queue.get()
             payload = msgspec.json.decode(state[0].value())
-            await seen.handle(payload)
+            await handle(payload)
             state[1] = True
             done += payload["i"] != WARM
 
-    tasks = [asyncio.create_task(each) for each in (fetch(), *(work() for _ in range(CONCURRENCY)))]
-    while done < seen.n:  # noqa: ASYNC110
+    tasks = [asyncio.create_task(each) for each in (fetch(), *(work() for _ in range(workers)))]
+    while done < n:  # noqa: ASYNC110
         await asyncio.sleep(LOOK)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(_commit_done, consumer, out.values())
+
+
+def _commit_done(consumer: Any, parts: Iterable[deque[list[Any]]]) -> None:
+    for states in list(parts):
+        last = None
+        while states and states[0][1]:
+            last = states.popleft()[0]
+        if last is not None:
+            consumer.commit(message=last, asynchronous=True)
 
 
 def _faststream_broker(store: Store) -> Any:

@@ -30,6 +30,7 @@ from benchmarks._kafka import (
     sent,
     wiped,
 )
+from benchmarks._kafka_peers import at_once
 from benchmarks._redis import BATCH, PATIENCE, Text, batches, publish_batches
 from benchmarks._sink import CheckFailed, Sink
 
@@ -78,9 +79,27 @@ def _raw(text: Text) -> Arm:
     return Arm(name=f"raw, consume({FETCHED})", run=run, ordered=False)
 
 
+def _raw_on_asyncio(text: Text) -> Arm:
+    """As it is written where a loop has other things to do than to wait for Kafka: a thread reads, and a handler is
+    awaited by a worker, of which there may be many. What is done of a partition, from its start on, is committed.
+    """
+
+    async def run(n: int, sink: Sink) -> Metrics:
+        store = wiped(raw=True)
+        sent(producer_of(store), store, batches(text.payloads(0, n)))
+        clock = Clock()
+        with consumer_of(store) as consumer:
+            await at_once(consumer, counted(clock, text.checked(sink, sink.awaited())), n, workers=1)
+            clock.meter.stop()
+        check_committed(store, store.topic, n)
+        return clock.per(n)
+
+    return Arm(name="raw on asyncio", run=run, ordered=False)
+
+
 def _benchmark(size: str, messages: int) -> Benchmark:
     text = Text(SIZES[size])
-    raw = _raw(text)
+    raw, on_asyncio = _raw(text), _raw_on_asyncio(text)
     return Benchmark(
         name=f"kafka consume, {size}",
         question="What does it cost to read, handle (at once) and settle a message that is there?",
@@ -99,10 +118,14 @@ def _benchmark(size: str, messages: int) -> Benchmark:
                 batch=BATCH,
             ),
             raw,
+            on_asyncio,
         ),
         messages=messages,
         check_messages=400,
-        targets=(Target(what=f"consume, {size}, times {raw.name}", subject="bus", peer=raw.name, goal=0.7),),
+        targets=tuple(
+            Target(what=f"consume, {size}, times {peer.name}", subject="bus", peer=peer.name, goal=0.7)
+            for peer in (raw, on_asyncio)
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from benchmarks._bus import CHANNEL, bus_arm
 from benchmarks._cli import main
@@ -11,6 +11,20 @@ from benchmarks._harness import Arm, Benchmark, Metrics, Watch
 from benchmarks._peers import queue_arm
 from benchmarks._sink import Sink
 from neuralcore.messaging.bus import MessageBus
+from neuralcore.messaging.transport import (
+    Capabilities,
+    CommitResult,
+    Consumer,
+    Delivery,
+    Demand,
+    Envelope,
+    Group,
+    Interest,
+    Runtime,
+    Settlement,
+    SettleStatus,
+    Transport,
+)
 from neuralcore.testing.memory import MemoryStore, MemoryTransport
 
 __all__ = ["BENCHMARKS"]
@@ -56,6 +70,46 @@ def _memory(name: str, fill: Fill, producers: int = 1) -> Arm:
     return Arm(name=name, run=run, producers=producers)
 
 
+class _Free(Transport, Consumer):
+    """A backlog that costs nothing to read and to settle: what is left is the core's."""
+
+    scheme = "free"
+    capabilities = Capabilities(groups=True)
+
+    def __init__(self, n: int) -> None:
+        self._left = [Envelope(id=f"{i:032x}", channel=CHANNEL, body=b'{"i":%d}' % i) for i in reversed(range(n))]
+        self._interest = 0
+
+    async def open(self, runtime: Runtime) -> None: ...
+    async def close(self) -> None: ...
+
+    async def consume(self, group: Group) -> Consumer:
+        return self
+
+    async def update(self, interests: Sequence[Interest]) -> None:
+        self._interest = interests[0].id if interests else 0
+
+    async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
+        count = min(demand[self._interest].limit, len(self._left))
+        if not count:
+            await asyncio.sleep(timeout)
+        return [Delivery(envelope=self._left.pop(), interest=self._interest) for _ in range(count)]
+
+    async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
+        return CommitResult((), [SettleStatus.SETTLED] * len(settlements))
+
+
+def _free() -> Arm:
+    async def run(n: int, sink: Sink) -> Metrics:
+        async with MessageBus(_Free(n)) as bus:
+            with (watch := Watch()):
+                bus.subscribe(CHANNEL, sink.awaited(), group="bench", capacity=CAPACITY)
+                await _settled(bus, n)
+        return watch.per(n)
+
+    return Arm(name="a backlog that costs nothing", run=run)
+
+
 async def _settled(bus: MessageBus, n: int) -> None:
     while sum(subscription.acked for subscription in bus.metrics().subscriptions) < n:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -69,6 +123,7 @@ BENCHMARKS = (
             _memory("memory, one by one", _one_by_one),
             _memory(f"memory, {PUBLISHERS} publishers", _at_once, PUBLISHERS),
             _memory(f"memory, publish_many of {BATCH}", _in_batches),
+            _free(),
             bus_arm(CAPACITY, name="native", group="bench"),
             queue_arm(CAPACITY),
         ),

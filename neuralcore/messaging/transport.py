@@ -166,8 +166,7 @@ class Demand:
     """Only messages of a lower rank than this."""
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, kw_only=True):
     """One hand-over of a message to one subscription, under a lease."""
 
     envelope: Envelope
@@ -192,8 +191,7 @@ class Outcome(Enum):
     """Store one attempt more before the handler is called, and keep the lease: for suspects."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     delivery: Delivery
     outcome: Outcome
     delay_ns: int = 0

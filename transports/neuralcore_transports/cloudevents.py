@@ -58,16 +58,24 @@ def _written_second(seconds: int) -> str:
 
 def read_time(text: Any) -> Any:
     """Nanoseconds since the epoch; what is no time stays what it is."""
-    found = _TIME.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
+    if not isinstance(text, str):
         return text
-    second, fraction, zone = found.groups()
-    try:
-        return _read_second(second.upper(), zone.upper()) * _SECOND + int((fraction or "0").ljust(9, "0"))
-    except ValueError:
-        return text
+    if len(text) == 30 and text[19] == "." and text[29] == "Z" and text[20:29].isdecimal():  # as we write it
+        second, fraction = _read_second(text[:19] + "Z"), text[20:29]
+    else:
+        found = _TIME.fullmatch(text)
+        if found is None:
+            return text
+        second, fraction = _read_second(found[1] + found[3]), (found[2] or "0").ljust(9, "0")
+    return text if second is None else second * _SECOND + int(fraction)
 
 
 @lru_cache(maxsize=64)
-def _read_second(text: str, zone: str) -> int:
-    return int(datetime.fromisoformat(text + ("+00:00" if zone == "Z" else zone)).timestamp())
+def _read_second(text: str) -> int | None:
+    if _TIME.fullmatch(text) is None:
+        return None
+    second, zone = text[:19].upper(), text[19:].upper()
+    try:
+        return int(datetime.fromisoformat(second + ("+00:00" if zone == "Z" else zone)).timestamp())
+    except ValueError:
+        return None

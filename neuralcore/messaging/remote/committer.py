@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
+from msgspec.structs import replace
+
+from neuralcore._core import Message
 from neuralcore.messaging.context import BusContext
 from neuralcore.messaging.errors import Closed, NotStored, TransportError, Unavailable
+from neuralcore.messaging.remote.acks import Acks
 from neuralcore.messaging.remote.backoff import Backoff
 from neuralcore.messaging.remote.batch import MOST_BYTES, MOST_ITEMS, Batch
 from neuralcore.messaging.remote.declarations import Declarations
@@ -20,6 +23,7 @@ from neuralcore.messaging.remote.signal import Signal
 from neuralcore.messaging.remote.work import Done, Work
 from neuralcore.messaging.transport import (
     CommitResult,
+    Delivery,
     Envelope,
     PublishStatus,
     Settlement,
@@ -61,6 +65,22 @@ class Committer:
 
     def submit(self, work: Work) -> None:
         self._context.call_home(self._enter, work)
+
+    def ack(self, message: Message, delivery: Delivery) -> None:
+        self._context.call_home(self._acked, message, delivery)
+
+    def _acked(self, message: Message, delivery: Delivery) -> None:
+        """What is acknowledged one after the other is one work."""
+        if self._closed:
+            return
+        queue = self._queue
+        acks = queue[-1] if queue else None
+        if type(acks) is not Acks or acks.failed or acks.items >= MOST_ITEMS:
+            acks = Acks(self._context)
+            queue.append(acks)
+            self._signal.set()
+        acks.add(message, delivery)
+        self._unfinished += 1
 
     def _enter(self, work: Work) -> None:
         if self._closed:
@@ -133,7 +153,7 @@ class Committer:
         again = bool(queue) and queue[0].failed
         while queue and queue[0].failed == again and size < MOST_BYTES:
             work = queue[0]
-            items = work.items if type(work) is Batch else 1
+            items = work.items
             if batch and count + items > MOST_ITEMS:
                 break
             queue.popleft()
@@ -180,9 +200,13 @@ class Committer:
     def _settle(self, batch: Sequence[Work], result: CommitResult) -> list[Work]:
         """Answers those of which the transport does not know what became."""
         unknown: list[Work] = []
-        published, settled, reasons, index = result.published, iter(result.settled), result.reasons, 0
+        published, settled, reasons, index, place = result.published, result.settled, result.reasons, 0, 0
         done = Done()
         for work in batch:
+            if type(work) is Acks:
+                first, place = place, place + work.items
+                unknown += self._settle_acks(work, settled[first:place])
+                continue
             if type(work) is Batch:
                 first, index = index, index + work.items
                 statuses = published[first:index]
@@ -192,7 +216,10 @@ class Committer:
             if work.publish is not None:
                 status, reason = published[index], reasons.get(index, "") if reasons else ""
                 index += 1
-            verdict = None if work.settlement is None else next(settled)
+            verdict = None
+            if work.settlement is not None:
+                verdict = settled[place]
+                place += 1
             if (status, verdict, reason) != done[:3]:
                 done = Done(status, verdict, reason)
             if not self._sort(work, done):
@@ -207,6 +234,12 @@ class Committer:
         }:
             self._lanes.took(channel)
         return [part for part, done in batch.answer(statuses, reasons) if not self._sort(part, done)]
+
+    def _settle_acks(self, acks: Acks, statuses: Sequence[SettleStatus]) -> list[Work]:
+        others = acks.answer(statuses)
+        self._unfinished -= acks.items - len(others)
+        self._look_whether_quiet()
+        return [part for part, done in others if not self._sort(part, done)]
 
     def _sort(self, work: Work, done: Done) -> bool:
         """False when that says nothing."""
@@ -245,8 +278,11 @@ class Committer:
             self._offer((work,))
 
     def _finish(self, work: Work, done: Done) -> None:
-        self._unfinished -= work.persistent
+        self._unfinished -= work.items if work.persistent else 0
         work.done(done)
+        self._look_whether_quiet()
+
+    def _look_whether_quiet(self) -> None:
         if not self._unfinished and self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
 
@@ -266,6 +302,8 @@ def _parts(batch: Sequence[Work]) -> tuple[list[Envelope], list[Settlement]]:
     for work in batch:
         if type(work) is Batch:
             publishes += work.publishes
+        elif type(work) is Acks:
+            settlements += work.settlements
         if work.publish is not None:
             publishes.append(work.publish)
         if work.settlement is not None:

@@ -190,7 +190,7 @@ class Feeder:
         return () if fetching.cancelled() else fetching.result()
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
-        windows = {id: settlement_of(intake).holding.window(intake) for id, intake in self._intakes.items()}
+        windows = self._windows(len(deliveries))
         for delivery in deliveries:
             intake = self._intakes.get(delivery.interest)
             if intake is None or intake.mailbox.closed:
@@ -198,8 +198,18 @@ class Feeder:
                 continue
             settlement = settlement_of(intake)
             message = settlement.accept(delivery)
-            if message is not None and settlement.holding.exceeds(intake, windows[intake.id]):
+            window = windows.get(intake.id)
+            if window is not None and message is not None and settlement.holding.exceeds(intake, window):
                 _relax(intake, settlement, message.priority)
+
+    def _windows(self, coming: int) -> dict[int, int]:
+        """Of those that may have more than they want, once so many have come."""
+        windows = {id: settlement_of(intake).holding.window(intake) for id, intake in self._intakes.items()}
+        return {
+            id: window
+            for id, window in windows.items()
+            if settlement_of(self._intakes[id]).holding.exceeds(self._intakes[id], window, coming)
+        }
 
 
 def _relax(intake: Intake, settlement: RemoteSettlement, rank: int) -> None:

@@ -84,9 +84,9 @@ class Holding:
         rank = intake.mailbox.most_relaxed() if waiting > 0 else None
         return Demand(min(waiting, _MOST_URGENT), rank) if rank else Demand(0)
 
-    def exceeds(self, intake: Intake, window: int) -> bool:
-        """More came than is wanted, because it is more urgent."""
-        return self._room(intake, window) < 0
+    def exceeds(self, intake: Intake, window: int, coming: int = 0) -> bool:
+        """More came than is wanted, because it is more urgent; or does once so many come."""
+        return self._room(intake, window) < coming
 
     def pulled(self, delivery: Delivery) -> None:
         """Somebody has it who may collect others before settling it: it is none of those that wait here."""

@@ -14,6 +14,7 @@ from neuralcore.messaging import headers
 from neuralcore.messaging.context import log
 from neuralcore.messaging.errors import AlreadySettled, DecodeError, LeaseLost, RequestFailed
 from neuralcore.messaging.handler import SKIPPED
+from neuralcore.messaging.remote.acks import confirm, lose
 from neuralcore.messaging.remote.holding import Holding
 from neuralcore.messaging.remote.wire import decode, letter_envelope, repaired, to_message
 from neuralcore.messaging.remote.work import Done, Told, answer_on
@@ -129,7 +130,7 @@ class RemoteSettlement(Settlement):
         for delivery in mine:
             message = self.holding.end(delivery, handled=False)
             if message is not None:
-                self._lose(message)
+                lose(self.context, message)
                 self._ended(delivery)
 
     # Around the handler
@@ -197,7 +198,10 @@ class RemoteSettlement(Settlement):
 
     def settled(self, message: Message, result: Any) -> None:
         """The handler returned; the pump acks the mailbox."""
-        self._tell(message, Outcome.ACK)
+        delivery: Any = message.delivery
+        if self.holding.end(delivery) is not None:
+            self._ended(delivery)
+            self._link.committer.ack(message, delivery)
 
     def expired(self, message: Message, /) -> None:
         letter = self.letter(message, "expired", None) if self.terms.expired == "dead_letter" else None
@@ -230,7 +234,7 @@ class RemoteSettlement(Settlement):
             yield inner
             status = await inner.settle(Verdict(delivery, Outcome.ACK))
             if status is not SettleStatus.SETTLED:
-                self._lose(message)
+                lose(self.context, message)
                 raise LeaseLost(message.channel, message.id)
         if message._settle():
             self.mailbox.ack(message)
@@ -311,7 +315,7 @@ class RemoteSettlement(Settlement):
             return False
 
         def confirmed(result: Done) -> None:
-            self._confirm(message, result)
+            confirm(self.context, message, result)
             if outcome is Outcome.RELEASE and result.settled is SettleStatus.SETTLED:
                 self.returned += self._link.closing
             if done is not None:
@@ -340,10 +344,6 @@ class RemoteSettlement(Settlement):
         self._link.committer.submit(Told(resolve, settlement=Verdict(delivery, outcome), persistent=True))
         return future
 
-    def _confirm(self, message: Message, result: Done) -> None:
-        if result.settled is SettleStatus.LEASE_LOST:
-            self._lose(message)
-
     def _send_letter(
         self,
         message: Message,
@@ -361,7 +361,7 @@ class RemoteSettlement(Settlement):
             if refused:
                 self._undeliverable(message, result)
             elif self._end(delivery, Outcome.ACK):
-                self._confirm(message, result)
+                confirm(self.context, message, result)
 
         envelope = letter_envelope(letter, original or delivery.envelope, self.context.clock.time_ns())
         verdict = Verdict(delivery, Outcome.ACK)
@@ -389,10 +389,6 @@ class RemoteSettlement(Settlement):
     def _ended(self, delivery: Delivery) -> None:
         if delivery.suspect:
             self.context.call_home(self._link.suspects.ended, delivery)
-
-    def _lose(self, message: Message) -> None:
-        message._lose_lease()
-        self.context.count("leases_lost")
 
 
 def _delivery(message: Message) -> Delivery:

@@ -51,6 +51,10 @@ class Work(ABC):
         return self.unknown_since is not None
 
     @property
+    def items(self) -> int:
+        return 1
+
+    @property
     def size(self) -> int:
         """Bytes that it publishes."""
         return 0 if self.publish is None else len(self.publish.body)

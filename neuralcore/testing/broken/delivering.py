@@ -37,14 +37,14 @@ class AcksEarly(Wrapped):
 
 class ForgetsAttempts(Wrapped):
     def delivering(self, delivery: Delivery) -> Delivery:
-        return replace(delivery, attempt=1)
+        return replace_in(delivery, attempt=1)
 
 
 class ForgetsCrashes(Wrapped):
     """What was lost with its process looks fresh, and its attempts are not stored."""
 
     def delivering(self, delivery: Delivery) -> Delivery:
-        return replace(delivery, suspect=False)
+        return replace_in(delivery, suspect=False)
 
     def settling(self, settlement: Settlement) -> Settlement | None:
         return None if settlement.outcome is Outcome.ATTEMPT else settlement

@@ -6,8 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.transport import (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from neuralcore.messaging.headers import DEAD_LETTER_PREFIX
 from neuralcore.messaging.transport import Envelope, Outcome, Settlement

@@ -125,7 +125,7 @@ class _Hides(Wrapped):
         hidden = headers.pop(_HIDDEN, None)
         if hidden is None:
             return delivery
-        return replace_fields(delivery, envelope=self.show(replace(delivery.envelope, headers=headers), hidden))
+        return replace(delivery, envelope=self.show(replace(delivery.envelope, headers=headers), hidden))
 
 
 class IgnoresPriority(_Hides):

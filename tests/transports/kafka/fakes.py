@@ -29,6 +29,9 @@ class FakeRecord:
     given: Sequence[tuple[str, bytes | None]] | None = None
     stored: tuple[int, int] = (1, NOW_MS)
 
+    def __len__(self) -> int:
+        return len(self.data or b"")
+
     def topic(self) -> str:
         return "nc.orders"
 

@@ -44,7 +44,7 @@ class Broker:
         self.transactions: list[tuple[list[Job], list[TopicPartition]]] = []
         self.ended: asyncio.Future[None]
         self.committing = Committing(
-            "g", self.sent.append, self.transact, more=self.more.append, settled=self.settled.append
+            "g", self.sent.append, self.transact, more=self.more.append, settled=self.settled.extend
         )
 
     async def transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Any) -> None:

@@ -634,7 +634,7 @@ class OnePartition(RuleBasedStateMachine):
         self.read = max(self.read, self.window.next)
 
     def check(self, delivery: Delivery) -> None:
-        offset = delivery.lease.entry.offset  # type: ignore[attr-defined]
+        offset = delivery.lease.offset  # type: ignore[attr-defined]
         envelope, due = self.log[offset]
         known = self.get(offset)
         assert delivery.envelope.id == envelope.id
@@ -666,7 +666,7 @@ class OnePartition(RuleBasedStateMachine):
         self, found: tuple[Delivery, ...], outcome: Outcome, *, delay_ns: int = 0, pass_key: bool = False
     ) -> None:
         for delivery in found:
-            offset = delivery.lease.entry.offset  # type: ignore[attr-defined]
+            offset = delivery.lease.offset  # type: ignore[attr-defined]
             partition = delivery.lease.partition  # type: ignore[attr-defined]
             if partition is not self.hands.partition:  # of an earlier owner, which has gone or only given up
                 assert partition.owned or not partition.settle(Settlement(delivery, outcome), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final, TypeVar
 
@@ -119,12 +119,22 @@ class Administration:
             if time.monotonic() > deadline:
                 raise Unavailable("kafka", f"{self._where}: {', '.join(topics)} are made, and cannot be found")
             time.sleep(_SOON)
+        self._opened(found)
         return found
 
-    def grow(self, topics: Iterable[str], count: int) -> None:
+    def _opened(self, topics: Mapping[str, int]) -> None:
+        """Returns when each leader has its partitions open; its metadata say so a moment before.
+
+        A producer's first records would be lost in that moment, and said to be stored: where their request is refused,
+        and the next one, which is under way already, is not, the client library takes that for an answer to both.
+        """
+        self.offsets([(topic, number) for topic, count in topics.items() for number in range(count)], LATEST)
+
+    def grow(self, topics: Collection[str], count: int) -> None:
         wanted = [NewPartitions(topic, count) for topic in topics]
         for future in self._client.create_partitions(wanted, request_timeout=self._timeout).values():
             self._result(future, KafkaError.INVALID_PARTITIONS)
+        self._opened(dict.fromkeys(topics, count))
 
     def remove(self, topics: Sequence[str]) -> None:
         for future in self._client.delete_topics(list(topics), request_timeout=self._timeout).values():

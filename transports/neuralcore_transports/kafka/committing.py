@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from neuralcore.messaging.errors import LeaseLost
 from neuralcore.messaging.transport import Settlement
 from neuralcore_transports.kafka.clients import log
-from neuralcore_transports.kafka.partition import Lease, Partition
+from neuralcore_transports.kafka.partition import Entry, Partition
 from neuralcore_transports.kafka.together import Job, Jobs
 from neuralcore_transports.kafka.window import Commit, Window
 
@@ -36,7 +36,7 @@ class Committing:
         transact: _Transact,
         *,
         more: Callable[[Partition], None],
-        settled: Callable[[Settlement], object],
+        settled: Callable[[Sequence[Settlement]], object],
     ) -> None:
         """``send`` begins a commit, of which ``told`` will hear; ``transact`` makes one that is part of a transaction.
         After it a partition may hand out ``more``, and what was ``settled`` by the transaction is.
@@ -94,8 +94,8 @@ class Committing:
         jobs = [job for job in self._jobs.take() if _is_held(job)]
         also: dict[Partition, list[int]] = {}
         for job in jobs:
-            lease = _lease_of(job)
-            also.setdefault(lease.partition, []).append(lease.entry.offset)
+            entry = _entry_of(job)
+            also.setdefault(entry.partition, []).append(entry.offset)
         parts = [partition for partition in {**self._wanted, **also} if partition.owned]
         self._wanted.clear()
         self._answered, self._waiting = self._waiting, []
@@ -127,9 +127,8 @@ class Committing:
             partition.in_transaction = False
         self._transaction = None
         if error is None:
+            self._settled([job.settlement for job in jobs if job.settlement is not None])
             for job in jobs:
-                assert job.settlement is not None
-                self._settled(job.settlement)
                 job.end()
             self.told(None, ())
         else:
@@ -196,13 +195,14 @@ def _is_held(job: Job) -> bool:
     """Tells whoever waits for it if not."""
     assert job.settlement is not None
     delivery = job.settlement.delivery
-    if _lease_of(job).partition.holds(delivery):
+    if _entry_of(job).partition.holds(delivery):
         return True
     job.end(LeaseLost(delivery.envelope.channel, delivery.envelope.id))
     return False
 
 
-def _lease_of(job: Job) -> Lease:
+def _entry_of(job: Job) -> Entry:
     assert job.settlement is not None
-    assert isinstance(job.settlement.delivery.lease, Lease)
-    return job.settlement.delivery.lease
+    entry = job.settlement.delivery.lease
+    assert isinstance(entry, Entry)
+    return entry

@@ -46,6 +46,10 @@ _PAUSE: Final = 0.3
 _SHARING: Final = 5.0
 """Seconds that a new subscription waits for its share of the partitions."""
 
+_ATTEMPT: Final = Outcome.ATTEMPT
+_SETTLED: Final = SettleStatus.SETTLED
+_LOST: Final = SettleStatus.LEASE_LOST
+
 _Key = tuple[str, int]
 
 
@@ -78,7 +82,7 @@ class Member(Consumer):
         """Partitions are being handed over."""
         self._session: Session | None = None
         """None as long as there is nothing to read."""
-        self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._settle)
+        self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._apply)
         self.together = self._committing.together
         self._transacting = Transacting(transport, transport.topics.transactions(transport.id, group))
 
@@ -173,17 +177,13 @@ class Member(Consumer):
         """The broker hears of it at once, but only a suspect's attempt waits for its answer: whatever it does not hear
         of before this process dies comes again.
         """
-        statuses = [self._settle(settlement) for settlement in settlements]
-        attempts = (
-            settlement.outcome is Outcome.ATTEMPT and status is SettleStatus.SETTLED
-            for settlement, status in zip(settlements, statuses, strict=True)
-        )
-        if not any(attempts):
+        statuses, attempt = self._apply(settlements)
+        if not attempt:
             return statuses
         if await self._is_confirmed():
             return statuses
         return [
-            SettleStatus.UNKNOWN if settlement.outcome is Outcome.ATTEMPT else status
+            SettleStatus.UNKNOWN if settlement.outcome is _ATTEMPT else status
             for status, settlement in zip(statuses, settlements, strict=True)
         ]
 
@@ -200,16 +200,26 @@ class Member(Consumer):
             moving.cancel()
         return confirmed.done()
 
-    def _settle(self, settlement: Settlement) -> SettleStatus:
-        partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
-        held = partition.settle(settlement, self._transport.clock.monotonic_ns())
-        if held:
-            self._serving.ready(partition)
-            self._committing.want(partition)
+    def _apply(self, settlements: Sequence[Settlement]) -> tuple[list[SettleStatus], bool]:
+        """And whether an attempt is among them."""
+        now = self._transport.clock.monotonic_ns()
+        statuses, last = [], None
+        attempt = False
+        for settlement in settlements:
+            partition: Partition = settlement.delivery.lease.partition  # type: ignore[attr-defined]
+            if not partition.settle(settlement, now):
+                statuses.append(_LOST)
+                continue
+            statuses.append(_SETTLED)
+            attempt = attempt or settlement.outcome is _ATTEMPT
+            if partition is not last:  # many of one come together
+                last = partition
+                self._serving.ready(partition)
+                self._committing.want(partition)
         self._event.set()
         if self._closed:
             self._leave_when_empty()
-        return SettleStatus.SETTLED if held else SettleStatus.LEASE_LOST
+        return statuses, attempt
 
     def _send(self, offsets: list[TopicPartition]) -> None:
         assert self._session is not None, "it has handed out what is committed"

@@ -69,8 +69,8 @@ class KafkaOptions:
     """How long a publish is tried again before it is unknown."""
     handover: float = 2.0
     """How long running handlers may go on when their partition moves to another process."""
-    prefetch: int = 1000
-    """Messages of a partition that are kept in memory, before handlers ask for them."""
+    prefetch: int = 4000
+    """Messages of a partition that are kept in memory, before handlers ask for them; fewer when they are big."""
     inboxes: int = 8
     """Partitions of the topic that replies arrive in, made by the first who asks."""
     upkeep: float = 5.0

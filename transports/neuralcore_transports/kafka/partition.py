@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final
+
+from msgspec import Struct
 
 from neuralcore._core import Clock
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settlement
@@ -15,7 +16,11 @@ from neuralcore_transports.kafka.keys import Keys
 from neuralcore_transports.kafka.records import Record, dedup_id, due_in, opened
 from neuralcore_transports.kafka.window import Commit, Window
 
-__all__ = ["Entry", "Lease", "Partition"]
+__all__ = ["Entry", "Partition"]
+
+_ACK: Final = Outcome.ACK
+_NACK: Final = Outcome.NACK
+_ATTEMPT: Final = Outcome.ATTEMPT
 
 _AHEAD: Final = 1000
 _RUN_NS: Final = 250_000_000
@@ -24,8 +29,10 @@ _HELD: Final = 20_000
 """Messages that wait for their time or their key, in memory; beyond, the partition waits with them."""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False):
+    """A message that is not settled, and the lease of its delivery."""
+
+    partition: Partition
     offset: int
     envelope: Envelope
     failed: int
@@ -36,12 +43,6 @@ class Entry:
     """While it is out."""
     attempted: bool = False
     """This attempt was stored before its handler was called."""
-
-
-@dataclass(slots=True, eq=False, frozen=True)
-class Lease:
-    partition: Partition
-    entry: Entry
 
 
 class Partition:
@@ -140,13 +141,14 @@ class Partition:
         found: list[Delivery] = []
         arrived = len(self._buffer)
         while len(found) < limit and self.owned and not self.closing and (entry := self._next(now)) is not None:
-            self._keys.hold(entry.envelope.key, entry.offset)
+            if entry.envelope.key is not None:
+                self._keys.hold(entry.envelope.key, entry.offset)
             entry.delivery = Delivery(
                 envelope=entry.envelope,
                 interest=interest,
                 attempt=entry.failed + 1,
                 suspect=entry.suspect,
-                lease=Lease(self, entry),
+                lease=entry,
             )
             found.append(entry.delivery)
         self.in_flight += len(found)
@@ -166,32 +168,33 @@ class Partition:
             heappush(ready, (self._entries[offset].rank, offset))
         buffer = self._buffer
         while True:
-            fresh = bool(buffer) and self._may_read()
-            if fresh and buffer[0].offset() >= self.window.reserved:
-                self.window.skip(buffer[0].offset())  # room is kept for messages, not for what holds none
-                if not ready or ready[0][0] > buffer[0].offset():
+            fresh = buffer[0].offset() if buffer else None
+            if fresh is not None and not self._may_read(fresh):
+                fresh = None
+            if fresh is not None and fresh >= self.window.reserved:
+                self.window.skip(fresh)  # room is kept for messages, not for what holds none
+                if not ready or ready[0][0] > fresh:
                     return None  # after the next commit
-                fresh = False
-            if ready and not (fresh and buffer[0].offset() < ready[0][0]):
+                fresh = None
+            if ready and (fresh is None or ready[0][0] <= fresh):
                 entry = self._entries[heappop(ready)[1]]
-            elif fresh:
-                found = self._read(buffer.popleft(), now)
+            elif fresh is not None:
+                found = self._read(buffer.popleft(), fresh, now)
                 if found is None:
                     continue
                 entry = found
             else:
                 return None
-            if self._admits(entry):
+            if entry.envelope.key is None or self._admits(entry):
                 return entry
 
-    def _may_read(self) -> bool:
-        if self.window.told_of(self._buffer[0].offset()):
+    def _may_read(self, offset: int) -> bool:
+        if self.window.told_of(offset):
             return True  # it takes no more room than it does already
         return len(self._delayed) + self._keys.parked < _HELD and not self.window.full
 
-    def _read(self, record: Record, now: int) -> Entry | None:
+    def _read(self, record: Record, offset: int, now: int) -> Entry | None:
         """The next of what arrived, if it is ready."""
-        offset: int = record.offset()
         known = self.window.see(offset)
         if known is None:
             return None
@@ -200,7 +203,7 @@ class Partition:
             self.window.settle(offset)
             self._count("duplicates_suppressed")
             return None
-        entry = Entry(offset, envelope, known.failed, known.suspect, offset)
+        entry = Entry(self, offset, envelope, known.failed, known.suspect, offset)
         self._entries[offset] = entry
         if not due_at and not known.due_ms:
             return entry
@@ -226,32 +229,32 @@ class Partition:
     # Settling
 
     def holds(self, delivery: Delivery) -> bool:
-        lease = delivery.lease
-        return self.owned and isinstance(lease, Lease) and lease.entry.delivery is delivery
+        entry = delivery.lease
+        return self.owned and type(entry) is Entry and entry.delivery is delivery
 
     def settle(self, settlement: Settlement, now: int) -> bool:
         """False when the delivery is not this process's any more."""
-        if not self.holds(settlement.delivery):
+        delivery = settlement.delivery
+        entry = delivery.lease
+        if not self.owned or type(entry) is not Entry or entry.delivery is not delivery:
             return False
-        lease = settlement.delivery.lease
-        assert isinstance(lease, Lease)
-        entry, outcome = lease.entry, settlement.outcome
-        if outcome is Outcome.ATTEMPT and self.closing:  # too late to begin: whoever comes next does
+        outcome = settlement.outcome
+        if outcome is _ATTEMPT and self.closing:  # too late to begin: whoever comes next does
             entry.delivery = None
             self.in_flight -= 1
             self._released(entry)
             return False
-        if outcome is Outcome.ATTEMPT:
+        if outcome is _ATTEMPT:
             entry.attempted = True
             self.window.note(entry.offset, entry.failed + 1, suspect=True)
             return True
         entry.delivery = None
         self.in_flight -= 1
-        if outcome is Outcome.ACK:
+        if outcome is _ACK:
             self.window.settle(entry.offset)
             del self._entries[entry.offset]
             self._free_key(entry)
-        elif outcome is Outcome.NACK:
+        elif outcome is _NACK:
             self._failed(entry, settlement, now)
         else:
             self._released(entry)
@@ -280,6 +283,8 @@ class Partition:
         heappush(self._ready, (entry.rank, entry.offset))
 
     def _free_key(self, entry: Entry) -> None:
+        if entry.envelope.key is None:
+            return
         following = self._keys.free(entry.envelope.key, entry.offset)
         if following is not None:
             heappush(self._ready, following)
@@ -313,7 +318,7 @@ class Partition:
         self.in_flight = 0
         self.closing = False
         for delivery in out:
-            lease = delivery.lease
-            assert isinstance(lease, Lease)
-            lease.entry.delivery = None
+            entry = delivery.lease
+            assert type(entry) is Entry
+            entry.delivery = None
         return out

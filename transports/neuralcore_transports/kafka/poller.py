@@ -26,7 +26,9 @@ __all__ = ["Call", "Flow", "Poller"]
 
 T = TypeVar("T")
 
-_BATCH: Final = 500
+_BATCH: Final = 1000
+_BYTES: Final = 8_000_000
+"""Of one partition that wait here; of small messages there may be ``prefetch``."""
 _IDLE: Final = 0.02
 _ALERT: Final = 0.001
 """Seconds of one poll."""
@@ -46,7 +48,19 @@ Call = Callable[..., None]
 class Flow:
     """One partition's way from the thread to the loop. A partition that is read from elsewhere is another flow."""
 
-    __slots__ = ("_next", "_paused", "_read", "_taken", "arrived", "closed", "ended", "failed", "partition", "topic")
+    __slots__ = (
+        "_most",
+        "_next",
+        "_paused",
+        "_read",
+        "_taken",
+        "arrived",
+        "closed",
+        "ended",
+        "failed",
+        "partition",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -68,6 +82,8 @@ class Flow:
         self._next = 0
         self._read = 0
         self._taken = 0
+        self._most = 0
+        """That may wait here, given how big they have been lately."""
         self._paused = False
 
     @property
@@ -157,7 +173,7 @@ class Poller:
     def taken(self, flow: Flow, count: int) -> None:
         """So many of what arrived wait no more. On the loop."""
         flow._taken += count
-        if flow._paused and flow._read - flow._taken <= self._prefetch // 2:
+        if flow._paused and flow._read - flow._taken <= flow._most // 2:
             flow._paused = False
             self.order(partial(self._tell, self._consumer.resume, flow))
 
@@ -197,10 +213,11 @@ class Poller:
                     found[key] = [record]
             else:
                 failed.append((record, error))
-        for key, part in found.items():
-            flow = self._flows.get(key)
-            if flow is not None:
-                self._pass(flow, part)
+        parts = [(self._flows[key], part) for key, part in found.items() if key in self._flows]
+        for flow, part in parts:
+            self._count(flow, part)
+        if parts:
+            self._call(_deliver, parts)
         for record, error in failed:
             self._failed(record, error)
 
@@ -218,13 +235,13 @@ class Poller:
         else:
             log.warning("reading %s failed: %s", record.topic(), error)
 
-    def _pass(self, flow: Flow, records: list[Record]) -> None:
+    def _count(self, flow: Flow, records: list[Record]) -> None:
         flow._next = records[-1].offset() + 1
         flow._read += len(records)
-        if flow._read - flow._taken >= self._prefetch and not flow._paused:
+        flow._most = min(self._prefetch, _BYTES * len(records) // max(1, sum(map(len, records))))
+        if flow._read - flow._taken >= flow._most and not flow._paused:
             self._tell(self._consumer.pause, flow)
             flow._paused = True
-        self._call(flow.deliver, records)
 
     def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow) -> None:
         if flow.closed:
@@ -233,3 +250,9 @@ class Poller:
             what([TopicPartition(flow.topic, flow.partition)])
         except KafkaException as error:  # it is ours no more, and whoever takes it back will say so
             log.debug("%s of %s: %s", what.__name__, flow.key, error)
+
+
+def _deliver(parts: list[tuple[Flow, list[Record]]]) -> None:
+    """On the loop, which is woken once for all of them."""
+    for flow, records in parts:
+        flow.deliver(records)

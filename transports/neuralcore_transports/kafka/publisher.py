@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from msgspec import Struct
 
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.poller import Call
@@ -23,8 +23,7 @@ _ROOM: Final = 0.01
 """Seconds after which a full queue is tried again, if nothing was heard of it before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     topic: str
     partition: int
     value: bytes
@@ -32,8 +31,7 @@ class Outgoing:
     headers: list[Header]
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """What became of a record."""
 
     error: KafkaError | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError
+from msgspec.structs import replace
 
 from neuralcore.messaging.priority import Priority
 from neuralcore.messaging.transport import Envelope
@@ -25,6 +26,9 @@ Header = tuple[str, str | bytes | None]
 
 class Record(Protocol):
     """The client library's, once it has been read."""
+
+    def __len__(self) -> int:
+        """Bytes of its value."""
 
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -79,41 +83,43 @@ def opened(record: Record, channel: str) -> tuple[Envelope, int]:
     A record that somebody else has written may be no message: then an attribute of the envelope is not what it must
     be, which its reader finds out. One without attributes is raw bytes.
     """
-    found: dict[str, bytes | None] = dict(record.headers() or ())
-    take = found.pop
-    id, time, key = take("ce_id", None), take("ce_time", None), take("ce_partitionkey", None)
-    for name in _UNREAD:
-        take(name, None)
-    if key is None and (raw := record.key()) is not None:
-        key = raw
-    content_type, priority = take("content-type", None), take("ce_ncpriority", None)
-    correlation_id, reply_to = take("ce_nccorrelationid", None), take("ce_ncreplyto", None)
-    expires, dedup_key = take("ce_expirytime", None), take(_DEDUP, None)
-    replay, due = take("ce_ncreplay", None), take(DUE, None)
-    body = record.value()
+    id = time = content_type = None
+    others: dict[str, bytes | None] = {}
+    for name, value in record.headers() or ():
+        if name == "ce_id":
+            id = value
+        elif name == "ce_time":
+            time = value
+        elif name == "content-type":
+            content_type = value
+        elif name not in _UNREAD:
+            others[name] = value
+    body, key = record.value(), record.key()
     envelope = Envelope(
         id=f"{record.partition()}-{record.offset()}" if id is None else _text(id),
         channel=channel,
         body=b"" if body is None else body,
         content_type="application/octet-stream" if content_type is None else _text(content_type),
-        priority=Priority.NORMAL if priority is None else _number(priority),
         timestamp_ns=max(0, record.timestamp()[1]) * 1_000_000 if time is None else read_time(_text(time)),
-        headers={plain_name(name): "" if value is None else _text(value) for name, value in found.items()}
-        if found
-        else _NONE,
-        key=None if key is None else _text(key),
-        correlation_id=None if correlation_id is None else _text(correlation_id),
-        reply_to=None if reply_to is None else _text(reply_to),
-        expires_at_ns=None if expires is None else read_time(_text(expires)),
-        dedup_key=None if dedup_key is None else _text(dedup_key),
-        replay=0 if replay is None else _number(replay),
     )
-    due_ms = 0 if due is None else _number(due)
-    return envelope, due_ms * 1_000_000 if isinstance(due_ms, int) else 0
+    return _completed(envelope, others, key) if others or key is not None else (envelope, 0)
 
 
-_UNREAD: Final = ("ce_specversion", "ce_source", "ce_type")
-_NONE: Final[dict[str, str]] = {}
+def _completed(envelope: Envelope, others: dict[str, bytes | None], key: bytes | None) -> tuple[Envelope, int]:
+    """With what most messages have not."""
+    attributes = {} if key is None else {"key": _text(key)}
+    for header, (name, read) in _READ.items():
+        if (value := others.pop(header, None)) is not None:
+            attributes[name] = read(value)
+    due_ms = _number(others.pop(DUE, None))
+    if others:
+        attributes["headers"] = {
+            plain_name(name): "" if value is None else _text(value) for name, value in others.items()
+        }
+    return replace(envelope, **attributes), due_ms * 1_000_000 if isinstance(due_ms, int) else 0
+
+
+_UNREAD: Final = frozenset({"ce_specversion", "ce_source", "ce_type"})
 _DIGITS: Final = 18
 
 
@@ -139,3 +145,14 @@ def _text(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) < _DIGITS else value
+
+
+_READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "ce_partitionkey": ("key", _text),
+    "ce_ncpriority": ("priority", _number),
+    "ce_nccorrelationid": ("correlation_id", _text),
+    "ce_ncreplyto": ("reply_to", _text),
+    "ce_expirytime": ("expires_at_ns", lambda value: read_time(_text(value))),
+    _DEDUP: ("dedup_key", _text),
+    "ce_ncreplay": ("replay", _number),
+}

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -111,7 +112,7 @@ class KafkaTransport(Transport):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._touched: set[str] = set()
         """Channels of which there may be something to delete."""
-        self._rejected: dict[str, int] = {}
+        self._rejected: Counter[str] = Counter()
 
     @classmethod
     def from_url(cls, url: str) -> KafkaTransport:
@@ -321,34 +322,49 @@ class KafkaTransport(Transport):
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
         if not self.running:
             self._check_open()
-        at_once = [(index, each) for index, each in enumerate(settlements) if each.after is None]
-        later = [(index, each) for index, each in enumerate(settlements) if each.after is not None]
-        statuses: dict[int, SettleStatus] = {}
-        settling = asyncio.ensure_future(self._settle(at_once, statuses)) if at_once else None
-        published, reasons = await self._sending.publish(publishes) if publishes else ([], {})
-        self._touched.update(each.channel for each in publishes)
+        if not publishes:
+            return CommitResult((), await self._settle(settlements))
+        if not settlements:
+            return await self._publish(publishes)
+        at_once = [index for index, each in enumerate(settlements) if each.after is None]
+        settling = asyncio.ensure_future(self._settle([settlements[index] for index in at_once]))
+        result = await self._publish(publishes)
+        published = result.published
         stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
-        for index, each in later:
-            if published[each.after or 0] not in stored:
-                statuses[index] = SettleStatus.SKIPPED
-        await self._settle([pair for pair in later if pair[0] not in statuses], statuses)
-        if settling is not None:
-            await settling
-        return CommitResult(published, [statuses[index] for index in range(len(settlements))], reasons)
+        later = [i for i, each in enumerate(settlements) if each.after is not None and published[each.after] in stored]
+        answers = [*await self._settle([settlements[index] for index in later]), *await settling]
+        statuses = dict(zip([*later, *at_once], answers, strict=True))
+        settled = [statuses.get(index, SettleStatus.SKIPPED) for index in range(len(settlements))]
+        return CommitResult(published, settled, result.reasons)
 
-    async def _settle(self, settlements: Sequence[tuple[int, Settlement]], statuses: dict[int, SettleStatus]) -> None:
-        by_owner: dict[Any, list[tuple[int, Settlement]]] = {}
-        for index, settlement in settlements:
-            owner = settlement.delivery.lease.partition.owner  # type: ignore[attr-defined]
-            by_owner.setdefault(owner, []).append((index, settlement))
-        answers = await asyncio.gather(*(owner.settle([each for _, each in part]) for owner, part in by_owner.items()))
-        for part, answer in zip(by_owner.values(), answers, strict=True):
-            for (index, settlement), status in zip(part, answer, strict=True):
+    async def _publish(self, publishes: Sequence[Envelope]) -> CommitResult:
+        published, reasons = await self._sending.publish(publishes)
+        self._touched.update(each.channel for each in publishes)
+        return CommitResult(published, (), reasons)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleStatus]:
+        """By those whose deliveries they are; mostly that is one."""
+        owners = [each.delivery.lease.partition.owner for each in settlements]  # type: ignore[attr-defined]
+        if len(set(owners)) == 1:
+            return self._counted(settlements, await owners[0].settle(settlements))
+        statuses = [SettleStatus.UNKNOWN] * len(settlements)
+
+        async def settle(owner: Member | Broadcasts) -> None:
+            its = [index for index, each in enumerate(owners) if each is owner]
+            for index, status in zip(its, await owner.settle([settlements[i] for i in its]), strict=True):
                 statuses[index] = status
-                if status is SettleStatus.LEASE_LOST:
-                    self._rejected[settlement.delivery.envelope.channel] = (
-                        self._rejected.get(settlement.delivery.envelope.channel, 0) + 1
-                    )
+
+        await asyncio.gather(*map(settle, set(owners)))
+        return self._counted(settlements, statuses)
+
+    def _counted(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> Sequence[SettleStatus]:
+        if SettleStatus.LEASE_LOST in statuses:
+            self._rejected.update(
+                settlement.delivery.envelope.channel
+                for settlement, status in zip(settlements, statuses, strict=True)
+                if status is SettleStatus.LEASE_LOST
+            )
+        return statuses
 
     # Transactions
 
@@ -436,7 +452,7 @@ class KafkaTransport(Transport):
                 in_flight=in_flight.get(name, 0),
                 stored=progress.stored(name),
                 lag=lag,
-                rejected_settlements=self._rejected.get(name, 0),
+                rejected_settlements=self._rejected[name],
             )
         return found
 

@@ -66,14 +66,15 @@ class Window:
         """Everything before it is settled."""
         self._limit = limit
         self._settled = Runs()
-        self._next = position
+        self.next = position
         """The offset behind the last one that was seen."""
         self._known: dict[int, Handing] = {}
-        self._reserved = position
-        """Messages before this may be handed out: a commit has said so."""
+        self.reserved = position
+        """Messages before this may be handed out: a commit has said so. For more there has to be one first."""
         self._suspects = position
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
         self._told = position
+        """Of messages before this an earlier owner's commit may have said something."""
         self._measured = (0, 0), False
         """Runs and notes, and whether they were too much for new ones."""
         self.changed = False
@@ -93,7 +94,7 @@ class Window:
             numbers = _numbers(b64decode(metadata[len(_VERSION) :], validate=True))
             clean = next(numbers)
             window.epoch = next(numbers)
-            window._reserved = offset + next(numbers)
+            window.reserved = offset + next(numbers)
             waiting_since = next(numbers)
             for _ in range(next(numbers)):
                 at, count = offset + next(numbers), next(numbers)
@@ -108,8 +109,8 @@ class Window:
         except (StopIteration, RuntimeError, ValueError) as error:
             raise BadMetadata(f"the commit's metadata are damaged: {metadata!r}") from error
         window._told = max(window._settled.end or 0, max(window._known, default=-1) + 1)
-        window._suspects = offset if clean & _CLEAN else window._reserved
-        window._reserved = offset  # what an earlier owner has reserved is not ours to hand out
+        window._suspects = offset if clean & _CLEAN else window.reserved
+        window.reserved = offset  # what an earlier owner has reserved is not ours to hand out
         return window
 
     @classmethod
@@ -143,9 +144,11 @@ class Window:
 
     def see(self, offset: int) -> Handing | None:
         """The next message of the partition; None when it is settled already. Offsets that were left out hold none."""
-        if offset > self._next:
-            self.skip(offset)
-        self._next = max(self._next, offset + 1)
+        if offset == self.next and offset >= self._told and offset >= self._suspects:
+            self.next = offset + 1
+            return _FRESH
+        self.skip(offset)
+        self.next = max(self.next, offset + 1)
         if offset < self.position or offset in self._settled:
             return None
         found = self._known.get(offset, _FRESH)
@@ -157,10 +160,10 @@ class Window:
         """Between what was seen last and that is no message: a transaction's mark, or what compaction has removed.
         Whether that is news.
         """
-        if end <= self._next:
+        if end <= self.next:
             return False
-        self._pass(self._next, end)
-        self._next = end
+        self._pass(self.next, end)
+        self.next = end
         return True
 
     def _pass(self, start: int, end: int) -> None:
@@ -180,16 +183,6 @@ class Window:
             self.position = self._settled.take_from(self.position)
             self.changed = True
 
-    @property
-    def next(self) -> int:
-        """The offset behind the last one that was seen."""
-        return self._next
-
-    @property
-    def reserved(self) -> int:
-        """Messages before this may be handed out; for more there has to be a commit first."""
-        return self._reserved
-
     def told_of(self, offset: int) -> bool:
         """An earlier owner's commit said something of this message, or of a later one."""
         return offset < self._told
@@ -198,23 +191,23 @@ class Window:
     def full(self) -> bool:
         """What is settled behind the position takes about as much room as there is."""
         parts = len(self._settled), len(self._known)
-        if 10 * sum(parts) <= self._limit:
+        if 10 * (parts[0] + parts[1]) <= self._limit:
             return False
         if parts != self._measured[0]:  # it is asked for each message
-            metadata = self._metadata(self._reserved, self._known, list(self._settled), clean=False)
+            metadata = self._metadata(self.reserved, self._known, list(self._settled), clean=False)
             self._measured = parts, len(metadata) > self._limit * 3 // 4
         return self._measured[1]
 
     # Settling
 
     def settle(self, offset: int) -> None:
-        if offset >= self.position and offset not in self._settled:
-            self._known.pop(offset, None)
-            self._settle(offset)
-
-    def _settle(self, offset: int) -> None:
-        self._settled.add(offset)
-        self.position = self._settled.take_from(self.position)
+        if offset == self.position:
+            self.position = self._settled.take_from(offset + 1)
+        elif offset > self.position and offset not in self._settled:
+            self._settled.add(offset)
+        else:
+            return
+        self._known.pop(offset, None)
         self.changed = True
 
     def note(self, offset: int, failed: int, *, suspect: bool, due_ms: int = 0) -> None:
@@ -232,9 +225,9 @@ class Window:
         ``ahead``: so many more messages may be handed out then. ``also``: offsets that are settled if, and only if, the
         broker takes this commit.
         """
-        clean = clean and self._suspects <= self._next  # those that were not seen yet stay suspects
-        reserved = self._next if clean else max(self._suspects, self._next + ahead)
-        self._reserved = min(self._reserved, reserved)
+        clean = clean and self._suspects <= self.next  # those that were not seen yet stay suspects
+        reserved = self.next if clean else max(self._suspects, self.next + ahead)
+        self.reserved = min(self.reserved, reserved)
         self.changed = bool(also)
         told = self._supposing(also) if also else self
         return Commit(told.position, told._fitting(reserved, clean=clean), reserved)
@@ -284,7 +277,7 @@ class Window:
 
     def committed(self, commit: Commit) -> None:
         """The broker has it, and nothing later was begun."""
-        self._reserved = commit.reserved
+        self.reserved = commit.reserved
 
     def not_committed(self) -> None:
         """The broker has it not, as far as is known."""

@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -209,7 +209,7 @@ class Client:
             if settlement.after is not None and not checked and slots.get(settlement.after, slot) != slot:
                 later.append((index, settlement))
                 continue
-            which = replace(settlement, after=None) if checked else settlement
+            which = msgspec.structs.replace(settlement, after=None) if checked else settlement
             steps.setdefault(slot, _Step([], [])).settlements.append((index, which))
         return list(steps.values()), later
 
