@@ -58,12 +58,33 @@ class TestOneBroker(_OnKafka):
     partitions = 1
 
 
+ORDERED = {
+    "expiry.expired",
+    "positions.from_an_id",
+    "seek.to_the_beginning",
+    "seek.to_an_id",
+    "seek.to_a_time",
+    "seek.browsing_from_an_id",
+    "retention.by_count",
+    "retention.before_any_group",
+    "retention.by_bytes",
+    "restart.positions_and_attempts",
+}
+"""Their checks expect a channel to be in order, or to have one place where an id is."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 class TestPartitions(_OnKafka):
+    """What more than one partition makes a difference to; everything with NEURALCORE_CONFORMANCE=long."""
+
     setup = "kafka-partitions"
+    why_left_out = "the check expects messages without a key in order, which several partitions have not"
     brokers = 1
     partitions = 4
+
+    def only(self, promise: Promise) -> bool:
+        return str(promise) not in ORDERED
 
     @some("crash", "groups", "keys")
     def test_promise(self, promise: Promise) -> None:
