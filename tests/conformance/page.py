@@ -20,10 +20,10 @@ HEAD = """\
 <!-- Written by `make conformance`: run it again in place of editing. -->
 
 Every promise of the public suite on every set-up, as `make conformance` found it; what it found is also
-[there for programs](conformance.json).
+[there for programs](conformance.json). `make conformance SETUPS="sqlite redis" ONLY=order.fifo` runs a part again.
 
 - ✓: kept, as the check saw it in real servers and processes (in virtual time where the transport lives in one process).
-- –: not asked, for the reason below the table. *Not declared*: the transport does not offer it, and says so in its
+- –: no answer, for the reason below the table. *Not declared*: the transport does not offer it, and says so in its
   `capabilities`; "a store of its own" is what outlives the bus's process. *Unproven*: the harness cannot bring about
   what the check needs. *Left out*: the check expects what the set-up does not have.
 """
