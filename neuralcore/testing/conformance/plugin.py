@@ -4,6 +4,7 @@
 
 The file has an entry for each ``setup`` of a ``TransportConformance`` (the class's name where it has none): what it ran
 ``against``, on which ``python``, and ``results``, where each promise is ``passed``, ``failed: …`` or ``skipped: …``.
+The tests have to run in one process.
 """
 
 from __future__ import annotations
