@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INPUTS := $(shell find crates -name '*.rs' -o -name Cargo.toml) $(wildcard Cargo.*) \
 	pyproject.toml transports/pyproject.toml observability/pyproject.toml tools/setup.sh tools/pure.py
-URL ?= native://
 TESTS ?= tests
 SEED ?= 7
 
@@ -39,8 +38,8 @@ bench: $(READY) ## Compare the bus with its peers; JSON beside the table
 gate: $(READY) ## Fail when the bus has become slower, in ratios to asyncio's queues
 	$(BIN)/python -m benchmarks.gate
 
-conformance: $(READY) ## Prove a transport's promises: make conformance URL=memory://
-	$(BIN)/neuralcore conformance $(URL)
+conformance: $(READY) ## Prove every promise on every set-up, and write docs/conformance.md: make conformance SETUPS=redis
+	$(BIN)/python -m tests.conformance $(SETUPS) $(if $(ONLY),--only "$(ONLY)")
 
 lint: $(READY) ## Check style and formatting
 	$(BIN)/ruff check .

@@ -9,6 +9,11 @@ from neuralcore.testing.conformance.suite import TransportConformance
 
 
 class TestMemory(TransportConformance):
+    setup = "memory"
+
+    def against(self) -> str:
+        return "the reference transport"
+
     def make_harness(self) -> Harness:
         return MemoryHarness()
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from neuralcore._core import IMPLEMENTATION
 from neuralcore.testing.conformance import Harness, NativeHarness, Verdict, run
 from neuralcore.testing.conformance.suite import TransportConformance
 
 
 class TestNative(TransportConformance):
+    setup = IMPLEMENTATION
+
+    def against(self) -> str:
+        return "the core in Rust" if IMPLEMENTATION == "native" else "the core in Python"
+
     def make_harness(self) -> Harness:
         return NativeHarness()
 

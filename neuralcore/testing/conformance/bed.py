@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -253,12 +253,12 @@ class Collector:
         return self.messages
 
     async def include(self, payloads: Iterable[Any], *, beyond: float = 0.0) -> None:
-        """Wait for each of these (hashable, different) payloads at least once."""
+        """Wait for each of these (hashable, different) payloads at least once, whatever else comes."""
         wanted = set(payloads)
         try:
             await self._bed.within(self._cover(wanted), "every delivery", beyond=beyond)
         except Broken:
-            lost = sorted(wanted - set(self.payloads))
+            lost = sorted(wanted.difference(_hashable(self.payloads)))
             raise Broken(f"lost {len(lost)} of {len(wanted)} messages, first {lost[:5]}") from None
 
     async def every(self, payloads: Iterable[Any]) -> None:
@@ -281,7 +281,7 @@ class Collector:
     async def _cover(self, wanted: set[Any]) -> None:
         missing, seen = set(wanted), 0
         while missing:
-            missing.difference_update(self.payloads[seen:])
+            missing.difference_update(_hashable(self.payloads[seen:]))
             seen = len(self.messages)
             if missing:
                 self._grown.clear()
@@ -291,3 +291,7 @@ class Collector:
         while len(self.messages) < wanted:
             self._grown.clear()
             await self._grown.wait()
+
+
+def _hashable(payloads: Iterable[Any]) -> Iterator[Any]:
+    return (payload for payload in payloads if isinstance(payload, Hashable))

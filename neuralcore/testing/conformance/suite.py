@@ -24,6 +24,15 @@ __all__ = ["TransportConformance"]
 class TransportConformance:
     """Subclass it; every promise of the suite is one test. Skipped: what is not declared, what cannot be driven."""
 
+    setup: str = ""
+    """What it runs on, in a few words: the name in a record (``neuralcore.testing.conformance.plugin``)."""
+    why_left_out: str = ""
+    """Why ``only`` leaves promises out."""
+
+    def against(self) -> str:
+        """The product that it runs against and its version, for a record; asked after a test."""
+        return ""
+
     def make_harness(self) -> Harness:
         raise TypeError(f"{type(self).__name__}.make_harness must answer the transport's Harness")
 
@@ -34,7 +43,7 @@ class TransportConformance:
     @pytest.mark.parametrize("promise", catalogue(), ids=str)
     def test_promise(self, promise: Promise) -> None:
         if not self.only(promise):
-            pytest.skip("left out")
+            pytest.skip(f"left out: {self.why_left_out}" if self.why_left_out else "left out")
         harness: Any = self.make_harness()
         lacking = promise.missing(harness.capabilities())
         if lacking:

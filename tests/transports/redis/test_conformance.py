@@ -16,6 +16,11 @@ from tests.servers.redis_cluster import RedisCluster
 from tests.transports.promises import some
 
 
+def version_of(server: RedisServer) -> str:
+    with server.client() as client:
+        return f"Redis {client.info('server')['redis_version']}"
+
+
 class RedisHarness(UrlHarness):
     grace = 0.2
     trimming = 2.0
@@ -31,6 +36,9 @@ class RedisHarness(UrlHarness):
 class _OnARedis(TransportConformance):
     version: str
 
+    def against(self) -> str:
+        return version_of(self.running)
+
     @pytest.fixture(autouse=True)
     def server(self, tmp_path_factory):
         need(f"redis-{self.version}")
@@ -45,6 +53,7 @@ class _OnARedis(TransportConformance):
 
 @pytest.mark.slow
 class TestRedis70(_OnARedis):
+    setup = "redis-7.0"
     version = "7.0"
 
 
@@ -52,6 +61,7 @@ class TestRedis70(_OnARedis):
 class TestRedis82(_OnARedis):
     """What its newer commands are used for; everything with NEURALCORE_CONFORMANCE=long."""
 
+    setup = "redis-8.2"
     version = "8.2"
 
     @some("attempts", "crash", "dedup", "delay", "order", "reclaim", "restart", "retention", "seek", "store")
@@ -75,6 +85,11 @@ class ClusterHarness(UrlHarness):
 @pytest.mark.timeout(120)
 class TestCluster(TransportConformance):
     """What is on several servers there; everything with NEURALCORE_CONFORMANCE=long."""
+
+    setup = "redis-cluster"
+
+    def against(self) -> str:
+        return f"{version_of(self.running.nodes[0])}, three masters and three replicas"
 
     @pytest.fixture(autouse=True)
     def cluster(self, tmp_path_factory):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from neuralcore.testing.conformance import Harness, UrlHarness
@@ -15,6 +17,11 @@ class SqliteHarness(UrlHarness):
 
 @pytest.mark.slow
 class TestSqlite(TransportConformance):
+    setup = "sqlite"
+
+    def against(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
     @pytest.fixture(autouse=True)
     def file(self, tmp_path_factory):
         self.path = tmp_path_factory.mktemp("store") / "bus.db"
