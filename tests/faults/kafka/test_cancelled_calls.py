@@ -128,7 +128,7 @@ async def test_a_cancelled_open_leaves_nothing(stage: KafkaStage) -> None:
         finally:
             await made.close()
 
-    for _ in range(times(1, 20)):
+    for _ in range(times(3, 20)):
         count += len(await points(start)) - 1
     await quiet(lambda: threads() <= before)
     left = threads() - before

@@ -162,10 +162,14 @@ class KafkaTransport(Transport):
 
     def _connect(self) -> None:
         """Blocks."""
-        self.publisher.start()
-        self.making.registry()
-        self.reader.start()
-        self.registrar.open()
+        try:
+            self.publisher.start()
+            self.making.registry()
+            self.reader.start()
+            self.registrar.open()
+        finally:
+            if self._state == "closed":  # who opened it has given up meanwhile, and closed what was there
+                self._end()
 
     async def close(self) -> None:
         if self._closing is None:
