@@ -10,7 +10,7 @@ from neuralcore.messaging.retry import Reject, Retry
 
 __all__ = ["LATER", "done", "errand"]
 
-LATER = 2.0
+LATER = 5.0
 """Seconds after which an errand ``later`` is to come again."""
 
 MOMENT = 0.005

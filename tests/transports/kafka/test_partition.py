@@ -759,11 +759,15 @@ class OnePartition(RuleBasedStateMachine):
         known: dict[int, Known] = {}
         for offset in self.log:
             each = stored.noted.get(offset, Known())
-            suspect = each.suspect or offset < self.suspects_until
-            assert offset in self.settled or suspect or offset not in handed, "it was in somebody's hands"
+            waits = each.due // MS > self.clock.time_ns() // MS
+            suspect = each.suspect or (offset < self.suspects_until and not waits)
+            in_hand = offset in handed and not waits
+            assert offset in self.settled or suspect or not in_hand, "it was in somebody's hands"
             known[offset] = Known(each.failed, suspect, each.due)
         self.noted = {offset: each for offset, each in stored.noted.items() if offset not in self.settled}
-        window = Window.restored(stored.commit.offset, stored.commit.metadata, limit=self.limit)
+        window = Window.restored(
+            stored.commit.offset, stored.commit.metadata, now_ms=self.clock.time_ns() // MS, limit=self.limit
+        )
         assert all(offset in self.settled for offset in range(window.position))
         self.begin(window, known)
 

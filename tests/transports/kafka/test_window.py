@@ -27,8 +27,12 @@ def test_runs_are_the_set_of_what_was_added(offsets):
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(pairs)), "neighbours are one run"
 
 
-def restored(commit: Commit, limit: int = METADATA_BYTES) -> Window:
-    return Window.restored(commit.offset, commit.metadata, limit=limit)
+LATE_MS = 2_000_000_000_000
+"""Whatever waited is due by then."""
+
+
+def restored(commit: Commit, limit: int = METADATA_BYTES, now_ms: int = LATE_MS) -> Window:
+    return Window.restored(commit.offset, commit.metadata, limit=limit, now_ms=now_ms)
 
 
 STEPS = st.lists(
@@ -143,6 +147,19 @@ def test_what_an_owner_that_vanished_may_have_had_is_suspect():
         window.see(offset)
     again = restored(window.commit(clean=False, ahead=5))
     assert [offset for offset in range(100, 120) if again.see(offset).suspect] == list(range(100, 110))
+
+
+def test_what_waited_for_its_retry_when_its_owner_vanished_is_not():
+    """Unless its time had come by when the next one began."""
+    window = Window(0)
+    for offset in range(3):
+        window.see(offset)
+    window.note(0, 1, suspect=False, due_ms=5_000)
+    window.note(1, 1, suspect=False, due_ms=7_000)
+    again = restored(window.commit(clean=False, ahead=0), now_ms=6_000)
+    assert [again.see(offset) for offset in range(3)] == [
+        Handing(1, suspect=True, due_ms=5_000), Handing(1, suspect=False, due_ms=7_000), Handing(0, suspect=True),
+    ]  # fmt: skip
 
 
 def test_what_was_given_back_is_not():
@@ -425,7 +442,7 @@ def test_huge_numbers_come_back(first, epoch, failed, due_ms):
 
 def continued(offset: int, metadata: str | None, *, epoch: int = 7) -> tuple[Window, list[BadMetadata]]:
     told: list[BadMetadata] = []
-    return Window.continued(Window(3, epoch=epoch), offset, metadata, told.append), told
+    return Window.continued(Window(3, epoch=epoch), offset, metadata, LATE_MS, told.append), told
 
 
 def test_it_goes_on_if_that_was_at_the_same_position_of_the_group_s():

@@ -164,7 +164,8 @@ class Session:
     def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
         if commit is None:
             return fresh
-        return Window.continued(fresh, commit.offset, commit.metadata, partial(self._damaged, commit.topic))
+        now_ms = self._transport.clock.time_ns() // 1_000_000
+        return Window.continued(fresh, commit.offset, commit.metadata, now_ms, partial(self._damaged, commit.topic))
 
     def _damaged(self, topic: str, error: BadMetadata) -> None:
         log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)

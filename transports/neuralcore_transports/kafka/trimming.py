@@ -48,7 +48,7 @@ class Progress:
         fresh = Window(max(start, self.ends[place][0]), epoch=position.epoch)
         if commit is None:
             return fresh
-        window = Window.continued(fresh, commit.offset, commit.metadata, _owner_says_so)
+        window = Window.continued(fresh, commit.offset, commit.metadata, 0, _owner_says_so)
         return window if window.position >= fresh.position else fresh
 
     def lag(self, channel: str) -> dict[str, int]:

@@ -73,6 +73,8 @@ class Window:
         """Messages before this may be handed out: a commit has said so. For more there has to be one first."""
         self._suspects = position
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
+        self._since_ms = 0
+        """When this owner began: what waited then for its retry was in nobody's hands."""
         self._told = position
         """Of messages before this an earlier owner's commit may have said something."""
         self._measured = (0, 0), False
@@ -83,9 +85,12 @@ class Window:
         """How often a commit had to leave something out."""
 
     @classmethod
-    def restored(cls, offset: int, metadata: str | None, *, limit: int = METADATA_BYTES) -> Window:
-        """From a commit. One without metadata is somebody else's, or an old one. Raises BadMetadata."""
+    def restored(cls, offset: int, metadata: str | None, *, now_ms: int = 0, limit: int = METADATA_BYTES) -> Window:
+        """From a commit. One without metadata is somebody else's, or an old one. ``now_ms``: wall clock. Raises
+        BadMetadata.
+        """
         window = cls(offset, limit=limit)
+        window._since_ms = now_ms
         if not metadata:
             return window
         if not metadata.startswith(_VERSION):
@@ -115,7 +120,7 @@ class Window:
 
     @classmethod
     def continued(
-        cls, fresh: Window, offset: int, metadata: str | None, damaged: Callable[[BadMetadata], None]
+        cls, fresh: Window, offset: int, metadata: str | None, now_ms: int, damaged: Callable[[BadMetadata], None]
     ) -> Window:
         """Where an earlier owner stopped, or ``fresh`` if that was at another position of the group's.
 
@@ -124,7 +129,7 @@ class Window:
         if offset < 0:
             return fresh
         try:
-            window = cls.restored(offset, metadata)
+            window = cls.restored(offset, metadata, now_ms=now_ms)
         except BadMetadata as error:
             damaged(error)
             metadata, window = None, cls(offset)
@@ -152,7 +157,7 @@ class Window:
         if offset < self.position or offset in self._settled:
             return None
         found = self._known.get(offset, _FRESH)
-        if offset < self._suspects and not found.suspect:
+        if offset < self._suspects and not found.suspect and found.due_ms <= self._since_ms:
             found = self._known[offset] = Handing(found.failed, True, found.due_ms)
         return found
 
