@@ -333,6 +333,21 @@ class TestSettling:
         assert len(errors) == 1
         assert got.empty()
 
+    async def test_of_a_broadcast(self, bus):
+        got = asyncio.Queue()
+        bus.subscribe("out", got.put, group="g")
+
+        async def work(message: Message) -> None:
+            async with message.transaction() as tx:
+                await tx.publish("out", message.payload)
+
+        broadcast = bus.subscribe("in", work, broadcast=True)
+        await broadcast.ready()
+        await bus.publish("in", 1)
+        assert (await asyncio.wait_for(got.get(), WAIT)).payload == 1
+        await eventually(lambda: sum(each.acked for each in bus.metrics().subscriptions) == 2, "both to be settled")
+        assert not any(each.in_flight for each in bus.metrics().subscriptions)
+
     @pytest.mark.parametrize("slow", ["send_offsets_to_transaction", "commit_transaction"])
     async def test_partitions_that_go_meanwhile(self, kafka_broker, prefix, first_producer, slow):
         """The one that has a partition next waits for what the transaction does to it; a transaction that names an old

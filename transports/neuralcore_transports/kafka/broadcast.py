@@ -17,10 +17,11 @@ from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.errors import position_is_gone
 from neuralcore_transports.kafka.partition import Partition
-from neuralcore_transports.kafka.poller import Flow
+from neuralcore_transports.kafka.poller import Flow, room
 from neuralcore_transports.kafka.records import Record
 from neuralcore_transports.kafka.registry import Channel
 from neuralcore_transports.kafka.serving import Serving
+from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.window import Commit, Window
 from neuralcore_transports.waiting import woken
 
@@ -117,6 +118,19 @@ class Broadcasts(Contract):
             await woken(self._event, min(left, max(0, min(dues) - now) / 1e9) if dues else left)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
+        return self._settle(settlements)
+
+    def together(self, job: Job) -> None:
+        """Nobody but this process knows of what ends here: of the transaction are the records alone."""
+
+        def ended(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None and job.settlement is not None:
+                self._settle([job.settlement])
+
+        job.done.add_done_callback(ended)
+        self._transport.publish_together(job)
+
+    def _settle(self, settlements: Sequence[Settlement]) -> list[SettleStatus]:
         now = self._transport.clock.monotonic_ns()
         statuses = []
         for settlement in settlements:
@@ -161,6 +175,7 @@ class _Listener:
         """Enough waits for it: it reads again from ``next`` when that is done."""
         self.rewinding = False
         """That was asked for."""
+        self._room = 0
         self.partition = Partition(
             home,
             place,
@@ -182,11 +197,12 @@ class _Listener:
         if fresh:
             self.next = fresh[-1].offset() + 1
             self.partition.arrived(fresh)
-            self.behind = self.partition.buffered >= self.home._transport.options.prefetch
+            self._room = room(self.home._transport.options.prefetch, fresh)
+            self.behind = self.partition.buffered >= self._room
             self.home.ready(self)
 
     def _taken(self, count: int) -> None:
-        if self.behind and not self.rewinding and self.partition.buffered <= self.home._transport.options.prefetch // 2:
+        if self.behind and not self.rewinding and self.partition.buffered <= self._room // 2:
             self.on_room()
 
 

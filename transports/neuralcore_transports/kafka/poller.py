@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.records import Record
 
-__all__ = ["Call", "Flow", "Poller"]
+__all__ = ["Call", "Flow", "Poller", "room"]
 
 T = TypeVar("T")
 
@@ -238,7 +238,7 @@ class Poller:
     def _count(self, flow: Flow, records: list[Record]) -> None:
         flow._next = records[-1].offset() + 1
         flow._read += len(records)
-        flow._most = min(self._prefetch, _BYTES * len(records) // max(1, sum(map(len, records))))
+        flow._most = room(self._prefetch, records)
         if flow._read - flow._taken >= flow._most and not flow._paused:
             self._tell(self._consumer.pause, flow)
             flow._paused = True
@@ -250,6 +250,11 @@ class Poller:
             what([TopicPartition(flow.topic, flow.partition)])
         except KafkaException as error:  # it is ours no more, and whoever takes it back will say so
             log.debug("%s of %s: %s", what.__name__, flow.key, error)
+
+
+def room(most: int, records: list[Record]) -> int:
+    """How many like these may wait."""
+    return min(most, _BYTES * len(records) // max(1, sum(map(len, records))))
 
 
 def _deliver(parts: list[tuple[Flow, list[Record]]]) -> None:

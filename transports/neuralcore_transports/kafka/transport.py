@@ -389,9 +389,12 @@ class KafkaTransport(Transport):
         if not self.running:
             self._check_open()
         if job.settlement is None:
-            self._publishing.together(job)
+            self.publish_together(job)
         else:
             job.settlement.delivery.lease.partition.owner.together(job)  # type: ignore[attr-defined]
+
+    def publish_together(self, job: Job) -> None:
+        self._publishing.together(job)
 
     def transactor(self, name: str) -> Transactor:
         options = self.options
