@@ -125,12 +125,14 @@ class Stage(abc.ABC):
     # What became of it
 
     def until_settled(self, *, timeout: float = PATIENCE, groups: tuple[str, ...] = ("g",)) -> None:
-        """Until every acknowledged message is settled or dead-lettered, or the time is over: the story tells that, and
-        what the workers were at is printed.
+        """Until every acknowledged message is settled or dead-lettered, or for so long none more was: the story tells
+        that, and what the workers were at is printed.
         """
-        deadline = time.monotonic() + timeout
-        while self.outstanding(groups) and time.monotonic() < deadline:
+        deadline, left = time.monotonic() + timeout, self.outstanding(groups)
+        while left and time.monotonic() < deadline:
             time.sleep(0.02)
+            if (now := self.outstanding(groups)) < left:
+                deadline, left = time.monotonic() + timeout, now
         if self.outstanding(groups):
             for worker in self._workers:
                 print(worker.stacks(), file=sys.stderr)

@@ -22,7 +22,7 @@ _ACK: Final = Outcome.ACK
 _NACK: Final = Outcome.NACK
 _ATTEMPT: Final = Outcome.ATTEMPT
 
-_AHEAD: Final = 1000
+_AHEAD: Final = 256
 _RUN_NS: Final = 250_000_000
 """A pause."""
 _HELD: Final = 20_000

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.records import Record
@@ -175,7 +175,7 @@ class Poller:
         flow._taken += count
         if flow._paused and flow._read - flow._taken <= flow._most // 2:
             flow._paused = False
-            self.order(partial(self._tell, self._consumer.resume, flow))
+            self.order(partial(self._resume, flow))
 
     # The thread
 
@@ -243,13 +243,18 @@ class Poller:
             self._tell(self._consumer.pause, flow)
             flow._paused = True
 
-    def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow) -> None:
+    def _resume(self, flow: Flow) -> None:
+        """By itself the library looks at it again up to a second later, if nothing else is read; a seek wakes it."""
+        self._tell(self._consumer.resume, flow)
+        self._tell(lambda at: self._consumer.seek(at[0]), flow, flow._next)
+
+    def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow, offset: int = OFFSET_INVALID) -> None:
         if flow.closed:
             return
         try:
-            what([TopicPartition(flow.topic, flow.partition)])
+            what([flow.at(offset)])
         except KafkaException as error:  # it is ours no more, and whoever takes it back will say so
-            log.debug("%s of %s: %s", what.__name__, flow.key, error)
+            log.debug("%s: %s", flow.key, error)
 
 
 def room(most: int, records: list[Record]) -> int:
