@@ -57,8 +57,10 @@ def available_schemes() -> tuple[str, ...]:
 
 
 def schemes_with(capability: str) -> tuple[str, ...]:
-    """The available ones that declare a capability: see ``Capabilities.offers``."""
-    return tuple(scheme for scheme in installed_schemes() if _declared(scheme).offers(capability))
+    """The available ones that declare a capability, or a kind of it: see ``Capabilities.offers``."""
+    name = capability.partition("=")[0]
+    declared = {scheme: _declared(scheme) for scheme in installed_schemes()}
+    return tuple(scheme for scheme, has in declared.items() if name in has.names() and has.offers(capability))
 
 
 def _scheme(url: str) -> str:

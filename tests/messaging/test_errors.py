@@ -36,6 +36,7 @@ from neuralcore.messaging.errors import (
     RequestFailed,
     RequestTimeout,
     SettlementError,
+    TransactionUnknown,
     TransportError,
     Unavailable,
     UnknownChannel,
@@ -66,6 +67,7 @@ SAMPLES: list[tuple[NeuralCoreError, dict[str, object], tuple[str, ...]]] = [
     (PriorityOutOfRange(256), {"priority": 256}, ("256", "0", "255")),
     (PayloadTooLarge("a", 11, 10), {"channel": "a", "size": 11, "limit": 10}, ("11 bytes", "limit of 10", "'a'")),
     (PublishUnknown("00ff"), {"id": "00ff"}, ("00ff", "message_id='00ff'")),
+    (TransactionUnknown(["a", "b"], "no"), {"ids": ("a", "b"), "reason": "no"}, ("2 messages", "no")),
     (EncodeError("text/x", "no"), {"content_type": "text/x", "reason": "no"}, ("text/x", "no")),
     (
         BadHandler("it is bad", "app.handle"),
@@ -114,6 +116,7 @@ FAMILIES = {
         PriorityOutOfRange,
         PayloadTooLarge,
         PublishUnknown,
+        TransactionUnknown,
         PublishManyFailed,
         EncodeError,
     },

@@ -169,3 +169,5 @@ def test_capabilities_are_found_among_what_can_be_loaded(entries: dict[str, str]
     assert "native" not in schemes_with("durable")
     assert {"memory", "native"} <= set(schemes_with("groups"))
     assert schemes_with("teleport") == ()
+    assert "memory" in schemes_with("dedup=store")
+    assert schemes_with("dedup=owner") == ()
