@@ -134,8 +134,12 @@ class Stage(abc.ABC):
             if (now := self.outstanding(groups)) < left:
                 deadline, left = time.monotonic() + timeout, now
         if self.outstanding(groups):
-            for worker in self._workers:
-                print(worker.stacks(), file=sys.stderr)
+            self.show()
+
+    def show(self) -> None:
+        """What the workers are at."""
+        for worker in self._workers:
+            print(worker.stacks(), file=sys.stderr)
 
     def outstanding(self, groups: tuple[str, ...] = ("g",)) -> int:
         return self._tail.outstanding(groups)

@@ -16,10 +16,12 @@ from tests.faults.kafka.stage import LEASE, KafkaStage
 from tests.faults.plan import figures, tell, times
 from tests.faults.processes import Worker
 from tests.faults.stage import reply
-from tests.servers.ports import until
+from tests.servers.ports import LateError, until
 
 ENDLESS = 1000
 """Attempts."""
+OPEN = LEASE + 20.0
+"""Seconds after which a broker has ended a transaction that nobody goes on with: it looks every 10 s."""
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -28,16 +30,27 @@ def consumers(stage: KafkaStage, count: int) -> list[Worker]:
     return stage.consumers(count, concurrency=8, into="done", max_attempts=ENDLESS, keep=KEPT)
 
 
-def judge(stage: KafkaStage, row: int, fault: str, count: int, producers: list[Worker]) -> None:
-    for producer in producers:
-        reply(producer, "stop", timeout=40)
+def wait_for_all(stage: KafkaStage) -> None:
+    """Until everything is settled, or for so long nothing more was."""
     left = stage.left()
     while left:
         most = left - 1
-        until(lambda: stage.left() <= most, timeout=30, what=f"one of {left} to be settled", pause=0.5)  # noqa: B023
+        try:
+            until(lambda: stage.left() <= most, timeout=30, what=f"one of {left} to be settled", pause=0.5)  # noqa: B023
+        except LateError:
+            stage.show()
+            raise
         left = stage.left()
-    acked = set(stage.story().acked)
-    stored, done = stage.stored(), stage.stored("done")
+
+
+def judge(stage: KafkaStage, row: int, fault: str, count: int, producers: list[Worker]) -> None:
+    for producer in producers:
+        reply(producer, "stop", timeout=40)
+    wait_for_all(stage)
+    acked, stored = set(stage.story().acked), stage.stored()
+    deadline = time.monotonic() + OPEN  # behind what a dead process has left open nobody reads
+    while len(done := stage.stored("done")) < len(stored) and time.monotonic() < deadline:
+        time.sleep(0.5)
     lost = acked - set(done)
     twice = Counter({id: copies - stored[id] for id, copies in done.items() if copies > stored[id]})
     found = figures(fault, count, acked=len(acked), settled=len(done), lost=len(lost), duplicated=twice.total())
