@@ -307,6 +307,29 @@ class TestSettling:
         assert (await asyncio.wait_for(got.get(), WAIT)).payload == 1
         assert len(refused) == len(attempts) == 1
 
+    async def test_a_generation_that_leaves_everything_where_it_is(self, bus, url):
+        """The client library may tell nobody of it; the transaction that names the one before finds out."""
+        got, attempts = asyncio.Queue(), []
+        bus.subscribe("out", got.put, group="results")
+
+        @bus.subscribe("in", group="g")
+        async def work(message: Message) -> None:
+            attempts.append(message.attempt)
+            async with message.transaction() as tx:
+                await tx.publish("out", message.payload)
+
+        await bus.publish("in", 1)
+        assert (await asyncio.wait_for(got.get(), WAIT)).payload == 1
+        (session,) = [each._session for each in bus._link.transport.members if each._group == "g"]
+        before = session._standing
+        async with MessageBus(url) as other:
+            await other.subscribe("in", work, group="g").ready()
+            await asyncio.sleep(3.0)  # both have heard of it within a quarter of the lease
+            session._standing = before
+            await bus.publish("in", 2)
+            assert (await asyncio.wait_for(got.get(), WAIT)).payload == 2
+        assert attempts == [1, 1]
+
     async def test_a_lost_lease_undoes_it(self, bus, monkeypatch):
         got, errors = asyncio.Queue(), []
         bus.subscribe("out", got.put, group="g")

@@ -62,7 +62,7 @@ _REFUSED: Final = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
-_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
+_CHANGING: Final = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID)
 _GONE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 

@@ -71,8 +71,11 @@ class Session:
     def settled(self, offsets: Sequence[TopicPartition], needed: Collection[_Key]) -> Settled:
         """What a transaction is to commit of these, as this process's part in the group is now. From any thread. Raises
         LeaseLost when it has not all that are needed.
+
+        Of a new generation that leaves everything where it is nobody is told, so it is asked for: for the next try.
         """
         metadata, owned = self._standing
+        self._poller.order(self._stand)
         if not owned.issuperset(needed):
             raise LeaseLost
         return [each for each in offsets if (each.topic, each.partition) in owned], metadata

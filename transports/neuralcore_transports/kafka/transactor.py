@@ -26,7 +26,7 @@ __all__ = ["InDoubt", "Place", "Settled", "Transactor"]
 
 T = TypeVar("T")
 
-_SOON: Final = 0.02
+_SOON: Final = 0.05
 _ROOM: Final = 0.01
 
 Settled = tuple[list[TopicPartition], Any]
