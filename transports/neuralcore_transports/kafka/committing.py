@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from neuralcore.messaging.errors import LeaseLost
 from neuralcore.messaging.transport import Settlement
+from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.partition import Entry, Partition
 from neuralcore_transports.kafka.together import Job, Jobs
@@ -22,8 +23,7 @@ _LATE: Final = 30.0
 """Seconds after which a commit of which nothing was heard is taken for failed."""
 
 _Send = Callable[[list[TopicPartition]], None]
-_Key = tuple[str, int]
-_Transact = Callable[[list[Job], list[TopicPartition], Collection[_Key]], Coroutine[Any, Any, None]]
+_Transact = Callable[[list[Job], list[TopicPartition], Collection[Place]], Coroutine[Any, Any, None]]
 
 
 class Committing:

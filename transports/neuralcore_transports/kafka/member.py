@@ -20,6 +20,7 @@ from neuralcore.messaging.transport import (
     Settlement,
     SettleStatus,
 )
+from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
 from neuralcore_transports.kafka.errors import translated
@@ -50,8 +51,6 @@ _ATTEMPT: Final = Outcome.ATTEMPT
 _SETTLED: Final = SettleStatus.SETTLED
 _LOST: Final = SettleStatus.LEASE_LOST
 
-_Key = tuple[str, int]
-
 
 class Member(Consumer):
     """The loop's half; the thread's is the session, which tells it what the brokers say."""
@@ -63,8 +62,8 @@ class Member(Consumer):
         self._answering = Answering(())
         self._answers: dict[str, int] = {}
         self._topics: set[str] = set()
-        self._partitions: dict[_Key, Partition] = {}
-        self._flows: dict[_Key, Flow] = {}
+        self._partitions: dict[Place, Partition] = {}
+        self._flows: dict[Place, Flow] = {}
         self._serving = Serving()
         self._event = asyncio.Event()
         self._joined = False
@@ -225,7 +224,7 @@ class Member(Consumer):
         assert self._session is not None, "it has handed out what is committed"
         self._session.commit(offsets)
 
-    async def _transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Collection[_Key]) -> None:
+    async def _transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Collection[Place]) -> None:
         assert self._session is not None, "it has handed out what is committed"
         await self._transacting(jobs, partial(self._session.settled, offsets, needed))
 
@@ -259,7 +258,7 @@ class Member(Consumer):
             self._serving.ready(partition)
             self._event.set()
 
-    def taken(self, key: _Key, count: int) -> None:
+    def taken(self, key: Place, count: int) -> None:
         flow = self._flows.get(key)
         if flow is not None and self._session is not None:
             self._session.taken(flow, count)
@@ -276,7 +275,7 @@ class Member(Consumer):
         self._committing.want(partition)
         self._event.set()
 
-    def revoking(self, keys: Sequence[_Key], commits: dict[_Key, Commit], done: threading.Event) -> None:
+    def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: threading.Event) -> None:
         going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
         for partition in going:
             partition.closing = True
@@ -290,7 +289,7 @@ class Member(Consumer):
         if not self._handing_over:
             self._moving.clear()
 
-    async def _hand_over(self, going: Sequence[Partition], commits: dict[_Key, Commit], done: threading.Event) -> None:
+    async def _hand_over(self, going: Sequence[Partition], commits: dict[Place, Commit], done: threading.Event) -> None:
         loop = asyncio.get_running_loop()
         patience = 0.0 if self._leaving is not None else self._transport.options.handover
         out = [delivery for partition in going for delivery in partition.out]
@@ -310,7 +309,7 @@ class Member(Consumer):
             self._transport.lost(out)
         done.set()
 
-    def gone(self, keys: Sequence[_Key]) -> None:
+    def gone(self, keys: Sequence[Place]) -> None:
         for key in keys:
             partition = self._partitions.pop(key, None)
             self._flows.pop(key, None)

@@ -234,11 +234,10 @@ class Partition:
 
     def settle(self, settlement: Settlement, now: int) -> bool:
         """False when the delivery is not this process's any more."""
-        delivery = settlement.delivery
-        entry = delivery.lease
-        if not self.owned or type(entry) is not Entry or entry.delivery is not delivery:
+        if not self.holds(settlement.delivery):
             return False
-        outcome = settlement.outcome
+        entry, outcome = settlement.delivery.lease, settlement.outcome
+        assert type(entry) is Entry
         if outcome is _ATTEMPT and self.closing:  # too late to begin: whoever comes next does
             entry.delivery = None
             self.in_flight -= 1

@@ -16,7 +16,7 @@ from neuralcore_transports.kafka.poller import Call
 from neuralcore_transports.kafka.records import Header, Record
 from neuralcore_transports.waiting import woken
 
-__all__ = ["Outgoing", "Publisher", "Sent"]
+__all__ = ["Outgoing", "Publisher", "Sent", "handed_over"]
 
 _TURN: Final = 0.5
 _ROOM: Final = 0.01
@@ -135,19 +135,25 @@ class Publisher:
             left.thread.join(_TURN + timeout)
 
 
-def _handed_over(producer: Producer, record: Outgoing, batch: _Batch, index: int) -> bool:
-    """False when the queue is full."""
+def handed_over(producer: Producer, record: Outgoing, told: Callable[..., None]) -> bool:
+    """False when the queue is full. Raises KafkaException for what is refused here and now."""
     try:
         producer.produce(
             record.topic,
             record.value,
             record.key,
             record.partition,
-            on_delivery=partial(batch.told, index),
+            on_delivery=told,
             headers=record.headers,
         )
     except BufferError:
         return False
-    except KafkaException as error:  # it is refused here and now, such as one that is too large
-        batch.told(index, error.args[0], None)
     return True
+
+
+def _handed_over(producer: Producer, record: Outgoing, batch: _Batch, index: int) -> bool:
+    try:
+        return handed_over(producer, record, partial(batch.told, index))
+    except KafkaException as error:  # such as one that is too large
+        batch.told(index, error.args[0], None)
+        return True

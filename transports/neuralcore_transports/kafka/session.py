@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.errors import LeaseLost
+from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.errors import group_is_changing, position_is_gone
@@ -33,8 +34,6 @@ __all__ = ["Session"]
 _TRIES: Final = 10
 _SOON: Final = 0.05
 
-_Key = tuple[str, int]
-
 
 class Session:
     """What the loop asks by ``subscribe``, ``commit``, ``go_to`` and ``taken`` the thread does. ``stop`` blocks."""
@@ -44,8 +43,8 @@ class Session:
         self._call = transport.call
         self._group = group
         self._member = member
-        self._owned: set[_Key] = set()
-        self._standing: tuple[Any, frozenset[_Key]] = None, frozenset()
+        self._owned: set[Place] = set()
+        self._standing: tuple[Any, frozenset[Place]] = None, frozenset()
         name = transport.topics.group(group)
         self._client: Consumer = transport.clients.member(name, on_commit=self._on_commit)
         self._poller = Poller(
@@ -68,7 +67,7 @@ class Session:
     def go_to(self, partition: Partition, window: Window) -> None:
         self._poller.order(partial(self._go_to, partition, window))
 
-    def settled(self, offsets: Sequence[TopicPartition], needed: Collection[_Key]) -> Settled:
+    def settled(self, offsets: Sequence[TopicPartition], needed: Collection[Place]) -> Settled:
         """What a transaction is to commit of these, as this process's part in the group is now. From any thread. Raises
         LeaseLost when it has not all that are needed.
 
@@ -128,7 +127,7 @@ class Session:
         self._call(self._member.assigned, found)
         client.incremental_assign(starts)
 
-    def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> dict[_Key, TopicPartition] | None:
+    def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition] | None:
         """Tried until it is known, or all is over: nothing may be read before."""
         while partitions and not self._poller.stopping:
             try:
@@ -226,7 +225,7 @@ class Session:
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
         self._stand()
-        done, commits = threading.Event(), dict[_Key, Commit]()
+        done, commits = threading.Event(), dict[Place, Commit]()
         self._call(self._member.revoking, keys, commits, done)
         patience = self._transport.options.handover + 1.0
         if not done.wait(patience):

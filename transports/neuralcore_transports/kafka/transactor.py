@@ -19,10 +19,10 @@ from neuralcore.messaging.errors import NeuralCoreError, NotStored, PublishError
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.errors import KafkaRefused, group_is_changing, record_is_refused, translated
-from neuralcore_transports.kafka.publisher import Outgoing
+from neuralcore_transports.kafka.publisher import Outgoing, handed_over
 from neuralcore_transports.kafka.records import Record
 
-__all__ = ["InDoubt", "Place", "Settled", "Transactor"]
+__all__ = ["InDoubt", "Settled", "Transactor"]
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _ROOM: Final = 0.01
 
 Settled = tuple[list[TopicPartition], Any]
 """What to commit, and the group's metadata as its consumer knows them."""
-Place = tuple[str, int, int]
+_Stored = tuple[str, int, int]
 """Topic, partition, offset."""
 
 
@@ -70,7 +70,7 @@ class Transactor:
 
     def _try(self, records: Sequence[Outgoing], settled: Settled | None, deadline: float) -> bool:
         """False when the group was changing: nothing of it has happened."""
-        stored: list[Place] = []
+        stored: list[_Stored] = []
         try:
             producer = self._ready(deadline)
             producer.begin_transaction()
@@ -105,7 +105,7 @@ class Transactor:
         producer: Producer,
         records: Sequence[Outgoing],
         settled: Settled | None,
-        stored: list[Place],
+        stored: list[_Stored],
         deadline: float,
     ) -> None:
         failed: list[KafkaError] = []
@@ -117,7 +117,7 @@ class Transactor:
                 stored.append((record.topic(), record.partition(), record.offset()))
 
         for record in records:
-            while not _handed_over(producer, record, told):
+            while not handed_over(producer, record, told):
                 producer.poll(_ROOM)
         producer.flush(max(0.0, deadline - time.monotonic()))
         if failed:
@@ -133,7 +133,7 @@ class Transactor:
             log.info("a transaction of %s could not be undone, its next producer does it: %s", self._name, error)
             self._leave()
 
-    def _find_out(self, stored: Sequence[Place], reason: KafkaException) -> None:
+    def _find_out(self, stored: Sequence[_Stored], reason: KafkaException) -> None:
         """No answer came. A new producer of the same name ends the transaction, one way or the other; then a record of
         it can be read, or not.
         """
@@ -149,7 +149,7 @@ class Transactor:
         if not there:
             raise self._refused(reason) from reason
 
-    def _is_there(self, place: Place) -> bool | None:
+    def _is_there(self, place: _Stored) -> bool | None:
         """None when what is kept begins behind it."""
         topic, partition, offset = place
         at = topic, partition
@@ -181,14 +181,3 @@ def _tried(what: Callable[[float], T], deadline: float) -> T:
             if not error.args[0].retriable() or left <= 0:
                 raise
             time.sleep(_SOON)
-
-
-def _handed_over(producer: Producer, record: Outgoing, told: Callable[..., None]) -> bool:
-    """False when the queue is full."""
-    try:
-        producer.produce(
-            record.topic, record.value, record.key, record.partition, on_delivery=told, headers=record.headers
-        )
-    except BufferError:
-        return False
-    return True
