@@ -112,7 +112,7 @@ class Feeder:
         await self._tell(self._consumer)
         demand = {} if self._paused else self._demand()
         if any(wanted.limit for wanted in demand.values()):
-            self._accept(await self._fetch(self._consumer, demand))
+            await self._fetch(self._consumer, demand)
         else:
             await self._signal.wait()
 
@@ -174,20 +174,23 @@ class Feeder:
             id: settlement_of(intake).holding.demand(intake) for id, intake in self._intakes.items() if id in self._told
         }
 
-    async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> Sequence[Delivery]:
-        """Fetch until something comes, or something else is wanted; a delivery that came is never dropped."""
-        fetching = asyncio.ensure_future(consumer.fetch(demand, self._poll))
+    async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> None:
+        """Fetch until something comes, or something else is wanted."""
+        fetching = asyncio.ensure_future(self._take(consumer, demand))
         try:
             await self._signal.wait(fetching)
         except asyncio.CancelledError:
-            if fetching.done() and not fetching.cancelled() and fetching.exception() is None:
-                self._accept(fetching.result())
             fetching.cancel()
             raise
         if not fetching.done():
             fetching.cancel()
             await asyncio.wait({fetching})
-        return () if fetching.cancelled() else fetching.result()
+        if not fetching.cancelled():
+            fetching.result()
+
+    async def _take(self, consumer: Consumer, demand: Mapping[int, Demand]) -> None:
+        """What has come is here at once: who waits for this would be woken two turns of the loop later."""
+        self._accept(await consumer.fetch(demand, self._poll))
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
         windows = self._windows(len(deliveries))

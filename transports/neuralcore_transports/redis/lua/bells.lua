@@ -44,18 +44,36 @@ end
 
 local MOST_BYTES = 262144 -- of what is told: a server drops listeners that have too much to read
 
--- As the protocol would write it.
-local function encode(out, value)
-  if type(value) == 'table' then
-    out[#out + 1] = '*' .. #value .. '\r\n'
-    for _, each in ipairs(value) do
-      encode(out, each)
+-- Lengths as the protocol writes them: making the text of a number is what costs most.
+local LENGTHS = {}
+
+local function length(n)
+  local text = LENGTHS[n]
+  if not text then
+    text = '$' .. n .. '\r\n'
+    if n < 4096 then
+      LENGTHS[n] = text
     end
-  elseif type(value) == 'number' then
-    out[#out + 1] = string.format(':%d\r\n', value)
-  else
-    out[#out + 1] = '$' .. #value .. '\r\n' .. value .. '\r\n'
   end
+  return text
+end
+
+-- As the protocol would write it: adds to the pieces, of which there are `n`, and answers how many there are then.
+local function encode(pieces, n, value)
+  local kind = type(value)
+  if kind == 'string' then
+    pieces[n + 1], pieces[n + 2], pieces[n + 3] = length(#value), value, '\r\n'
+    return n + 3
+  elseif kind == 'number' then
+    pieces[n + 1] = string.format(':%d\r\n', value)
+    return n + 1
+  end
+  pieces[n + 1] = string.format('*%d\r\n', #value)
+  n = n + 1
+  for i = 1, #value do
+    n = encode(pieces, n, value[i])
+  end
+  return n
 end
 
 -- Whether somebody heard it: in a cluster only this node's listeners are counted.

@@ -80,12 +80,13 @@ local function commit_main(ARGV)
     local acks, done, lost, again = {}, {}, 0, false
     for _ = 1, count do
       local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil
+      local place = ARGV[at + 1] .. ':' .. id
       local delay, pass, tried, after = tonumber(ARGV[at + 5]), ARGV[at + 6] == '1', ARGV[at + 7] == '1', tonumber(ARGV[at + 8])
       at = at + 9
       local verdict
       if after > 0 and published[after] ~= STORED and published[after] ~= DUPLICATE then
         verdict = SKIPPED
-      elseif not there or outcome == 'L' or done[prio .. ':' .. id] then
+      elseif not there or outcome == 'L' or done[place] then
         verdict = LOST
       elseif outcome == 'A' then
         acks[prio] = acks[prio] or {ids = {}, places = {}}
@@ -102,7 +103,7 @@ local function commit_main(ARGV)
         again = again or verdict == SETTLED and outcome ~= 'T'
       end
       if verdict == SETTLED and outcome ~= 'T' then
-        done[prio .. ':' .. id] = true
+        done[place] = true
       end
       settled[#settled + 1] = verdict
     end

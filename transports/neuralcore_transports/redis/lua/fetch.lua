@@ -4,17 +4,25 @@
 -- next comes due or -1.
 
 local MOST = 2000 -- entries that one call looks at
+local MOST_FETCHED = 1048576 -- about so many bytes of entries, as everybody else waits meanwhile
+local AT_ONCE = 65536 -- about so many bytes of entries are read in one command: large answers are copied often
+local FEW = 16 -- are read to see how large they are
 
 local function fetch(c, g, consumer, now, limit, below)
   local out, looked, recreated, trimmed, delayed = {}, 0, 0, 0, false
+  local handed_out, fresh, size = 0, 0, 0 -- bytes that are handed out; entries that were read anew, and their bytes
 
   local function left()
-    return limit - #out
+    return handed_out < MOST_FETCHED and limit - #out or 0
+  end
+
+  -- How many more to read at once, by the size of those before.
+  local function some()
+    return math.min(left(), fresh == 0 and FEW or math.max(1, math.floor(AT_ONCE * fresh / (size + 1))))
   end
 
   -- Under a lease unless it has to wait. `place`: of one that came back.
-  local function offer(prio, id, fields, place, waiting)
-    local key = key_of(fields)
+  local function offer(prio, id, fields, key, place, waiting)
     local item = nil
     if key then
       item = item_of(prio, id)
@@ -26,13 +34,14 @@ local function fetch(c, g, consumer, now, limit, below)
       end
       redis.call('HSET', g.keys, key, item)
     end
-    local tries = place and redis.call('HGET', g.tries, item or item_of(prio, id)) or ''
+    local tries = place and redis.call('HGET', g.tries, item or item_of(prio, id))
     if not tries then
-      tries = ''
+      out[#out + 1] = {prio, id, 0, 0, fields, place and 1 or 0}
+      return
     end
     local failed, flags = string.match(tries, '^(%d*)([cs]*)')
     local suspect = string.find(flags, 's', 1, true) and 1 or 0
-    out[#out + 1] = {prio, id, tonumber(failed) or 0, suspect, fields, place and 1 or 0}
+    out[#out + 1] = {prio, id, tonumber(failed) or 0, suspect, fields, 1}
   end
 
   -- Of those that came back, in order: `members` of g.back.
@@ -53,7 +62,7 @@ local function fetch(c, g, consumer, now, limit, below)
       local id = id_of(string.sub(member, 41, 80))
       redis.call('ZREM', g.back, member)
       if found[id] then
-        offer(prio, id, found[id], string.sub(member, 1, 40), waiting)
+        offer(prio, id, found[id], key_of(found[id]), string.sub(member, 1, 40), waiting)
       else -- somebody has deleted it
         redis.call('XACK', key, g.name, id)
         forget_gone(g, item_of(prio, id))
@@ -68,6 +77,7 @@ local function fetch(c, g, consumer, now, limit, below)
   -- Up to `count` that the group was not given yet; how many there were.
   local function take_fresh(prio, count)
     local key = stream(c.base, prio)
+    count = string.format('%d', count)
     local read = redis.pcall('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
     if read and read.err then
       if not string.find(read.err, 'NOGROUP', 1, true) then
@@ -83,20 +93,27 @@ local function fetch(c, g, consumer, now, limit, below)
     local entries, waiting = read[1][2], {}
     for _, entry in ipairs(entries) do
       local id, fields = entry[1], entry[2]
-      local due = nil
+      local due, key, bytes = nil, nil, 0
       for i = 1, #fields, 2 do
-        if fields[i] == 'ncdue' then
-          due = tonumber(fields[i + 1])
+        local name, value = fields[i], fields[i + 1]
+        bytes = bytes + #value
+        if name == 'ncdue' then
+          due = tonumber(value)
+        elseif name == 'ce_partitionkey' then
+          key = value
         end
       end
+      size = size + bytes
       if due and due > now then
         redis.call('ZADD', g.due, due, string.format('%03d', prio) .. rank_of(id) .. rank_of(id))
         waiting[#waiting + 1] = id
         delayed = true
       else
-        offer(prio, id, fields, nil, waiting)
+        offer(prio, id, fields, key, nil, waiting)
+        handed_out = handed_out + bytes
       end
     end
+    fresh = fresh + #entries
     if #waiting > 0 then
       set_waiting(c.base, g.name, prio, waiting)
     end
@@ -138,7 +155,7 @@ local function fetch(c, g, consumer, now, limit, below)
           take_back(prio, {following})
         end
       else
-        local wanted = left()
+        local wanted = some()
         local count = take_fresh(prio, wanted)
         looked = looked + count
         if count < wanted then

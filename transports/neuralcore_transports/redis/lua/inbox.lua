@@ -10,7 +10,7 @@ local function reply(prefix, base, args, at)
     return DROPPED, last + 1
   end
   local message = {}
-  encode(message, {base, tonumber(args[at]), {unpack(args, at + 5, last)}})
+  encode(message, #message, {base, tonumber(args[at]), {unpack(args, at + 5, last)}})
   local text = table.concat(message)
   if not CLUSTER and #text <= MOST_BYTES and redis.call('EXISTS', base .. ':replies') == 0
     and tell(prefix, owner, 'answer\n' .. text) then

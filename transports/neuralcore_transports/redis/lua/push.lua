@@ -22,9 +22,9 @@ local function push_to(prefix, c, g, who, now)
   if #found == 0 then
     return 0, more
   end
-  local parts = {'given\n'}
-  encode(parts, {c.base, who.group, who.consumer, who.turn + 1, due, lost, found})
-  local message = table.concat(parts)
+  local pieces = {'given\n'}
+  encode(pieces, 1, {c.base, who.group, who.consumer, who.turn + 1, due, lost, found})
+  local message = table.concat(pieces)
   if #message > MOST_BYTES then
     take_back_all(c, g, found)
     wake(prefix, who)
