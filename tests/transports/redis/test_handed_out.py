@@ -335,3 +335,44 @@ async def test_of_very_many_groups_some_are_only_told(redis_server):
         await publish(publisher, envelope("1"))
         assert [ids(got) for got in await asyncio.gather(*waiting)] == [["1"]] * 120
         assert counts == {"fetched": 20, "handed": 100}
+
+
+@each_version
+async def test_a_large_backlog_comes_in_slices_and_in_order(redis_server):
+    """One fetch holds up everybody else for as long as it reads."""
+    count, body = 300, b'"%s"' % (b"x" * 10_000)
+    async with pair(redis_server) as (publisher, consumer):
+        member = await Member.of(consumer)
+        urgent = [str(number) for number in range(count) if number % 3 == 0]
+        others = [str(number) for number in range(count) if number % 3]
+        for first in range(0, count, 50):
+            numbers = range(first, first + 50)
+            await publish(publisher, *(envelope(str(n), body=body, priority=0 if n % 3 == 0 else 100) for n in numbers))
+        sizes, seen = [], []
+        while len(seen) < count:
+            got = await member.fetch(500)
+            assert got, f"only {len(seen)} came"
+            sizes.append(len(got))
+            seen += ids(got)
+        assert seen == urgent + others
+        assert 50 < max(sizes) < 150  # of 1 MB
+        await ack(consumer, *(await member.fetch(timeout=0.1)))
+
+
+@each_version
+async def test_large_messages_that_are_delayed_hide_none_that_are_not(redis_server):
+    """They are read, and not handed out, when they are stored."""
+    body = b'"%s"' % (b"x" * 10_000)
+    async with pair(redis_server) as (publisher, consumer):
+        member = await Member.of(consumer)
+        waiting = asyncio.ensure_future(member.fetch())
+        await eventually(lambda: any(place.credit for place in member.consumer.places()), "it to wait")
+        delayed = [envelope(f"delayed {n}", body=body, delay_ns=400_000_000) for n in range(200)]
+        await publish(publisher, *delayed, envelope("now", body=body))
+        assert ids(await waiting) == ["now"]
+        seen: list[str] = []
+        while len(seen) < len(delayed):
+            got = await member.fetch()
+            assert got, f"only {len(seen)} came"
+            seen += ids(got)
+        assert seen == [each.id for each in delayed]
