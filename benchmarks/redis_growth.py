@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,8 +24,10 @@ from benchmarks._redis import (
     Text,
     batches,
     bus_on,
+    entry,
     items,
     keep,
+    plain_client,
     publish_batches,
     wiped,
 )
@@ -188,10 +191,49 @@ def _channels(channels: int) -> Arm:
             await settled(bus, subscribed, channels + n)
         return {**meter.per(n), **counts}
 
-    def expect(n: int) -> Mapping[str, Sequence[int]]:
-        return {name: range(k, n, channels) for k, name in enumerate(names[:n])}
+    return Arm(name=f"bus, {channels:,} channel{'s' if channels > 1 else ''}", run=run, expect=_shares(names))
 
-    return Arm(name=f"bus, {channels:,} channel{'s' if channels > 1 else ''}", run=run, expect=expect)
+
+def _shares(names: Sequence[str]) -> Callable[[int], Mapping[str, Sequence[int]]]:
+    return lambda n: {name: range(k, n, len(names)) for k, name in enumerate(names[:n])}
+
+
+def _streams(streams: int) -> Arm:
+    """The same with a plain client, which reads all streams by one command."""
+    names = _names(streams)
+
+    async def run(n: int, sink: Sink) -> Metrics:
+        server = wiped()
+        handlers = {name: TEXT.checked(sink, sink.plain(name)) for name in names}
+        async with plain_client(server.url) as client, plain_client(server.url) as reader:
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.xgroup_create(name, GROUP, id="0", mkstream=True)
+            await pipeline.execute()
+
+            async def consume() -> None:
+                left = n
+                while left:
+                    acks = reader.pipeline(transaction=False)
+                    found = await reader.xreadgroup(GROUP, "one", dict.fromkeys(names, ">"), count=BATCH, block=1_000)
+                    for name, entries in found:
+                        for _, fields in entries:
+                            handlers[name.decode()](json.loads(fields[b"data"]))
+                        acks.xack(name, GROUP, *(id for id, _ in entries))
+                        left -= len(entries)
+                    await acks.execute()
+
+            with (meter := Meter(server)):
+                consuming = asyncio.ensure_future(consume())
+                for batch in batches(TEXT.payloads(0, n)):
+                    pipeline = client.pipeline(transaction=False)
+                    for payload in batch:
+                        pipeline.xadd(names[payload["i"] % streams], entry(payload))
+                    await pipeline.execute()
+                await asyncio.wait_for(consuming, PATIENCE)
+        return meter.per(n)
+
+    return Arm(name=f"raw, {streams:,} stream{'s' if streams > 1 else ''}", run=run, expect=_shares(names))
 
 
 async def _acked(bus: MessageBus, n: int) -> None:
@@ -207,7 +249,7 @@ def _many_channels() -> Benchmark:
     return Benchmark(
         name="redis growth, channels",
         question=f"What does a message cost through 1 channel and through {CHANNELS:,}, with one pattern subscription?",
-        arms=(many, one),
+        arms=(many, one, _streams(CHANNELS), _streams(1)),
         messages=10_000,
         check_messages=3 * CHANNELS,
         targets=(
