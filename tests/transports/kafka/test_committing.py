@@ -47,7 +47,7 @@ class Broker:
             "g", self.sent.append, self.transact, more=self.more.append, settled=self.settled.extend
         )
 
-    async def transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Any) -> None:
+    async def transact(self, jobs: list[Job], offsets: list[TopicPartition]) -> None:
         self.transactions.append((jobs, offsets))
         self.ended = asyncio.get_running_loop().create_future()
         await self.ended
@@ -228,17 +228,62 @@ async def test_a_message_ends_when_its_transaction_does(broker):
     assert broker.offsets() == {hands.partition.key: 1}
 
 
-async def test_those_that_wait_go_together_with_what_else_is_settled(broker):
-    one, two = Hands(number=next(numbers)), settled(1)
-    one.publish("a", "b")
-    broker.committing.want(two.partition)
-    jobs = [wanted(broker, each) for each in one.take()]
+async def test_those_that_wait_go_together(broker):
+    one, two = Hands(number=next(numbers)), Hands(number=next(numbers))
+    for hands in (one, two):
+        hands.publish("a", "b")
+    jobs = [wanted(broker, each) for each in one.take() + two.take(1)]
     await turns()
     ((found, offsets),) = broker.transactions
     assert found == jobs
     assert {each.partition: each.offset for each in offsets} == {one.partition.key[1]: 2, two.partition.key[1]: 1}
     broker.ended.set_result(None)
     await turns()
+
+
+async def test_a_transaction_has_no_partition_without_a_message_of_its_own(broker):
+    """That may go meanwhile, with a last commit that the transaction would undo."""
+    one, two = Hands(number=next(numbers)), settled(1)
+    one.publish("a")
+    broker.committing.want(two.partition)
+    job = wanted(broker, *one.take())
+    assert not one.partition.in_transaction
+    broker.committing._begin()
+    assert one.partition.in_transaction, "before anything else can happen"
+    assert not two.partition.in_transaction
+    waiting = broker.committing.confirmed()
+    await turns()
+    ((_, offsets),) = broker.transactions
+    assert [each.partition for each in offsets] == [one.partition.key[1]]
+    assert broker.offsets() == {two.partition.key: 1}
+    await broker.answer(None, broker.told({}))
+    assert broker.more == [two.partition]
+    assert not waiting.done(), "the transaction is under way"
+    broker.ended.set_result(None)
+    await turns()
+    assert job.done.done()
+    assert waiting.done()
+    assert broker.more == [two.partition, one.partition]
+
+
+async def test_a_transaction_that_ends_first(broker):
+    one, two = Hands(number=next(numbers)), settled(1)
+    one.publish("a", "b")
+    a, b = one.take()
+    broker.committing.want(two.partition)
+    first = wanted(broker, a)
+    await turns()
+    second = wanted(broker, b)
+    broker.ended.set_result(None)
+    await turns()
+    assert first.done.done()
+    assert len(broker.transactions) == 1, "the other commit is not answered yet"
+    await broker.answer(BUSY)
+    await asyncio.sleep(0.05)
+    assert len(broker.transactions) == len(broker.sent) == 2, "and both are tried again"
+    broker.ended.set_result(None)
+    await turns()
+    assert second.done.done()
 
 
 async def test_one_that_fails_in_company_is_tried_alone(broker):

@@ -335,10 +335,10 @@ class TestSettling:
         bus.subscribe("out", got.put, group="g")
         real = Session.settled
 
-        def gone(self, offsets, needed):
+        def gone(self, offsets):
             if not errors:
                 raise LeaseLost
-            return real(self, offsets, needed)
+            return real(self, offsets)
 
         monkeypatch.setattr(Session, "settled", gone)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, TopicPartition
 
 from neuralcore.messaging.errors import LeaseLost
 from neuralcore.messaging.transport import Settlement
-from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.partition import Entry, Partition
 from neuralcore_transports.kafka.together import Job, Jobs
@@ -23,11 +23,17 @@ _LATE: Final = 30.0
 """Seconds after which a commit of which nothing was heard is taken for failed."""
 
 _Send = Callable[[list[TopicPartition]], None]
-_Transact = Callable[[list[Job], list[TopicPartition], Collection[Place]], Coroutine[Any, Any, None]]
+_Transact = Callable[[list[Job], list[TopicPartition]], Coroutine[Any, Any, None]]
+_Sent = dict[tuple[str, int], tuple[Partition, Window, Commit]]
 
 
 class Committing:
-    """On the loop."""
+    """On the loop.
+
+    A transaction has the partitions of its messages alone: brokers add its offsets when it ends, and to a partition
+    that it only took along, and that went meanwhile, the last commit would be undone. Of the others there is a commit
+    at the same time, and the next one begins when both have ended.
+    """
 
     def __init__(
         self,
@@ -48,14 +54,15 @@ class Committing:
         self._settled = settled
         self._jobs = Jobs()
         self._transaction: asyncio.Task[None] | None = None
-        """The commit under way is part of it."""
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[Partition, None] = {}
-        self._sent: dict[tuple[str, int], tuple[Partition, Window, Commit]] = {}
+        self._sent: _Sent = {}
+        """In the commit under way, not in the transaction."""
+        self._failed = False
         self._waiting: list[asyncio.Future[None]] = []
         """For the next commit."""
         self._answered: list[asyncio.Future[None]] = []
-        """When the one under way is."""
+        """When what is under way has ended."""
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._late: asyncio.TimerHandle | None = None
 
@@ -69,15 +76,19 @@ class Committing:
         self._soon()
 
     def _soon(self) -> None:
-        if not self._sent and self._timer is None:
+        if not self._under_way and self._timer is None:
             self._timer = self._loop.call_soon(self._begin)
+
+    @property
+    def _under_way(self) -> bool:
+        return bool(self._sent) or self._transaction is not None
 
     def confirmed(self) -> asyncio.Future[None]:
         """Done when the broker has what is wanted now."""
         future: asyncio.Future[None] = self._loop.create_future()
         if self._wanted:
             self._waiting.append(future)
-        elif self._sent:
+        elif self._under_way:
             self._answered.append(future)
         else:
             future.set_result(None)
@@ -89,64 +100,65 @@ class Committing:
 
     def _begin(self) -> None:
         self._timer = None
-        if self._sent:
+        if self._under_way:
             return
         jobs = [job for job in self._jobs.take() if _is_held(job)]
         also: dict[Partition, list[int]] = {}
         for job in jobs:
             entry = _entry_of(job)
             also.setdefault(entry.partition, []).append(entry.offset)
-        parts = [partition for partition in {**self._wanted, **also} if partition.owned]
-        self._wanted.clear()
         self._answered, self._waiting = self._waiting, []
-        offsets = []
-        for partition in parts:
-            commit = partition.window.commit(clean=False, ahead=partition.ahead, also=also.get(partition, ()))
-            self._sent[partition.key] = partition, partition.window, commit
-            offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
-        if not parts:
-            self._done()
-            return
+        self._sent = _commits([each for each in self._wanted if each.owned and each not in also])
+        self._wanted.clear()
         if jobs:
-            self._transaction = self._loop.create_task(self._transacted(jobs, offsets, list(also)))
-            return
-        self._late = self._loop.call_later(_LATE, self.told, KafkaError(KafkaError._TIMED_OUT), ())
-        self._send(offsets)
+            for partition in also:
+                partition.in_transaction = True
+            self._transaction = self._loop.create_task(self._transacted(jobs, _commits(also, also)))
+        if self._sent:
+            self._late = self._loop.call_later(_LATE, self.told, KafkaError(KafkaError._TIMED_OUT), ())
+            self._send(_offsets(self._sent))
+        elif not jobs:
+            self._done()
 
-    async def _transacted(
-        self, jobs: list[Job], offsets: list[TopicPartition], partitions: Sequence[Partition]
-    ) -> None:
-        for partition in partitions:
-            partition.in_transaction = True
+    async def _transacted(self, jobs: list[Job], sent: _Sent) -> None:
         error: Exception | None = None
         try:
-            await self._transact(jobs, offsets, [partition.key for partition in partitions])
+            await self._transact(jobs, _offsets(sent))
         except Exception as raised:  # noqa: BLE001 - whatever it is, who waits is told
             error = raised
-        for partition in partitions:
+        for partition, _, _ in sent.values():
             partition.in_transaction = False
-        self._transaction = None
+        failed = None
         if error is None:
             self._settled([job.settlement for job in jobs if job.settlement is not None])
             for job in jobs:
                 job.end()
-            self.told(None, ())
         else:
             self._jobs.failed(jobs, error)
-            self.told(KafkaError(KafkaError._FAIL, f"its transaction failed: {error}"), ())
+            failed = KafkaError(KafkaError._FAIL, f"its transaction failed: {error}")
+        self._transaction = None
+        self._end(sent, failed)
 
     def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """What became of the commit under way."""
-        if self._transaction is not None or any(not self._is_sent(each) for each in partitions):
+        if any(not self._is_sent(each) for each in partitions):
             return  # one that was given up
         if not self._sent:
             return
         if self._late is not None:
             self._late.cancel()
             self._late = None
-        errors = {(each.topic, each.partition): each.error for each in partitions}
+        sent, self._sent = self._sent, {}
+        self._end(sent, error, {(each.topic, each.partition): each.error for each in partitions})
+
+    def _end(
+        self,
+        sent: _Sent,
+        error: KafkaError | None,
+        errors: Mapping[tuple[str, int], KafkaError | None] = MappingProxyType({}),
+    ) -> None:
         failed = None
-        for key, (partition, window, commit) in self._sent.items():
+        for key, (partition, window, commit) in sent.items():
             wrong = error if error is not None else errors.get(key)
             if not partition.owned or partition.window is not window:  # it has gone, or goes on elsewhere
                 continue
@@ -157,14 +169,18 @@ class Committing:
                 failed = wrong
                 partition.window.not_committed()
                 self._wanted[partition] = None
-        self._sent.clear()
-        if failed is None:
-            self._done()
-        else:
+        if failed is not None:
             log.info("a commit of %s failed, it is tried again: %s", self._name, failed.str())
-            self._waiting = self._answered + self._waiting
-            self._answered = []
-            self._timer = self._loop.call_later(_AGAIN, self._begin)
+            self._failed = True
+        if self._under_way:
+            return
+        if not self._failed:
+            self._done()
+            return
+        self._failed = False
+        self._waiting = self._answered + self._waiting
+        self._answered = []
+        self._timer = self._loop.call_later(_AGAIN, self._begin)
 
     def _is_sent(self, told: TopicPartition) -> bool:
         sent = self._sent.get((told.topic, told.partition))
@@ -189,6 +205,19 @@ class Committing:
         for future in self._answered + self._waiting:
             if not future.done():
                 future.set_result(None)
+
+
+def _commits(
+    partitions: Iterable[Partition], also: Mapping[Partition, Collection[int]] = MappingProxyType({})
+) -> _Sent:
+    return {
+        each.key: (each, each.window, each.window.commit(clean=False, ahead=each.ahead, also=also.get(each, ())))
+        for each in partitions
+    }
+
+
+def _offsets(sent: _Sent) -> list[TopicPartition]:
+    return [TopicPartition(*key, commit.offset, commit.metadata) for key, (_, _, commit) in sent.items()]
 
 
 def _is_held(job: Job) -> bool:

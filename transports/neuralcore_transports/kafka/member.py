@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -224,9 +224,9 @@ class Member(Consumer):
         assert self._session is not None, "it has handed out what is committed"
         self._session.commit(offsets)
 
-    async def _transact(self, jobs: list[Job], offsets: list[TopicPartition], needed: Collection[Place]) -> None:
+    async def _transact(self, jobs: list[Job], offsets: list[TopicPartition]) -> None:
         assert self._session is not None, "it has handed out what is committed"
-        await self._transacting(jobs, partial(self._session.settled, offsets, needed))
+        await self._transacting(jobs, partial(self._session.settled, offsets))
 
     # What the session tells; on the loop
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,17 +67,17 @@ class Session:
     def go_to(self, partition: Partition, window: Window) -> None:
         self._poller.order(partial(self._go_to, partition, window))
 
-    def settled(self, offsets: Sequence[TopicPartition], needed: Collection[Place]) -> Settled:
-        """What a transaction is to commit of these, as this process's part in the group is now. From any thread. Raises
-        LeaseLost when it has not all that are needed.
+    def settled(self, offsets: list[TopicPartition]) -> Settled:
+        """What a transaction is to commit, as this process's part in the group is now. From any thread. Raises
+        LeaseLost when it has not all of these partitions.
 
         Of a new generation that leaves everything where it is nobody is told, so it is asked for: for the next try.
         """
         metadata, owned = self._standing
         self._poller.order(self._stand)
-        if not owned.issuperset(needed):
+        if not owned.issuperset((each.topic, each.partition) for each in offsets):
             raise LeaseLost
-        return [each for each in offsets if (each.topic, each.partition) in owned], metadata
+        return offsets, metadata
 
     # In the thread
 
