@@ -122,6 +122,8 @@ class Transactor:
         producer.flush(max(0.0, deadline - time.monotonic()))
         if failed:
             raise KafkaException(failed[0])
+        if len(stored) < len(records):  # its end is not asked for, so it is known that nothing has happened
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no broker answered for its records in time"))
         if settled is not None:
             _tried(partial(producer.send_offsets_to_transaction, *settled), deadline)
 
