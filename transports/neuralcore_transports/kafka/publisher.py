@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Struct
 
+from neuralcore.messaging.errors import Closed
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.poller import Call
 from neuralcore_transports.kafka.records import Header, Record
@@ -71,7 +73,20 @@ class _Generation:
 
     def _run(self) -> None:
         while not self.stopping or len(self.producer):
-            self.producer.poll(_TURN)
+            try:
+                self.producer.poll(_TURN)
+            except Exception:  # noqa: BLE001 - what a callback raises; without this thread every publish would hang
+                log.exception("a callback of the producer failed")
+                time.sleep(_ROOM)
+
+    def end(self, timeout: float) -> None:
+        self.stopping = True
+        try:
+            self.producer.flush(timeout)
+        except Exception:  # noqa: BLE001 - as above
+            log.exception("a callback of the producer failed")
+        self.producer.purge()
+        self.thread.join(_TURN + timeout)
 
 
 class Publisher:
@@ -80,11 +95,14 @@ class Publisher:
         self._call = call
         self._name = name
         self._current: _Generation | None = None
+        self._closed = False
+        self._making = threading.Lock()
+        """It is made and closed in other threads too."""
         self._room = asyncio.Event()
 
     async def send(self, records: Sequence[Outgoing]) -> list[Sent]:
         """In their order, for each partition. Waits for all of them: none of them is in doubt afterwards but those
-        whose error says so.
+        whose error says so. Raises Closed.
         """
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
@@ -99,7 +117,7 @@ class Publisher:
         batch = _Batch(len(records), self._call, done)
         generation = self._generation()
         for index, record in enumerate(records):
-            while not _handed_over(generation.producer, record, batch, index):
+            while not _handed_over(generation, record, batch, index):
                 self._room.clear()
                 await woken(self._room, _ROOM)
         await finished
@@ -109,13 +127,16 @@ class Publisher:
         return sent
 
     def start(self) -> None:
-        """An idempotent producer has to be let in first, which takes a moment."""
+        """An idempotent producer has to be let in first, which takes a moment. Raises Closed."""
         self._generation()
 
     def _generation(self) -> _Generation:
-        if self._current is None:
-            self._current = _Generation(self._clients.producer(), self._name)
-        return self._current
+        with self._making:
+            if self._closed:
+                raise Closed("the Kafka transport")
+            if self._current is None:
+                self._current = _Generation(self._clients.producer(), self._name)
+            return self._current
 
     def _leave(self, generation: _Generation) -> None:
         """It can do nothing more: what it still has is given up, and its records are in doubt."""
@@ -127,12 +148,11 @@ class Publisher:
 
     def close(self, timeout: float) -> None:
         """Blocks until everything was sent, or the time is over."""
-        left, self._current = self._current, None
+        with self._making:
+            self._closed = True
+            left, self._current = self._current, None
         if left is not None:
-            left.stopping = True
-            left.producer.flush(timeout)
-            left.producer.purge()
-            left.thread.join(_TURN + timeout)
+            left.end(timeout)
 
 
 def handed_over(producer: Producer, record: Outgoing, told: Callable[..., None]) -> bool:
@@ -151,9 +171,12 @@ def handed_over(producer: Producer, record: Outgoing, told: Callable[..., None])
     return True
 
 
-def _handed_over(producer: Producer, record: Outgoing, batch: _Batch, index: int) -> bool:
+def _handed_over(generation: _Generation, record: Outgoing, batch: _Batch, index: int) -> bool:
+    if generation.stopping:  # soon nobody polls it any more
+        batch.told(index, KafkaError(KafkaError._PURGE_QUEUE), None)
+        return True
     try:
-        return handed_over(producer, record, partial(batch.told, index))
+        return handed_over(generation.producer, record, partial(batch.told, index))
     except KafkaException as error:  # such as one that is too large
         batch.told(index, error.args[0], None)
         return True
