@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from neuralcore.messaging.errors import LeaseLost, NotStored
+from neuralcore.messaging.errors import LeaseLost, NotStored, PublishError
 from neuralcore.messaging.transport import Delivery, Outcome, Settlement
 from neuralcore_transports.kafka import committing as module
 from neuralcore_transports.kafka.committing import Committing
@@ -200,8 +200,8 @@ async def test_its_late_answer_is_not_the_next_one_s(broker, monkeypatch):
 # Part of a transaction
 
 
-def wanted(broker: Broker, delivery: Delivery) -> Job:
-    job = Job([], Settlement(delivery, Outcome.ACK))
+def wanted(broker: Broker, delivery: Delivery, patience: float = 10.0) -> Job:
+    job = Job([], Settlement(delivery, Outcome.ACK), patience=patience)
     broker.committing.together(job)
     return job
 
@@ -305,6 +305,32 @@ async def test_one_that_fails_in_company_is_tried_alone(broker):
     assert not hands.window.is_settled(0)
 
 
+async def test_an_outage_is_waited_for_once(broker):
+    """Not once for each that was in it."""
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b", "c")
+    jobs = [wanted(broker, each, 0.05) for each in hands.take()]
+    await asyncio.sleep(0.1)
+    broker.ended.set_exception(NotStored("kafka", "nobody answers"))
+    await asyncio.sleep(0.05)
+    assert len(broker.transactions) == 1
+    for job in jobs:
+        with pytest.raises(NotStored, match="nobody answers"):
+            job.done.result()
+
+
+async def test_nobody_is_told_of_another_s_fault(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    jobs = [wanted(broker, each, 0.05) for each in hands.take()]
+    await asyncio.sleep(0.1)
+    broker.ended.set_exception(PublishError("too large"))
+    await asyncio.sleep(0.05)
+    for job in jobs:
+        with pytest.raises(NotStored, match="safe to retry"):
+            job.done.result()
+
+
 async def test_one_in_doubt_is_not_tried_again(broker):
     hands = Hands(number=next(numbers))
     hands.publish("a", "b")
@@ -361,6 +387,79 @@ async def test_at_the_end_those_that_wait_are_told(broker):
     broker.ended.set_result(None)
     await turns()
     assert began.done.result() is None
+
+
+async def test_those_that_are_under_way_at_the_end_are_told_when_it_fails(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    jobs = [wanted(broker, each) for each in hands.take()]
+    await turns()
+    broker.committing.close()
+    ending = asyncio.ensure_future(broker.committing.ended())
+    await turns()
+    assert not ending.done()
+    assert not any(job.done.done() for job in jobs)
+    broker.ended.set_exception(NotStored("kafka", "on purpose"))
+    await asyncio.wait_for(ending, 1.0)
+    assert len(broker.transactions) == 1
+    for job in jobs:
+        with pytest.raises(LeaseLost):
+            job.done.result()
+
+
+async def test_after_the_end_a_transaction_is_refused(broker):
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    a, b = hands.take()
+    broker.committing.want(hands.partition)  # its turn comes, and then not any more
+    broker.committing.close()
+    for each in (a, b):
+        with pytest.raises(LeaseLost):
+            wanted(broker, each).done.result()
+    await turns()
+    assert not broker.transactions
+    assert broker.committing.confirmed().done()
+
+
+async def test_none_begins_before_an_earlier_commit_is_answered(broker, monkeypatch):
+    """That would come after it, and undo it."""
+    monkeypatch.setattr(module, "_LATE", 0.01)
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b", "c")
+    a, b, c = hands.take()
+    hands.ack(a)
+    broker.committing.want(hands.partition)
+    await turns()
+    late = broker.told({})
+    monkeypatch.setattr(module, "_LATE", 30.0)
+    hands.ack(b)
+    job = wanted(broker, c)
+    await asyncio.sleep(0.05)
+    assert broker.offsets() == {hands.partition.key: 2}, "it was given up, and there is another one"
+    await broker.answer(None, broker.told({}))
+    await asyncio.sleep(0.05)
+    assert not broker.transactions
+    await broker.answer(None, late)
+    await asyncio.sleep(0.05)
+    assert len(broker.transactions) == 1
+    broker.ended.set_result(None)
+    await turns()
+    assert job.done.done()
+
+
+async def test_nobody_waits_for_ever_for_such_an_answer(broker, monkeypatch):
+    monkeypatch.setattr(module, "_LATE", 0.01)
+    hands = Hands(number=next(numbers))
+    hands.publish("a", "b")
+    a, b = hands.take()
+    hands.ack(a)
+    broker.committing.want(hands.partition)
+    await turns()
+    job = wanted(broker, b, 0.1)
+    await asyncio.sleep(0.3)
+    assert not broker.transactions
+    with pytest.raises(NotStored):
+        job.done.result()
 
 
 # Waiting

@@ -20,7 +20,9 @@ __all__ = ["Committing"]
 
 _AGAIN: Final = 0.1
 _LATE: Final = 30.0
-"""Seconds after which a commit of which nothing was heard is taken for failed."""
+"""Seconds after which a commit of which nothing was heard is taken for failed. It may still come, and undo what came
+before it: no transaction begins until it is answered.
+"""
 
 _Send = Callable[[list[TopicPartition]], None]
 _Transact = Callable[[list[Job], list[TopicPartition]], Coroutine[Any, Any, None]]
@@ -58,6 +60,8 @@ class Committing:
         self._wanted: dict[Partition, None] = {}
         self._sent: _Sent = {}
         """In the commit under way, not in the transaction."""
+        self._unanswered = 0
+        """Commits, also those that were given up."""
         self._failed = False
         self._waiting: list[asyncio.Future[None]] = []
         """For the next commit."""
@@ -65,6 +69,7 @@ class Committing:
         """When what is under way has ended."""
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._late: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def want(self, partition: Partition) -> None:
         self._wanted[partition] = None
@@ -76,7 +81,7 @@ class Committing:
         self._soon()
 
     def _soon(self) -> None:
-        if not self._under_way and self._timer is None:
+        if not self._closed and not self._under_way and self._timer is None:
             self._timer = self._loop.call_soon(self._begin)
 
     @property
@@ -86,12 +91,12 @@ class Committing:
     def confirmed(self) -> asyncio.Future[None]:
         """Done when the broker has what is wanted now."""
         future: asyncio.Future[None] = self._loop.create_future()
-        if self._wanted:
-            self._waiting.append(future)
-        elif self._under_way:
-            self._answered.append(future)
-        else:
+        if self._closed or not (self._wanted or self._under_way):
             future.set_result(None)
+        elif self._wanted:
+            self._waiting.append(future)
+        else:
+            self._answered.append(future)
         return future
 
     def forget(self, partition: Partition) -> None:
@@ -102,7 +107,11 @@ class Committing:
         self._timer = None
         if self._under_way:
             return
-        jobs = [job for job in self._jobs.take() if _is_held(job)]
+        jobs = []
+        if self._unanswered:
+            self._jobs.end_late()
+        else:
+            jobs = [job for job in self._jobs.take() if _is_held(job)]
         also: dict[Partition, list[int]] = {}
         for job in jobs:
             entry = _entry_of(job)
@@ -115,7 +124,8 @@ class Committing:
                 partition.in_transaction = True
             self._transaction = self._loop.create_task(self._transacted(jobs, _commits(also, also)))
         if self._sent:
-            self._late = self._loop.call_later(_LATE, self.told, KafkaError(KafkaError._TIMED_OUT), ())
+            self._unanswered += 1
+            self._late = self._loop.call_later(_LATE, self._heard, KafkaError(KafkaError._TIMED_OUT), ())
             self._send(_offsets(self._sent))
         elif not jobs:
             self._done()
@@ -140,7 +150,11 @@ class Committing:
         self._end(sent, failed)
 
     def told(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """What became of the commit under way."""
+        """What became of the commit under way, or of one that was given up."""
+        self._unanswered = max(0, self._unanswered - 1)
+        self._heard(error, partitions)
+
+    def _heard(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         if any(not self._is_sent(each) for each in partitions):
             return  # one that was given up
         if not self._sent:
@@ -174,7 +188,7 @@ class Committing:
             self._failed = True
         if self._under_way:
             return
-        if not self._failed:
+        if self._closed or not self._failed:
             self._done()
             return
         self._failed = False
@@ -191,20 +205,30 @@ class Committing:
             if not future.done():
                 future.set_result(None)
         self._answered = []
-        if self._wanted or self._waiting or self._jobs:
+        if self._closed:
+            return
+        if self._wanted or self._waiting or (self._jobs and not self._unanswered):
             self._timer = self._loop.call_soon(self._begin)
+        elif self._jobs:
+            self._timer = self._loop.call_later(_AGAIN, self._begin)
 
     def close(self) -> None:
-        """Nothing is sent any more."""
+        """Nothing is sent any more. A transaction that has begun goes on; what fails in it is not tried again."""
+        self._closed = True
         for timer in (self._timer, self._late):
             if timer is not None:
                 timer.cancel()
         self._sent.clear()
         self._wanted.clear()
-        self._jobs.give_up(LeaseLost())
+        self._jobs.close(LeaseLost())
         for future in self._answered + self._waiting:
             if not future.done():
                 future.set_result(None)
+
+    async def ended(self) -> None:
+        """What has begun is over."""
+        if self._transaction is not None:
+            await asyncio.wait({self._transaction})
 
 
 def _commits(

@@ -403,6 +403,7 @@ class Member(Consumer):
             if not ended:
                 log.error("the consumer of %s did not end in time", self._group)
         self._committing.close()
+        await self._committing.ended()
         self._transacting.close()
         if self._pausing is not None:
             self._pausing.cancel()

@@ -39,13 +39,16 @@ class Transacting:
         self._transactor: Transactor
 
     async def __call__(self, jobs: Sequence[Job], settled: Callable[[], Settled] | None = None) -> None:
-        """Raises what ``Transactor.commit`` raises."""
+        """Raises what ``Transactor.commit`` raises, InDoubt also when it is cancelled, as it is when its loop ends."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, f"kafka {self._name}")
             self._transactor = self._transport.transactor(self._name)
         records: list[Outgoing] = [record for job in jobs for record in job.records]
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._transactor.commit, records, settled)
+        try:
+            await loop.run_in_executor(self._thread, self._transactor.commit, records, settled)
+        except asyncio.CancelledError as error:
+            raise InDoubt("its event loop ended before it did") from error
 
     def close(self) -> None:
         if self._thread is not None:
@@ -63,13 +66,12 @@ class Publishing:
 
     def together(self, job: Job) -> None:
         self._jobs.add(job)
-        if self._running is None:
+        if self._jobs and self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._jobs:
-                jobs = self._jobs.take()
+            while jobs := self._jobs.take():
                 try:
                     await self._transacting(jobs)
                 except Exception as error:  # noqa: BLE001 - whatever it is, who waits is told
@@ -82,7 +84,7 @@ class Publishing:
 
     async def close(self) -> None:
         """What has begun ends."""
-        self._jobs.give_up(Closed("the Kafka transport"))
+        self._jobs.close(Closed("the Kafka transport"))
         if self._running is not None:
             await self._running
         self._transacting.close()
@@ -117,7 +119,8 @@ class KafkaTransaction(Transaction):
         """Raises LeaseLost, PublishError, TransportError when nothing of it has happened, and TransactionUnknown."""
         if kind is not None or not (self._envelopes or self._settlement):
             return
-        job = Job(await self._transport.prepared(self._envelopes), self._settlement)
+        records = await self._transport.prepared(self._envelopes)
+        job = Job(records, self._settlement, patience=self._transport.options.patience)
         self._transport.together(job)
         try:
             await _ended(job)
