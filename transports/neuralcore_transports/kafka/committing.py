@@ -101,7 +101,7 @@ class Committing:
         self._answered, self._waiting = self._waiting, []
         offsets = []
         for partition in parts:
-            commit = partition.window.commit(clean=False, ahead=partition.ahead, also=also.get(partition, ()))
+            commit = partition.commit(also.get(partition, ()))
             self._sent[partition.key] = partition, partition.window, commit
             offsets.append(TopicPartition(*partition.key, commit.offset, commit.metadata))
         if not parts:

@@ -23,7 +23,7 @@ from neuralcore_transports.kafka.errors import group_is_changing, position_is_go
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.transactor import Settled
-from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
+from neuralcore_transports.kafka.window import BadMetadata, Commit, Moment, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.member import Member
@@ -166,8 +166,8 @@ class Session:
     def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
         if commit is None:
             return fresh
-        now_ms = self._transport.clock.time_ns() // 1_000_000
-        return Window.continued(fresh, commit.offset, commit.metadata, now_ms, partial(self._damaged, commit.topic))
+        now = Moment.now(self._transport.clock)
+        return Window.continued(fresh, commit.offset, commit.metadata, now, partial(self._damaged, commit.topic))
 
     def _damaged(self, topic: str, error: BadMetadata) -> None:
         log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)

@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 
 from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.registry import Channel, Position
-from neuralcore_transports.kafka.window import BadMetadata, Window
+from neuralcore_transports.kafka.window import BadMetadata, Moment, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -48,7 +48,7 @@ class Progress:
         fresh = Window(max(start, self.ends[place][0]), epoch=position.epoch)
         if commit is None:
             return fresh
-        window = Window.continued(fresh, commit.offset, commit.metadata, 0, _owner_says_so)
+        window = Window.continued(fresh, commit.offset, commit.metadata, Moment(), _owner_says_so)
         return window if window.position >= fresh.position else fresh
 
     def lag(self, channel: str) -> dict[str, int]:
