@@ -70,7 +70,7 @@ def _benchmark(publishers: int, nap_ms: int) -> Benchmark:
         what = f"{publishers} to settled, times"
         targets += [
             Target(what=f"{what} {peer.name}", subject="bus", peer=peer.name, goal=goal)
-            for peer, goal in ((peer, 0.7 if peer is Raw else 2.0) for peer in peers[1:])
+            for peer, goal in ((peer, 0.7 if peer is Raw else 5.0) for peer in peers[1:])
             if peer.name in ("raw", "FastStream")
         ]
     if nap_ms and publishers > 1:
