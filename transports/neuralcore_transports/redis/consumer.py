@@ -33,6 +33,8 @@ _FRESH: Final = 0.2
 """Seconds for which it is believed what a peek has seen."""
 _UNWANTED: Final = 0.1
 """Seconds after which what was handed out, and is not asked for, goes back."""
+_AGAIN: Final = 1.0
+"""Seconds after which that is tried again."""
 
 _numbers = itertools.count(1)
 
@@ -202,27 +204,46 @@ class RedisConsumer(Consumer):
         if not self._fetching:
             self._watch()
 
-    def _watch(self) -> None:
+    def _watch(self, seconds: float = _UNWANTED) -> None:
         if self._watching is None:
-            self._watching = self._loop.call_later(_UNWANTED, self._give_back_unwanted)
+            self._watching = self._loop.call_later(seconds, self._give_back_unwanted)
 
     def _give_back_unwanted(self) -> None:
-        """What nobody has asked for yet, though it was handed out a while ago: others may want it."""
         self._watching = None
-        if not self._got or not self._transport.running:
+        if not self._transport.running:
             return
+        failed, places = self._failed(), self._unwanted()
+        if self._got or places:
+            self._watch(_AGAIN if failed else _UNWANTED)
+        if places and not failed and self._looking is None:
+            self._looking = self._loop.create_task(self._give_back(places))
+
+    def _failed(self) -> bool:
+        """Whether the last look has. A fetch is told; but there may be none."""
+        looking = self._looking
+        if looking is None or not looking.done() or self._fetching:
+            return False
+        self._looking = None
+        error = None if looking.cancelled() else looking.exception()
+        if error is not None:
+            self._transport.failed(error)
+        return error is not None
+
+    def _unwanted(self) -> list[Place]:
+        """Where others may want what nobody has asked for yet, though it was handed out a while ago; and what was
+        handed to a name that is no more, if nobody fetches there.
+        """
         before = time.monotonic() - _UNWANTED * 0.9
         leases = [lease for each in self._got if (lease := lease_of(each)) is not None]
         old = {(lease.base, lease.group) for lease in leases if lease.since <= before}
-        looking = self._looking
-        if old and (looking is None or (looking.done() and looking.exception() is None)):
-            places = [place for each in old if (place := self._places.get(each)) is not None]
-            self._looking = self._loop.create_task(self._give_back(places))
-        self._watch()
+        if not self._fetching:
+            old |= {key for key, place in self._places.items() if place.broken}
+        return [place for each in old if (place := self._places.get(each)) is not None]
 
     async def _give_back(self, places: Sequence[Place]) -> None:
         """All that is here of them, the newest too, or it would come before the others."""
         for place in places:
+            await self._recover(place)
             await self._be_handed_nothing(place, "rest")
         gone: list[Delivery] = []
         kept: list[Delivery] = []
@@ -258,6 +279,7 @@ class RedisConsumer(Consumer):
         self._stale |= channels
         self._agenda.mark_all()
         self._event.set()
+        self._watch()
 
     async def rejoin(self) -> None:
         """The server may have forgotten what it is interested in."""

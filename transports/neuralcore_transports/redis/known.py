@@ -18,9 +18,6 @@ class Known:
         self._lost = lost
         self._seen: dict[str, tuple[bytes, Mark]] = {}
 
-    def __contains__(self, channel: str) -> bool:
-        return channel in self._seen
-
     def mark(self, channel: str) -> Mark | None:
         """What is known before a command is sent: answers of several connections come in any order."""
         seen = self._seen.get(channel)

@@ -109,7 +109,6 @@ class RedisTransport(Transport):
         self.ended: set[str] = set()
         """Groups of broadcasts that are over: what they had in flight is settled by itself."""
         self._epochs = itertools.count(1)
-        self._reader = hiredis.Reader()
         self._version: int | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -266,18 +265,28 @@ class RedisTransport(Transport):
     def _spawned(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._runtime.count("upkeep_failed")
-            log.warning("something beside the work failed, on Redis at %s: %r", self.options.shown, error)
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Something that nobody waits for."""
+        self._runtime.count("upkeep_failed")
+        log.warning("something beside the work failed, on Redis at %s: %r", self.options.shown, error)
 
     # What is heard
 
     def _heard(self, kind: str, rest: bytes) -> None:
-        if kind in ("given", "answer"):
-            self._reader.feed(rest)
-            told = self._reader.gets()
-            (self._given if kind == "given" else self._answered)(*told)
+        if kind in ("given", "answer"):  # where it cannot be read, the connection breaks, and what it was goes back
+            reader = hiredis.Reader()
+            reader.feed(rest)
+            (self._given if kind == "given" else self._answered)(*reader.gets())
             return
-        lines = rest.decode().split("\n")
+        lines = rest.decode(errors="replace").split("\n")
+        try:
+            self._told(kind, lines)
+        except (ValueError, TypeError) as error:  # anybody may publish on these topics
+            log.warning("on Redis at %s somebody says what nobody understands: %r: %s", self.options.shown, lines, error)
+
+    def _told(self, kind: str, lines: Sequence[str]) -> None:
         if kind == "ready":
             base, group = lines
             known = [consumer for consumer in self.consumers if consumer.heard(base, group)]
