@@ -118,7 +118,7 @@ local function channel_main(ARGV)
     for _, prio in ipairs(c.bands) do
       redis.call('UNLINK', stream(base, prio))
     end
-    for _, name in ipairs({'meta', 'idle', 'sweep', 'waiting', 'taken', 'ids:0', 'ids:1', 'ids:2'}) do
+    for _, name in ipairs({'meta', 'idle', 'sweep', 'waiting', 'ids:0', 'ids:1', 'ids:2'}) do
       redis.call('UNLINK', base .. ':' .. name)
     end
     return {'ok', c.incarnation}
@@ -205,8 +205,8 @@ local function channel_main(ARGV)
         end
         pending = redis.pcall('XPENDING', key, ARGV[5], '(' .. pending[#pending][1], '+', 1000, ARGV[6])
       end
-      redis.pcall('XGROUP', 'DELCONSUMER', key, ARGV[5], next(known) and '_nobody' or ARGV[6])
     end
+    forget_idle_consumers(c, ARGV[5], string.match(ARGV[6], '^(.*)%.%d+$') or ARGV[6])
     if found > 0 then
       ring(prefix, base, found, ARGV[5])
     end
@@ -222,6 +222,9 @@ local function channel_main(ARGV)
       rest(who)
     elseif who then
       redis.call('HDEL', base .. ':waiting', field)
+    end
+    if what == 'away' then
+      forget_idle_consumers(c, ARGV[5], ARGV[6])
     end
     return {'ok', who and who.consumer == ARGV[7] and who.turn or 0}
   end

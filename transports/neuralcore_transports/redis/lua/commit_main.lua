@@ -76,7 +76,7 @@ local function commit_main(ARGV)
     local c = channel(base)
     local g = open_group(base, group)
     local there = c and c.sessions[group]
-    local taken = c and c.taken and redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
+    local taken = c and is_fenced(c, group, consumer)
     local acks, done, lost, again = {}, {}, 0, false
     for _ = 1, count do
       local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil

@@ -18,6 +18,18 @@ local function suspect(c, g, prio, ids)
   end
 end
 
+-- Consumers of a session that have nothing in flight; one that fetches is made again.
+local function forget_idle_consumers(c, group, session)
+  for _, prio in ipairs(c.bands) do
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', stream(c.base, prio), group)
+    for _, info in ipairs(consumers.err and {} or consumers) do
+      if info[4] == 0 and string.sub(info[2], 1, #session + 1) == session .. '.' then
+        redis.call('XGROUP', 'DELCONSUMER', stream(c.base, prio), group, info[2])
+      end
+    end
+  end
+end
+
 -- Take what a session's consumers have, at most `limit`; how many that were.
 local function reclaim(prefix, c, g, session, limit)
   local taken = 0

@@ -14,12 +14,15 @@ end
 
 -- How many it was handed, and whether there may be more.
 local function push_to(prefix, c, g, who, now)
-  if c.taken and redis.call('HEXISTS', c.base .. ':taken', who.group .. '\n' .. who.consumer) == 1 then
+  if is_fenced(c, who.group, who.consumer) then
     wake(prefix, who)
     return 0, true
   end
   local found, more, lost, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
   if #found == 0 then
+    if more then -- what it would be handed lies behind much that waits
+      wake(prefix, who)
+    end
     return 0, more
   end
   local pieces = {'given\n'}
