@@ -192,13 +192,15 @@ class Feeder:
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
         windows = self._windows(len(deliveries))
-        for at, delivery in enumerate(deliveries):
-            try:
+        accepted = 0
+        try:
+            for delivery in deliveries:
                 self._accept_one(delivery, windows)
-            except BaseException:
-                for left in deliveries[at:]:
-                    self._release(left)
-                raise
+                accepted += 1
+        except BaseException:
+            for left in deliveries[accepted:]:
+                self._release(left)
+            raise
 
     def _accept_one(self, delivery: Delivery, windows: Mapping[int, int]) -> None:
         intake = self._intakes.get(delivery.interest)

@@ -284,7 +284,7 @@ class RedisTransport(Transport):
         try:
             self._told(kind, lines)
         except (ValueError, TypeError) as error:  # anybody may publish on these topics
-            log.warning("on Redis at %s somebody says what nobody understands: %r: %s", self.options.shown, lines, error)
+            log.warning("on Redis at %s somebody says %r, which is no news: %s", self.options.shown, lines, error)
 
     def _told(self, kind: str, lines: Sequence[str]) -> None:
         if kind == "ready":
