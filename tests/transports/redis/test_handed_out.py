@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -475,3 +476,33 @@ async def test_names_that_are_given_up_leave_nothing_on_the_server(redis_server)
         fences = await publisher.client.call("x", "KEYS", f"{base}:taken*".replace("{", "?").replace("}", "?"))
         assert fences
         assert all([await publisher.client.call("x", "PTTL", fence) > 0 for fence in fences])
+
+
+@each_version
+async def test_members_take_turns_whatever_the_rhythm(redis_server):
+    """Each could take all there is: where time decides, steps of 33 always meet the same one of three."""
+    prefix, counts = new_prefix(), [0, 0, 0]
+    async with AsyncExitStack() as stack:
+        publisher, *others = [
+            await stack.enter_async_context(opened(redis_server.url(), prefix=prefix, lease=5)) for _ in range(4)
+        ]
+        await publisher.client.ensure("orders")
+        members = [await Member.of(each) for each in others]
+
+        async def consume(number: int) -> None:
+            while True:
+                got = await members[number].fetch()
+                await ack(others[number], *got)
+                counts[number] += len(got)
+
+        consuming = [asyncio.ensure_future(consume(number)) for number in range(3)]
+        for member in members:
+            await eventually(lambda member=member: any(place.credit for place in member.consumer.places()), "a credit")
+        began = int(time.time() * 1000)
+        for number in range(30):
+            publisher.client.clock = began + 32 * number
+            await publish(publisher, envelope(str(number)))
+            await eventually(lambda number=number: sum(counts) == number + 1, "it")
+        for each in consuming:
+            each.cancel()
+    assert min(counts) > 5, counts

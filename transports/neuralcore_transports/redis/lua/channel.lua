@@ -2,7 +2,7 @@
 
 local function open_channel(base)
   local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
-    'claimed', 'turn', 'bands', 'groups', 'taken', 'ever', 'largest')
+    'claimed', 'turn', 'bands', 'groups', 'taken', 'ever', 'largest', 'pushes')
   if not m[1] then
     return nil
   end
@@ -11,7 +11,7 @@ local function open_channel(base)
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
     groups = {}, named = false, claimed = m[9] or '', turn = tonumber(m[10] or ''),
     bands = {}, sessions = {}, taken = m[13], ever = tonumber(m[14] or '0'),
-    largest = tonumber(m[15] or '0'),
+    largest = tonumber(m[15] or '0'), pushes = tonumber(m[16] or '0'),
   }
   c.retains = c.age or c.count or c.bytes
   c.before = c.last .. ' ' .. string.format('%d', c.ever)
@@ -66,7 +66,9 @@ end
 
 local function save_last(c)
   if c.moved then
-    redis.call('HSET', c.base .. ':meta', 'last', c.last, 'ever', string.format('%d', c.ever))
+    c.pushes = c.pushes + 1
+    redis.call('HSET', c.base .. ':meta', 'last', c.last, 'ever', string.format('%d', c.ever),
+      'pushes', string.format('%d', c.pushes))
     c.moved = false
   end
 end

@@ -58,8 +58,9 @@ local function push(prefix, c, now, n, group)
     ring(prefix, c.base, n, group)
     return
   end
-  -- Nobody comes first always: who has the most room may have it because it is given everything.
-  local over, first = {}, (now + c.ever) % #waiting
+  -- They come first in turn: who has the most room may have it because it is given everything, and time or the number of
+  -- messages may move on in steps that leave somebody out.
+  local over, first = {}, c.pushes % #waiting
   for i = 1, #waiting do
     local who = waiting[(first + i) % #waiting + 1]
     if not c.sessions[who.group] then -- somebody has removed it
