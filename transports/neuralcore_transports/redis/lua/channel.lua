@@ -49,6 +49,7 @@ local function next_id(c, now)
     c.n = c.n + 1
   end
   c.last = string.format('%d-%d', c.ms, c.n)
+  c.ever = c.ever + 1
   c.moved = true
   return c.last
 end
@@ -58,8 +59,8 @@ local function skip_to(c, id)
   c.last, c.ms = id, nil
 end
 
--- What a client remembers, so that it notices when the server has lost something: the last id, and how many messages
--- there have ever been.
+-- What a client remembers, so that it notices when the server has lost something: the last id, and how many there have
+-- ever been.
 local function mark(c)
   return c.last .. ' ' .. string.format('%d', c.ever)
 end

@@ -181,7 +181,6 @@ local function store(c, prio, now, due, args, first, last)
     redis.call('HSET', c.base .. ':meta', 'largest', string.format('%d', c.largest))
   end
   c.added = (c.added or 0) + 1
-  c.ever = c.ever + 1
   if #c.groups == 0 then
     keep(c, prio, {id}, true)
     redis.call('HINCRBY', c.base .. ':meta', 'unclaimed', 1)
