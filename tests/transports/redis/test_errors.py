@@ -9,7 +9,7 @@ import pytest
 
 from neuralcore import MessageBus
 from neuralcore.messaging.errors import NotStored, PublishUnknown, TransportError, Unavailable
-from neuralcore.messaging.transport import PublishStatus
+from neuralcore.messaging.transport import Outcome, PublishStatus, Settlement
 from tests.faults.disks import SmallDisk
 from tests.servers.missing import REDIS_VERSIONS
 from tests.servers.ports import free_port
@@ -379,6 +379,56 @@ async def test_a_replica_that_does_not_confirm(start_redis, version):
         with pytest.raises(PublishUnknown, match="not known whether"):
             await bus.publish("orders", 1)
     replica.resume()
+
+
+@versions
+@pytest.mark.parametrize("settling", [False, True])
+async def test_an_answer_that_is_lost_is_no_confirmation_by_a_replica(start_redis, proxy_to, version, settling):
+    """The new connection has written nothing yet: what it waits for must be at least as late as the first try's write."""
+    master = start_redis(version=version)
+    replica = start_redis(version=version, replica_of=master)
+    await asyncio.to_thread(master.wait_for_replicas)
+    proxy = proxy_to(master.port)
+    async with opened(f"redis://127.0.0.1:{proxy.port}", replicas=1, timeout=1, patience=2) as transport:
+        member = await Member.of(transport)
+        await publish(transport, envelope("before"))
+        (got,) = await member.fetch()
+        replica.pause()
+        try:
+            proxy.drop_replies(after=b"unsure", cut=True)
+            settlements = [Settlement(got, Outcome.NACK)] if settling else []
+            with pytest.raises(Unavailable, match="only 0 of 1 replicas have it") as caught:
+                await transport.commit([envelope("unsure")], settlements)
+            assert not isinstance(caught.value, NotStored)
+        finally:
+            replica.resume()
+
+
+@versions
+async def test_a_publish_again_by_a_new_client_is_no_confirmation_by_a_replica(start_redis, version):
+    master = start_redis(version=version)
+    replica = start_redis(version=version, replica_of=master)
+    await asyncio.to_thread(master.wait_for_replicas)
+    replica.pause()
+    url = f"{master.url()}?replicas=1&timeout=1&patience=1"
+    try:
+        for _ in range(2):
+            async with MessageBus(url) as bus:
+                with pytest.raises(PublishUnknown, match="not known whether"):
+                    await bus.publish("orders", 1, idempotency_key="same")
+    finally:
+        replica.resume()
+    await asyncio.to_thread(master.wait_for_replicas)
+    async with MessageBus(url) as bus:
+        await bus.publish("orders", 1, idempotency_key="same")
+
+
+async def test_a_publish_again_by_a_new_client_is_not_on_disk_either(start_redis):
+    server = start_redis(version="8.2", appendfsync="no")
+    for _ in range(2):
+        async with opened(server.url(), durability="disk", timeout=1) as transport:
+            with pytest.raises(Unavailable, match="not on disk"):
+                await publish(transport, envelope("same"))
 
 
 async def test_more_replicas_than_there_are(start_redis):
