@@ -384,7 +384,7 @@ async def test_a_replica_that_does_not_confirm(start_redis, version):
 @versions
 @pytest.mark.parametrize("settling", [False, True])
 async def test_an_answer_that_is_lost_is_no_confirmation_by_a_replica(start_redis, proxy_to, version, settling):
-    """The new connection has written nothing yet: what it waits for must be at least as late as the first try's write."""
+    """The new connection has written nothing yet, and must not wait for nothing."""
     master = start_redis(version=version)
     replica = start_redis(version=version, replica_of=master)
     await asyncio.to_thread(master.wait_for_replicas)
