@@ -44,6 +44,8 @@ class Events:
     beat: Callable[[Beat], None]
     held_too_long: Callable[[Sequence[Any]], None]
     """Deliveries whose leases it has given up."""
+    trimmed: Callable[[str, int], None]
+    """The base of their channel, and how many of them somebody else has deleted."""
     failed: Callable[[Exception], None]
 
 
@@ -133,10 +135,12 @@ class Keeper:
             lease = lease_of(delivery)
             if lease is None or now - lease.since < self._options.max_hold:
                 continue
-            self._script(
+            reply = self._script(
                 CHANNEL,
                 f"{lease.base}:meta",
                 "", self._layout.prefix, "expire", lease.base, lease.group, lease.consumer,
                 lease.priority, lease.entry,
             )  # fmt: skip
             self._events.held_too_long([delivery])
+            if reply[0] == b"ok" and reply[2]:
+                self._events.trimmed(lease.base, reply[2])
