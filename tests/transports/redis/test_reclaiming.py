@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.transports.redis.clients import Member, envelope, eventually, new_prefix, opened, publish
 
 CHANNELS = [f"orders.{number}" for number in range(8)]
-both = pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+each_version = pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 
 
 class At(random.Random):
@@ -40,7 +40,7 @@ def asked(transport) -> Counter[str]:
     return counted
 
 
-@both
+@each_version
 async def test_each_channel_is_reclaimed_by_whoever_comes_first(redis_server, monkeypatch):
     """Three others, a quarter of a lease apart at most, and several beats: each channel is looked through once."""
     url, prefix = redis_server.url(), new_prefix()
@@ -81,7 +81,7 @@ async def test_nothing_is_taken_from_a_client_that_lives_again(redis_server):
         assert alive.client.session.encode() in sessions
 
 
-@both
+@each_version
 async def test_what_was_reclaimed_is_so_again_after_a_lease(redis_server):
     """A fetch of the silent one may have been on its way."""
     url, prefix = redis_server.url(), new_prefix()
