@@ -61,6 +61,7 @@ class TestRedis70(_OnARedis):
 class TestRedis62(_OnARedis):
     """Scripts in place of functions; everything with NEURALCORE_CONFORMANCE=long."""
 
+    setup = "redis-6.2"
     version = "6.2"
 
     @some(
