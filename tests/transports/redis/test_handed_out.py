@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from neuralcore.messaging.transport import Delivery, Demand, GroupRef, Outcome, Settlement
-from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.transports.redis.clients import Member, ack, envelope, eventually, new_prefix, opened, publish
 
-each_version = pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+each_version = pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@
 --   gone:<incarnation>  the channel was removed on purpose
 --   removed    group, pattern or channel: it was removed on purpose
 --   sessions   name -> the server's milliseconds at which it counts as dead
+--   reclaimed:<session>:<0, or 1 when it is over>:<those milliseconds>  bases of channels that were looked through for it
 
 local function registry_main(ARGV)
   local now = now_ms(ARGV[1])
@@ -146,6 +147,35 @@ local function registry_main(ARGV)
       overdue[i] = now - tonumber(overdue[i])
     end
     return {known and 1 or 0, tonumber(redis.call('GET', base .. ':version') or '0'), overdue}
+  end
+
+  -- Of a session that has fallen silent, and not been heard since.
+  local function reclaimed(session, ended)
+    local dead = redis.call('ZSCORE', base .. ':sessions', session)
+    return dead and tonumber(dead) <= now and base .. ':reclaimed:' .. session .. ':' .. ended .. ':' .. dead
+  end
+
+  -- session, 1 if it is over, then bases; answers those that nobody has looked through for it, or nil if it lives or is gone
+  if what == 'unclaimed' then
+    local key, left = reclaimed(ARGV[4], ARGV[5]), {}
+    for i = 6, #ARGV do
+      if key and redis.call('HEXISTS', key, ARGV[i]) == 0 then
+        left[#left + 1] = ARGV[i]
+      end
+    end
+    return key and left
+  end
+
+  -- session, 1 if it is over, milliseconds until somebody does it again, then bases that were looked through
+  if what == 'reclaimed' then
+    local key = reclaimed(ARGV[4], ARGV[5])
+    for i = 7, #ARGV do
+      if key then
+        redis.call('HSET', key, ARGV[i], 1)
+        redis.call('PEXPIRE', key, ARGV[6])
+      end
+    end
+    return {}
   end
 
   if what == 'sessions' then
