@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -124,3 +125,21 @@ async def test_who_is_silent_for_longer_than_its_session_is_cleared_up_by_one(re
         await eventually(cleared, "the session to end")
         left = await others[0].client.channel("stats", others[0].client.layout.base("orders"))
         assert left[5:] == [], "its broadcast is over"
+
+
+@each_version
+async def test_the_latest_of_very_many_dead_clients_is_not_forgotten(redis_server):
+    """A client that died is remembered for ``session_ttl``; a thousand may die in that time."""
+    url, prefix = redis_server.url(), new_prefix()
+    async with opened(url, prefix=prefix, lease=1) as other, opened(url, prefix=prefix, lease=0.5) as dead:
+        holding, member = await Member.of(dead), await Member.of(other)
+        sent = envelope()
+        await publish(dead, sent)
+        while not (await holding.fetch(timeout=0.1) or await member.fetch(timeout=0)):
+            pass
+        sessions = f"{other.client.layout.registry}:sessions"
+        now = int(time.time() * 1000)
+        old = [part for number in range(1500) for part in (now - 20_000 + number, f"old-{number}")]
+        await other.client.call(sessions, "ZADD", sessions, *old)
+        dead._keeper.stop()
+        await member.drain(sent.id)

@@ -6,6 +6,8 @@
 --   sessions   name -> the server's milliseconds at which it counts as dead
 --   reclaimed:<session>:<0, or 1 when it is over>:<those milliseconds>  bases of channels that were looked through for it
 
+local MOST_OVERDUE = 1000 -- sessions that one beat answers
+
 local function registry_main(ARGV)
   local now = now_ms(ARGV[1])
   local prefix, what = ARGV[2], ARGV[3]
@@ -142,9 +144,16 @@ local function registry_main(ARGV)
     if known or ARGV[6] == '1' then
       redis.call('ZADD', base .. ':sessions', now + tonumber(ARGV[5]), ARGV[4])
     end
-    local overdue = redis.call('ZRANGEBYSCORE', base .. ':sessions', '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
-    for i = 2, #overdue, 2 do
-      overdue[i] = now - tonumber(overdue[i])
+    -- Where very many are overdue, the latest have something in flight, and the oldest are to be forgotten.
+    local overdue, sessions = {}, base .. ':sessions'
+    for _, found in ipairs({
+      redis.call('ZRANGE', sessions, now, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, MOST_OVERDUE / 2, 'WITHSCORES'),
+      redis.call('ZRANGE', sessions, '-inf', now, 'BYSCORE', 'LIMIT', 0, MOST_OVERDUE / 2, 'WITHSCORES'),
+    }) do
+      for i = 1, #found, 2 do
+        overdue[#overdue + 1] = found[i]
+        overdue[#overdue + 1] = now - tonumber(found[i + 1])
+      end
     end
     return {known and 1 or 0, tonumber(redis.call('GET', base .. ':version') or '0'), overdue}
   end
