@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Broadcasts"]
 
 _UNLIMITED: Final = 1 << 62
+_SOON: Final = 0.02
+"""Seconds after which the reader is asked again."""
 
 
 class Broadcasts(Contract):
@@ -223,17 +225,20 @@ class _Fan:
         self._transport = transport
         self._flow = Flow(*place, self._arrived, self._failed)
         self._reading = False
+        self._seeking = False
+        """The reader was told to go back, and has not said yet that it did."""
+        self._going: list[_Listener] = []
+        """Those that have caught up then."""
         self.listeners: list[_Listener] = []
 
     async def add(self, listener: _Listener) -> None:
-        listener.on_room = partial(self._rewind, listener)
+        listener.on_room = partial(self._read_again, listener)
         self.listeners.append(listener)
         if not self._reading:
             self._reading = True
             await self._transport.run(self._transport.reader.add, self._flow, listener.next)
         else:
-            listener.behind = True
-            self._rewind(listener)
+            self._read_again(listener)
 
     async def remove(self, id: int) -> bool:
         """Whether nobody is left."""
@@ -247,44 +252,74 @@ class _Fan:
     def seek(self, id: int, offset: int) -> None:
         for listener in self.listeners:
             if listener.id == id:
-                out = listener.partition.seek(_free(offset))
-                if out:
-                    self._transport.lost(out)
-                listener.next = offset
-                listener.behind = True
-                self._rewind(listener)
+                self._go_to(listener, offset)
+                self._read_again(listener)
+
+    def _go_to(self, listener: _Listener, offset: int) -> None:
+        out = listener.partition.seek(_free(offset))
+        if out:
+            self._transport.lost(out)
+        listener.next = offset
 
     def _arrived(self, records: list[Record]) -> None:
         self._transport.reader.poller.taken(self._flow, len(records))
         for listener in self.listeners:
             listener.arrived(records)
 
-    def _rewind(self, listener: _Listener) -> None:
-        """Read again what it has missed; the others do not see it twice."""
-        listener.rewinding = True
-        start = min((each.next for each in self.listeners if not each.behind), default=listener.next)
-        self._transport.reader.poller.order(partial(self._seek, min(start, listener.next), listener))
+    # Reading again what some have missed; the others do not see it twice
 
-    def _seek(self, offset: int, listener: _Listener) -> None:
+    def _read_again(self, *listeners: _Listener) -> None:
+        for listener in listeners:
+            listener.behind = listener.rewinding = True
+            if listener in self._going:  # not for what it wants now
+                self._going.remove(listener)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        """One at a time: of two the last would count, and take the reader past what the other wants."""
+        if self._seeking or not any(each.rewinding for each in self.listeners):
+            return
+        self._seeking = True
+        self._going = [each for each in self.listeners if each.rewinding]
+        start = min(each.next for each in self.listeners if each.rewinding or not each.behind)
+        self._transport.reader.poller.order(partial(self._seek, start))
+
+    def _seek(self, offset: int) -> None:
         """In the thread: what was read before arrives before it."""
         client: Consumer = self._transport.reader.client
         try:
             client.seek(self._flow.at(offset))
         except KafkaException as error:
             log.debug("seeking in %s failed, it is tried again: %s", self._flow.key, error)
-            if not self._flow.closed:
-                self._transport.reader.poller.order(partial(self._seek, offset, listener))
+            self._transport.call(self._later, self._sought)
             return
-        self._transport.call(self._caught_up, listener)
+        self._flow._next = offset  # where it goes on if it is paused
+        self._transport.call(self._caught_up)
 
-    def _caught_up(self, listener: _Listener) -> None:
-        listener.behind = listener.rewinding = False
+    def _caught_up(self) -> None:
+        for listener in self._going:
+            listener.behind = listener.rewinding = False
+        self._sought()
+
+    def _sought(self) -> None:
+        self._seeking = False
+        self._going = []
+        self._rewind()
+
+    def _later(self, what: Callable[[], None]) -> None:
+        if not self._flow.closed:
+            asyncio.get_running_loop().call_later(_SOON, what)
+
+    # What is gone
 
     def _failed(self, error: KafkaError) -> None:
         if position_is_gone(error):
-            self._transport.reader.poller.order(self._go_on)
+            self._look()
         else:
             log.warning("reading %s failed: %s", self._flow.key, error.str())
+
+    def _look(self) -> None:
+        self._transport.reader.poller.order(self._go_on)
 
     def _go_on(self) -> None:
         """In the thread: what was to be read next is gone."""
@@ -293,16 +328,20 @@ class _Fan:
             low, high = self._transport.reader.client.get_watermark_offsets(place, self._transport.options.timeout)
         except KafkaException as error:
             log.warning("%s is not known: %s", self._flow.key, error)
-            self._transport.reader.poller.order(self._go_on)
+            self._transport.call(self._later, self._look)
             return
         self._transport.call(self._found, low, high)
 
     def _found(self, low: int, high: int) -> None:
+        again = []
         for listener in self.listeners:
-            if not low <= listener.next <= high:
-                if listener.next > 0:
-                    text = f"a broadcast was at {listener.next} of {self._flow.key}, where {low} to {high} are kept"
-                    self._transport.data_lost(listener.channel, text)
-                listener.next = low if listener.next < low else high
-            listener.behind = True
-            self._rewind(listener)
+            if not low <= listener.next <= high and listener.next > 0:
+                text = f"a broadcast was at {listener.next} of {self._flow.key}, where {low} to {high} are kept"
+                self._transport.data_lost(listener.channel, text)
+            if listener.rewinding or not listener.behind or listener.next > high:
+                again.append(listener)
+            if listener.next > high:  # what comes there is not what it has had there
+                self._go_to(listener, high)
+            else:
+                listener.next = max(low, listener.next)
+        self._read_again(*again)
