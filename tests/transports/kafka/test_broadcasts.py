@@ -1,4 +1,4 @@
-"""How many listeners share the reading of a partition."""
+"""How many listeners share the reading of a partition, and what becomes of one that could not be begun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.names import matches
@@ -112,8 +112,8 @@ class Reading:
         how = self.failing(flow.key)
         if how == "before":
             raise SILENT
-        assert flow.key not in self.client.at, "it is assigned already"
-        assert offset != OFFSET_INVALID
+        if flow.key in self.client.at:  # it is assigned already
+            raise SILENT
         self.client.at[flow.key] = offset
         self.poller.add(flow)
         self.added.append((flow.key, offset))
@@ -329,3 +329,108 @@ async def test_everybody_hears_everything_from_its_start_on_once_and_in_order(se
     bench.library.most = 1000
     await bench.settle_down(*starts)
     assert bench.heard == {id: list(range(start, end)) for id, start in starts.items()}
+
+
+# Beginning
+
+
+async def test_one_that_could_not_be_begun_is_begun_where_it_was_to(bench):
+    """What was published meanwhile is heard: its position was fixed."""
+    bench.channel("orders", 500, 700, partitions=2)
+    bench.reader.failing = lambda place: "before" if place[1] == 1 else ""
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await bench.listen(1, "new")
+    bench.library.ends.update({("orders", 0): (0, 502), ("orders", 1): (0, 703)})
+    bench.reader.failing = lambda place: ""
+    await bench.update()
+    await bench.settle_down(1)
+    assert sorted(bench.heard[1]) == [500, 501, 700, 701, 702]
+    assert bench.reader.added == [(("orders", 0), 500), (("orders", 1), 700)]
+
+
+async def test_channels_that_were_not_reached_are_not_taken_for_new_ones(bench):
+    for name in ("a.1", "a.2", "a.3"):
+        bench.channel(name, 20)
+    bench.reader.failing = lambda place: "before" if place[0] == "a.2" else ""
+    with pytest.raises(Unavailable):
+        await bench.listen(1, "new", "a.*")
+    bench.channel("a.4", 2)
+    await bench.made.refresh()  # as when the registry has changed
+    bench.reader.failing = lambda place: ""
+    await bench.update()
+    await bench.settle_down(1)
+    assert bench.heard[1] == [0, 1], "of the channel that came"
+    assert dict(bench.reader.added) == {("a.1", 0): 20, ("a.2", 0): 20, ("a.3", 0): 20, ("a.4", 0): 0}
+
+
+async def test_an_answer_that_was_late_does_not_stand_in_the_way(bench):
+    """The reader does what it was asked for, even if nobody waits for it any more."""
+    bench.reader.failing = lambda place: "late"
+    with pytest.raises(Unavailable):
+        await bench.listen(1, 490)
+    bench.turn()
+    while bench.calls:
+        bench.hear()
+    bench.reader.failing = lambda place: ""
+    await bench.update()
+    await bench.settle_down(1)
+    assert bench.heard[1] == list(range(490, 500))
+
+
+async def test_one_that_is_given_up_before_it_could_be_begun_leaves_nothing(bench):
+    bench.channel("orders", 500, 700, partitions=2)
+    bench.reader.failing = lambda place: "late" if place[1] == 1 else ""
+    with pytest.raises(Unavailable):
+        await bench.listen(1, 0)
+    del bench.interests[1]
+    await bench.update()
+    assert bench.library.at == {}
+
+
+async def test_a_new_channel_that_could_not_be_begun_is_tried_again(bench):
+    await bench.listen(1, "new", "a.*")
+    bench.channel("a.1", 3)
+    bench.reader.failing = lambda place: "before"
+    with pytest.raises(Unavailable):
+        await bench.made.refresh()
+    bench.reader.failing = lambda place: ""
+    await asyncio.sleep(0.01)
+    await bench.settle_down(1)
+    assert bench.heard[1] == [0, 1, 2]
+
+
+async def test_closing_leaves_nothing(bench):
+    bench.channel("orders", 500, 700, partitions=2)
+    await bench.listen(1, 0)
+    bench.reader.failing = lambda place: "late"
+    bench.channel("others", 5)
+    with pytest.raises(Unavailable):
+        await bench.listen(2, 0, "others")
+    await bench.made.close()
+    assert bench.library.at == {}
+
+
+async def test_who_comes_before_another_has_ended_is_not_ended_with_it(bench):
+    interests = [Interest(id=1, pattern="orders", start="0")]
+    ending = bench.made
+    await ending.update(interests)
+    bench.made = Broadcasts(bench)
+    with pytest.raises(Unavailable):
+        await bench.made.update(interests)
+    await bench.made.update(interests)
+    await ending.close()
+    bench.heard[1] = []
+    await bench.settle_down(1)
+    assert bench.heard[1] == list(range(500))
+
+
+async def test_a_position_that_is_sought_counts_for_a_channel_that_is_just_being_begun(bench):
+    await bench.listen(1, "new", "a.*")
+    bench.channel("a.1", 20)
+    beginning = asyncio.ensure_future(bench.made.refresh())
+    await asyncio.sleep(0)
+    await bench.made.seek(1, "15")
+    await beginning
+    await bench.settle_down(1)
+    assert bench.heard[1] == list(range(15, 20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,8 @@ __all__ = ["Broadcasts"]
 _UNLIMITED: Final = 1 << 62
 _SOON: Final = 0.02
 """Seconds after which the reader is asked again."""
+_AGAIN: Final = 1.0
+"""Seconds after which new channels that could not be reached are tried again."""
 
 
 class Broadcasts(Contract):
@@ -41,58 +43,105 @@ class Broadcasts(Contract):
     def __init__(self, transport: KafkaTransport) -> None:
         self._transport = transport
         self._interests: dict[int, Interest] = {}
+        """Those that listen to all that there was when they came."""
+        self._fixed: dict[int, tuple[list[Channel], dict[Place, int]]] = {}
+        """Of the others what they are to listen to, and from where: that stays, however often it is tried."""
         self._servings: dict[int, Serving] = {}
         self._answers: dict[int, dict[str, int]] = {}
         """By interest: the channels that it listens to, as Serving asks for it."""
         self._fans: dict[Place, _Fan] = {}
+        self._ending: list[_Fan] = []
+        """Those whose partitions nobody is to hear any more, and the reader may have yet."""
         self._changing = asyncio.Lock()
         """A channel that comes while subscriptions change is listened to once."""
         self._event = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def update(self, interests: Sequence[Interest]) -> None:
-        registry, positions = self._transport.registrar.registry, self._transport.positions
+        registry = self._transport.registrar.registry
         await self._transport.registrar.refresh()
         async with self._changing:
             wanted = {interest.id: interest for interest in interests}
             new = [interest for id, interest in wanted.items() if id not in self._interests]
             await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
-            starts = {}
             for interest in new:
-                covered = registry.covered(interest.pattern)
-                cursor = interest.start or "new"
-                starts[interest] = covered, await self._transport.run(positions.offsets, covered, cursor)
-            for id in [id for id in self._interests if id not in wanted]:
-                await self._end(id)
-            for interest, (covered, found) in starts.items():
-                self._interests[interest.id] = interest
-                self._servings[interest.id] = Serving()
-                self._answers[interest.id] = {}
-                for channel in covered:
-                    await self._listen(interest.id, channel, found)
+                if interest.id not in self._fixed:
+                    covered, cursor = registry.covered(interest.pattern), interest.start or "new"
+                    found = await self._transport.run(self._transport.positions.offsets, covered, cursor)
+                    self._fixed[interest.id] = covered, found
+            await self._end([id for id in {*self._interests, *self._fixed} if id not in wanted])
+            for interest in new:
+                await self._begin(interest)
         await self.refresh()
 
+    async def _begin(self, interest: Interest) -> None:
+        """What was reached when it fails is kept, and not begun again."""
+        id = interest.id
+        self._servings.setdefault(id, Serving())
+        self._answers.setdefault(id, {})
+        covered, starts = self._fixed[id]
+        for channel in covered:
+            await self._listen(id, channel, starts)
+        self._interests[id] = interest
+        del self._fixed[id]
+
     async def refresh(self) -> None:
-        """New channels of its patterns, from their beginnings."""
-        async with self._changing:
-            for id, interest in self._interests.items():
-                for channel in self._transport.registrar.registry.covered(interest.pattern):
-                    if channel.channel not in self._answers[id]:
+        """New channels of its patterns, from their beginnings. When that fails, it is tried again."""
+        try:
+            async with self._changing:
+                for id, interest in self._interests.items():
+                    for channel in self._transport.registrar.registry.covered(interest.pattern):
                         await self._listen(id, channel, {})
+        except Exception:
+            if self._again is None and not self._closed:
+                self._again = asyncio.get_running_loop().call_later(_AGAIN, self._refresh_again)
+            raise
+
+    def _refresh_again(self) -> None:
+        self._again = None
+        if self._transport.running:
+            self._transport.in_background(self.refresh())
 
     async def _listen(self, id: int, channel: Channel, starts: Mapping[Place, int]) -> None:
-        self._answers[id][channel.channel] = id
+        if channel.channel in self._answers[id]:
+            return
         for band, place in self._transport.positions.places(channel):
-            if place not in self._fans:
-                self._fans[place] = _Fan(self._transport, place)
-            await self._fans[place].add(_Listener(self, id, channel, band, place, starts.get(place, 0)))
+            fan = self._fans.get(place)
+            if fan is None or not fan.has(id):
+                await self._listen_to(place, _Listener(self, id, channel, band, place, starts.get(place, 0)))
+        self._answers[id][channel.channel] = id
+        self._event.set()
 
-    async def _end(self, id: int) -> None:
-        for known in (self._interests, self._servings, self._answers):
-            known.pop(id, None)
-        for place, fan in list(self._fans.items()):
-            if await fan.remove(id):
-                del self._fans[place]
+    async def _listen_to(self, place: Place, listener: _Listener) -> None:
+        if place in self._fans:
+            self._fans[place].add(listener)
+            return
+        await self._sweep()  # the reader has a partition once
+        fan = _Fan(self._transport, place)
+        self._ending.append(fan)  # unless it begins
+        try:
+            await fan.begin(listener)
+        except BaseException:
+            self._servings[listener.id].remove(listener.partition)
+            raise
+        self._ending.remove(fan)
+        self._fans[place] = fan
+
+    async def _end(self, ids: Collection[int]) -> None:
+        for id in ids:
+            for known in (self._interests, self._fixed, self._servings, self._answers):
+                known.pop(id, None)
+            for place, fan in list(self._fans.items()):
+                if fan.remove(id):
+                    self._ending.append(self._fans.pop(place))
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Also what was asked for and given up: the reader does it all the same, later."""
+        while self._ending:
+            await self._ending[0].end()
+            del self._ending[0]
 
     def ready(self, listener: _Listener) -> None:
         serving = self._servings.get(listener.id)
@@ -148,6 +197,11 @@ class Broadcasts(Contract):
     async def seek(self, interest: int, position: Cursor) -> None:
         if interest not in self._interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        async with self._changing:  # a channel that is just being begun goes there too
+            if interest in self._interests:
+                await self._seek(interest, position)
+
+    async def _seek(self, interest: int, position: Cursor) -> None:
         covered = self._transport.registrar.registry.covered(self._interests[interest].pattern)
         for place, offset in (await self._transport.run(self._transport.positions.offsets, covered, position)).items():
             if place in self._fans:
@@ -156,10 +210,11 @@ class Broadcasts(Contract):
     async def close(self) -> None:
         self._closed = True
         self._event.set()
+        if self._again is not None:
+            self._again.cancel()
         if self._transport.running:
             async with self._changing:
-                for id in list(self._interests):
-                    await self._end(id)
+                await self._end([*self._interests, *self._fixed])
         self._transport.broadcasts.discard(self)
 
 
@@ -224,30 +279,39 @@ class _Fan:
     def __init__(self, transport: KafkaTransport, place: Place) -> None:
         self._transport = transport
         self._flow = Flow(*place, self._arrived, self._failed)
-        self._reading = False
         self._seeking = False
         """The reader was told to go back, and has not said yet that it did."""
         self._going: list[_Listener] = []
         """Those that have caught up then."""
         self.listeners: list[_Listener] = []
 
-    async def add(self, listener: _Listener) -> None:
+    async def begin(self, listener: _Listener) -> None:
+        """Once, for the first one. Raises Unavailable; then the reader may begin all the same, later."""
+        listener.on_room = partial(self._read_again, listener)
+        self.listeners.append(listener)  # what is read may arrive before the answer
+        try:
+            await self._transport.run(self._transport.reader.add, self._flow, listener.next)
+        except BaseException:
+            self.listeners.remove(listener)
+            raise
+
+    async def end(self) -> None:
+        """Raises Unavailable; then it may be called again."""
+        if not self._flow.closed:  # its partition may be another's by now
+            await self._transport.run(self._transport.reader.remove, self._flow)
+
+    def add(self, listener: _Listener) -> None:
         listener.on_room = partial(self._read_again, listener)
         self.listeners.append(listener)
-        if not self._reading:
-            self._reading = True
-            await self._transport.run(self._transport.reader.add, self._flow, listener.next)
-        else:
-            self._read_again(listener)
+        self._read_again(listener)
 
-    async def remove(self, id: int) -> bool:
+    def has(self, id: int) -> bool:
+        return any(each.id == id for each in self.listeners)
+
+    def remove(self, id: int) -> bool:
         """Whether nobody is left."""
-        for listener in [each for each in self.listeners if each.id == id]:
-            self.listeners.remove(listener)
-        if self.listeners:
-            return False
-        await self._transport.run(self._transport.reader.remove, self._flow)
-        return True
+        self.listeners = [each for each in self.listeners if each.id != id]
+        return not self.listeners
 
     def seek(self, id: int, offset: int) -> None:
         for listener in self.listeners:
