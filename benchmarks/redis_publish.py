@@ -12,6 +12,7 @@ from benchmarks._harness import Arm, Benchmark, Metrics, Target
 from benchmarks._redis import (
     BATCH,
     PLACE,
+    SIZES,
     STREAM,
     Meter,
     Payload,
@@ -31,7 +32,6 @@ from neuralcore.messaging.bus import MessageBus
 
 __all__ = ["BENCHMARKS"]
 
-SIZES = {"200 B": Text(200), "10 kB": Text(10_000)}
 MANY = 16
 
 Publish = Callable[[Any, list[list[Payload]]], Awaitable[None]]
