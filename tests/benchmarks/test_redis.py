@@ -130,6 +130,24 @@ def test_batches_are_whole() -> None:
     assert [len(batch) for batch in batches(payloads)] == [BATCH, BATCH, 1]
 
 
+def test_a_server_syncs_before_it_answers_for_one_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    import redis
+
+    asked: list[str] = []
+
+    async def publish(*_: object) -> None:
+        asked.append(client.config_get("appendfsync")["appendfsync"])
+        raise CheckFailed("enough")
+
+    monkeypatch.setattr(redis_publish, "raw_publish_batches", publish)
+    synced = next(each for each in redis_publish.BENCHMARKS if "appendfsync always" in each.name)
+    with redis.Redis.from_url(PLACE.server().url, decode_responses=True) as client:
+        with pytest.raises(CheckFailed, match="enough"):
+            verify(replace(synced, arms=synced.arms[1:2]), Settings())
+        asked.append(client.config_get("appendfsync")["appendfsync"])
+    assert asked == ["always", "everysec"]
+
+
 def test_a_server_is_emptied_and_ends(tmp_path: Path) -> None:
     found = binary("7.0")
     assert found
