@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.redis.agenda import ANY, Agenda, Place
@@ -59,6 +60,8 @@ class RedisConsumer(Consumer):
         """It looks everywhere, or gives back what nobody asks for."""
         self._watching: asyncio.TimerHandle | None = None
         """While something is here that nobody has asked for."""
+        self._resting = 0.0
+        """Until when nothing is given back, because that has failed."""
         self._fetching = 0
         self._stale = False
         """The channels have changed."""
@@ -204,30 +207,23 @@ class RedisConsumer(Consumer):
         if not self._fetching:
             self._watch()
 
-    def _watch(self, seconds: float = _UNWANTED) -> None:
+    def _watch(self) -> None:
         if self._watching is None:
-            self._watching = self._loop.call_later(seconds, self._give_back_unwanted)
+            self._watching = self._loop.call_later(_UNWANTED, self._give_back_unwanted)
 
     def _give_back_unwanted(self) -> None:
         self._watching = None
         if not self._transport.running:
             return
-        failed, places = self._failed(), self._unwanted()
+        places, looking = self._unwanted(), self._looking
         if self._got or places:
-            self._watch(_AGAIN if failed else _UNWANTED)
-        if places and not failed and self._looking is None:
+            self._watch()
+        if looking is not None and looking.done() and not self._fetching:  # nobody is here to be told how it went
+            if not looking.cancelled() and (error := looking.exception()) is not None:
+                self._transport.failed(error)
+            self._looking = looking = None
+        if places and looking is None and self._loop.time() >= self._resting:
             self._looking = self._loop.create_task(self._give_back(places))
-
-    def _failed(self) -> bool:
-        """Whether the last look has. A fetch is told; but there may be none."""
-        looking = self._looking
-        if looking is None or not looking.done() or self._fetching:
-            return False
-        self._looking = None
-        error = None if looking.cancelled() else looking.exception()
-        if error is not None:
-            self._transport.failed(error)
-        return error is not None
 
     def _unwanted(self) -> list[Place]:
         """Where others may want what nobody has asked for yet, though it was handed out a while ago; and what was
@@ -241,6 +237,14 @@ class RedisConsumer(Consumer):
         return [place for each in old if (place := self._places.get(each)) is not None]
 
     async def _give_back(self, places: Sequence[Place]) -> None:
+        """No fetch is to hear what goes wrong: it has not asked for this."""
+        try:
+            await self._try_to_give_back(places)
+        except (TransportError, NotSent, Broken) as error:
+            self._resting = self._loop.time() + _AGAIN
+            self._transport.failed(error)
+
+    async def _try_to_give_back(self, places: Sequence[Place]) -> None:
         """All that is here of them, the newest too, or it would come before the others."""
         for place in places:
             await self._recover(place)
@@ -291,20 +295,23 @@ class RedisConsumer(Consumer):
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
         deadline = self._loop.time() + timeout
         self._fetching += 1
+        looked = False
         try:
             while True:
                 self._event.clear()
                 found = self._take(demand)
                 if found:
                     return found
-                if self._looking is None and (self._stale or self._wanted(demand)):
+                own = self._looking is None and (self._stale or bool(self._wanted(demand)))
+                if own:
                     self._looking = self._loop.create_task(self._look(dict(demand)))
                 if self._looking is not None:
                     await self._looked(self._looking)
                     found = self._take(demand)
                     if found:
                         return found
-                    if self._wanted(demand) and self._loop.time() < deadline:
+                    looked = looked or own
+                    if self._wanted(demand) and (not looked or self._loop.time() < deadline):
                         continue
                 left = deadline - self._loop.time()
                 if left <= 0:
