@@ -39,8 +39,29 @@ def stage(tmp_path: Path, clock: Clock, kafka_broker: KafkaCluster) -> Iterator[
         yield stage
 
 
+def test_who_is_two_hours_ahead_of_the_brokers_is_refused_until_his_clock_is_right(
+    stage: KafkaStage, clock: Clock
+) -> None:
+    producer = stage.producer(wait=True, at_once=1)
+    producer.say("publish 0 5")
+    producer.expect("produced 5")
+    clock.jump(HOURS)
+    producer.say("publish 5 5")
+    producer.expect("produced 10")
+    clock.jump(-HOURS)
+    producer.say("publish 10 5")
+    producer.expect("produced 15")
+    errors = [line for line in producer.lines if line.startswith("error")]
+    assert errors == ["error PublishError Broker: Invalid timestamp"] * 5
+    stage.consumer()
+    stage.until_settled()
+    stage.story().check()
+    assert len(stage.story().groups["g"].done) == 10
+
+
 @pytest.mark.parametrize("direction", some(1, [-1, 1]))
 def test_nothing_is_early_late_or_lost(stage: KafkaStage, clock: Clock, direction: int) -> None:
+    """Ahead of the brokers nothing can be published."""
     jumps, count = times(4, 40), times(120, 900)
     failing = {str(number): "fail once" for number in range(0, count, 10)}
     workers = stage.consumers(2, retry=RETRY, concurrency=4, work=0.01)
