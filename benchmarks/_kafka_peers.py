@@ -1,9 +1,10 @@
 """Who publishes and consumes beside the bus, on Kafka: each as its documentation shows, with its best options.
 
-``python -m benchmarks._kafka_peers KIND URL N NAP_MS`` is the process that consumes. It says ``ready`` once what is
-published from then on reaches it, handles n messages, and says which it has handled, at which moments, when the last
-was settled, and how much CPU that took. Handlers record the moment at which they begin, then sleep for the nap; 20 of
-them at once when they do. Settled is what the peer is done with: its commit is begun, or left to the client's timer.
+``python -m benchmarks._kafka_peers KIND URL N NAP_MS SIZE`` is the process that consumes. It says ``ready`` once what
+is published from then on reaches it, handles n messages, and says which it has handled, at which moments, when the
+last was settled, and how much CPU that took. Handlers record the moment at which they begin, then sleep for the nap;
+20 of them at once when they do. Settled is what the peer is done with: its commit is begun, or left to the client's
+timer.
 
 Celery is no peer here, and was not run: in kombu 5.7's transport ``confluentkafka``, by its source, an acknowledgement
 commits all that the worker has read, also what its other threads still handle or have failed at, and the default number
@@ -42,13 +43,12 @@ from benchmarks._kafka import (
     consumer_of,
     read_some,
 )
+from benchmarks._loads import CONCURRENCY
 from benchmarks._redis import JSON, PATIENCE, Payload, Text, publish_at_once
 from neuralcore._core import Message
 
-__all__ = ["CONCURRENCY", "MODULE", "PEERS", "SKIPPED", "TEXT", "Bus", "Publisher", "Raw", "at_once"]
+__all__ = ["CONCURRENCY", "MODULE", "PEERS", "SKIPPED", "Bus", "Publisher", "Raw", "at_once"]
 
-CONCURRENCY = 20
-TEXT = Text(200)
 MODULE = "benchmarks._kafka_peers"
 TASK = "bench.handle"
 LOOK = 0.0005
@@ -57,10 +57,10 @@ Parts = Sequence[Sequence[Payload]]
 
 
 class Seen:
-    """What was handled, and when."""
+    """What was handled, and when. A message with another text than this is none of those that were published."""
 
-    def __init__(self, n: int, nap: float) -> None:
-        self.n, self.nap = n, nap
+    def __init__(self, n: int, nap: float, text: Text) -> None:
+        self.n, self.nap, self._text = n, nap, text.text
         self.numbers: list[int] = []
         self.moments: list[int] = []
         self._cpu = 0
@@ -69,7 +69,7 @@ class Seen:
         if payload["i"] == WARM:
             return
         self.moments.append(time.monotonic_ns())
-        self.numbers.append(payload["i"] if payload["text"] == TEXT.text else -2)
+        self.numbers.append(payload["i"] if payload["text"] == self._text else -2)
         if self.nap:
             await asyncio.sleep(self.nap)
 
@@ -459,8 +459,8 @@ SKIPPED = (
 )
 
 
-def _child(kind: str, url: str, n: str, nap_ms: str) -> None:
-    seen = Seen(int(n), float(nap_ms) / 1000)
+def _child(kind: str, url: str, n: str, nap_ms: str, size: str) -> None:
+    seen = Seen(int(n), float(nap_ms) / 1000, Text(int(size)))
     warnings.simplefilter("ignore")
     if kind != Bus.kind:
         logging.disable()

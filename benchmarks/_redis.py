@@ -32,6 +32,7 @@ __all__ = [
     "JSON",
     "PATIENCE",
     "PLACE",
+    "SIZES",
     "STREAM",
     "Meter",
     "Payload",
@@ -151,6 +152,7 @@ class Text:
     """The text of messages whose bodies have about so many bytes."""
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self.text = ("What is stored has words of different lengths. " * (size // 40 + 1))[
             : size - len('{"i":1234,"text":""}')
         ]
@@ -193,6 +195,10 @@ class Text:
     def check(self, item: Any) -> None:
         if getattr(item, "payload", item)["text"] != self.text:
             raise CheckFailed("a message was changed")
+
+
+SIZES = {"200 B": Text(200), "10 kB": Text(10_000)}
+"""That are asked for everywhere."""
 
 
 def batches(all_of_them: Sequence[Payload], size: int = BATCH) -> list[Sequence[Payload]]:

@@ -1,4 +1,4 @@
-"""The process that consumes: ``python -m benchmarks._redis_child KIND URL N NAP_MS``.
+"""The process that consumes: ``python -m benchmarks._redis_child KIND URL N NAP_MS SIZE``.
 
 It says ``ready`` once what is published from then on reaches it, handles n messages, and says which it has handled, at
 which moments, when all of them were settled, and how much CPU that took. Handlers record the moment at which they
@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks._bus import CHANNEL
 from benchmarks._durable import GROUP, settled
-from benchmarks._redis import BATCH, STREAM, bus_on, plain_client
-from benchmarks._redis_peers import CONCURRENCY, QUEUE, TEXT, celery_app, faststream_broker, taskiq_broker
+from benchmarks._redis import BATCH, STREAM, Text, bus_on, plain_client
+from benchmarks._redis_peers import CONCURRENCY, QUEUE, celery_app, faststream_broker, taskiq_broker
 from neuralcore._core import Message
 
 LOOK = 0.0005
@@ -30,17 +30,17 @@ LOOK = 0.0005
 
 
 class Seen:
-    """What was handled, and when."""
+    """What was handled, and when. A message with another text than this is none of those that were published."""
 
-    def __init__(self, n: int, nap: float) -> None:
-        self.n, self.nap = n, nap
+    def __init__(self, n: int, nap: float, text: Text) -> None:
+        self.n, self.nap, self._text = n, nap, text.text
         self.numbers: list[int] = []
         self.moments: list[int] = []
         self._cpu = 0
 
     def begin(self, payload: Any) -> None:
         self.moments.append(time.monotonic_ns())
-        self.numbers.append(payload["i"] if payload["text"] == TEXT.text else -1)
+        self.numbers.append(payload["i"] if payload["text"] == self._text else -1)
 
     async def handle(self, payload: Any) -> None:
         self.begin(payload)
@@ -233,8 +233,8 @@ KINDS: dict[str, Callable[[str, Seen], Awaitable[None]]] = {
 }
 
 
-def _child(kind: str, url: str, n: str, nap_ms: str) -> None:
-    seen = Seen(int(n), float(nap_ms) / 1000)
+def _child(kind: str, url: str, n: str, nap_ms: str, size: str) -> None:
+    seen = Seen(int(n), float(nap_ms) / 1000, Text(int(size)))
     if kind != "bus":
         logging.disable()
     if kind == "Celery":

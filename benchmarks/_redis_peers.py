@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 from benchmarks._bus import CHANNEL
 from benchmarks._durable import GROUP
 from benchmarks._durable_threads import put_at_once
-from benchmarks._redis import BATCH, JSON, STREAM, Payload, Text, bus_on, entry, plain_client, publish_at_once
+from benchmarks._loads import CONCURRENCY
+from benchmarks._redis import BATCH, JSON, STREAM, Payload, bus_on, entry, plain_client, publish_at_once
 
 __all__ = [
     "CONCURRENCY",
     "PEERS",
     "QUEUE",
     "SKIPPED",
-    "TEXT",
     "Bus",
     "Publisher",
     "Raw",
@@ -33,8 +33,6 @@ __all__ = [
     "taskiq_broker",
 ]
 
-CONCURRENCY = 20
-TEXT = Text(200)
 QUEUE = "celery"
 TASK = "bench.handle"
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from benchmarks._loads import Load
 from benchmarks._redis import PATIENCE
 from benchmarks._sink import CheckFailed
 
@@ -15,12 +16,11 @@ __all__ = ["Child"]
 
 
 class Child:
-    """The consuming process; ends with the block."""
+    """The consuming process, for n messages of a load; ends with the block."""
 
-    def __init__(
-        self, kind: str, url: str, n: int, nap_ms: float = 0, *, module: str = "benchmarks._redis_child"
-    ) -> None:
-        self._kind, self._module, self._arguments = kind, module, (kind, url, str(n), str(nap_ms))
+    def __init__(self, kind: str, url: str, n: int, load: Load, *, module: str = "benchmarks._redis_child") -> None:
+        self._kind, self._module = kind, module
+        self._arguments = (kind, url, str(n), str(load.nap_ms), str(load.text.size))
 
     async def __aenter__(self) -> Child:
         self._process = await asyncio.create_subprocess_exec(

@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,15 @@ class Server:
         self._client.flushall()
         if self._client.info("persistence")["aof_current_size"] > REWRITE_ABOVE:
             self.rewrite()
+
+    @contextmanager
+    def syncing(self, when: str) -> Iterator[None]:
+        """In the block its file is synced then, and afterwards as for all others."""
+        self._client.config_set("appendfsync", when)
+        try:
+            yield
+        finally:
+            self._client.config_set("appendfsync", SETTINGS["appendfsync"])
 
     def rewrite(self) -> None:
         """Returns when it is over."""

@@ -26,13 +26,12 @@ from benchmarks._kafka import (
     warm,
     wiped,
 )
-from benchmarks._redis import BATCH, Payload, Text, batches, publish_at_once, publish_batches
+from benchmarks._redis import BATCH, SIZES, Payload, Text, batches, publish_at_once, publish_batches
 from benchmarks._sink import Recorder, Sink
 from neuralcore.messaging.bus import MessageBus
 
 __all__ = ["BENCHMARKS"]
 
-SIZES = {"200 B": Text(200), "10 kB": Text(10_000)}
 MANY = 16
 
 Parts = Sequence[Sequence[Payload]]

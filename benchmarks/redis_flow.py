@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from benchmarks._cli import main
-from benchmarks._harness import Arm, Benchmark, Metrics, Target
+from benchmarks._harness import Arm, Benchmark, Metrics
+from benchmarks._loads import LOADS, Load, above_ideal, flow_benchmark, sleepers
 from benchmarks._redis import PLACE, Meter, wiped
-from benchmarks._redis_peers import CONCURRENCY, PEERS, SKIPPED, TEXT, Bus, Publisher, Raw
+from benchmarks._redis_peers import PEERS, SKIPPED, Bus, Publisher, Raw
 from benchmarks._redis_process import Child
 from benchmarks._sink import Sink
 
 __all__ = ["BENCHMARKS"]
 
-MANY = 16
-NAP_MS = 5
-IDEAL_NS = NAP_MS * 1e6 / CONCURRENCY
-SLEEP = "no store: asyncio.sleep"
+GOALS = {"raw": 0.7, "FastStream": 5.0}
+"""Raw's is for many publishers."""
 
 
-def _flow(peer: type[Publisher], publishers: int, nap_ms: int) -> Arm:
+def _flow(peer: type[Publisher], load: Load) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
-        parts = TEXT.shares(n, publishers)
+        parts = load.parts(n)
         n = sum(map(len, parts))
         handle = sink.plain()
         server = wiped()
-        async with peer.open(server.url) as publisher, Child(peer.kind, server.url, n, nap_ms) as child:
+        async with peer.open(server.url) as publisher, Child(peer.kind, server.url, n, load) as child:
             with (meter := Meter(server)):
                 await publisher.publish_all(parts)
                 published = time.monotonic_ns() - meter.began
@@ -35,63 +33,33 @@ def _flow(peer: type[Publisher], publishers: int, nap_ms: int) -> Arm:
             handle({"i": i})
         meter.wall_ns = told["end"] - meter.began
         meter.cpu_ns += told["cpu"]
-        return {**meter.per(n), "published_ns": published / n, **_above_ideal(meter.wall_ns / n, nap_ms)}
+        return {**meter.per(n), "published_ns": published / n, **above_ideal(meter.wall_ns / n, load.nap_ms)}
 
     return Arm(
         name=peer.name,
         run=run,
-        producers=publishers,
-        ordered=peer.ordered and not nap_ms,
-        share=1.0 if nap_ms else peer.share,
+        producers=load.publishers,
+        ordered=peer.ordered and not load.nap_ms,
+        share=1.0 if load.nap_ms else peer.share,
     )
 
 
-def _above_ideal(wall_ns: float, nap_ms: int) -> dict[str, float]:
-    return {"above_ideal_%": (wall_ns / IDEAL_NS - 1) * 100} if nap_ms else {}
+def _asked(load: Load) -> list[type[Publisher]]:
+    """All with small messages; with large ones those that there are targets for."""
+    peers = [peer for peer in PEERS if not load.nap_ms or "batches" not in peer.name]
+    return [Bus, Raw, *(peer for peer in peers if not load.large or peer.name in GOALS)]
 
 
-async def _sleepers(n: int, sink: Sink) -> Metrics:
-    """As many tasks as there are handlers, and nothing else: the loop's timers wake them a little late."""
-    numbers, handle = iter(range(n)), sink.plain()
-
-    async def sleeper() -> None:
-        for i in numbers:
-            handle({"i": i})
-            await asyncio.sleep(NAP_MS / 1000)
-
-    with (meter := Meter(PLACE.server())):
-        await asyncio.gather(*(sleeper() for _ in range(CONCURRENCY)))
-    return {**meter.per(n), "published_ns": 0.0, **_above_ideal(meter.wall_ns / n, NAP_MS)}
+def _benchmark(load: Load) -> Benchmark:
+    peers = _asked(load)
+    arms = [_flow(peer, load) for peer in peers]
+    if load.nap_ms:
+        arms.append(sleepers(lambda: Meter(PLACE.server()), load.nap_ms))
+    goals = {name: goal for name, goal in GOALS.items() if name != Raw.name or load.publishers > 1}
+    return flow_benchmark("redis", load, arms, goals, (*(peer.note for peer in peers if peer.note), *SKIPPED))
 
 
-def _benchmark(publishers: int, nap_ms: int) -> Benchmark:
-    peers = [Bus, Raw, *PEERS] if not nap_ms else [Bus, Raw, *(peer for peer in PEERS if "batches" not in peer.name)]
-    arms = [_flow(peer, publishers, nap_ms) for peer in peers]
-    if nap_ms:
-        arms.append(Arm(name=SLEEP, run=_sleepers))
-    handlers = f"{CONCURRENCY} handlers at once of {nap_ms} ms" if nap_ms else "a handler that does nothing"
-    targets = []
-    if any(peer.name == "FastStream" for peer in PEERS) and not nap_ms:
-        what = f"{publishers} to settled, times FastStream"
-        targets.append(Target(what=what, subject="bus", peer="FastStream", goal=5.0))
-    if nap_ms and publishers > 1:
-        what = f"{publishers} to handlers of {nap_ms} ms"
-        targets.append(Target(what=f"{what}, % above ideal", subject="bus", metric="above_ideal_%", goal=10.0))
-        targets.append(
-            Target(what=f"{what}, times the speed of {SLEEP}", subject="bus", peer=SLEEP, goal=round(1 / 1.1, 2))
-        )
-    return Benchmark(
-        name=f"redis flow, {publishers} at once, {nap_ms} ms",
-        question=f"What does a message cost from publish to settled with {publishers} publishers and {handlers}?",
-        arms=tuple(arms),
-        messages=2_000 if nap_ms or publishers == 1 else 8_000,
-        check_messages=160,
-        targets=tuple(targets),
-        skipped=(*(peer.note for peer in peers if peer.note), *SKIPPED),
-    )
-
-
-BENCHMARKS = tuple(_benchmark(publishers, nap_ms) for nap_ms in (0, NAP_MS) for publishers in (1, MANY))
+BENCHMARKS = tuple(map(_benchmark, LOADS))
 
 if __name__ == "__main__":
     main(BENCHMARKS, PLACE)

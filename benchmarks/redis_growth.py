@@ -205,6 +205,7 @@ def _streams(streams: int) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
         server = wiped()
         handlers = {name: TEXT.checked(sink, sink.plain(name)) for name in names}
+        threads = threading.active_count()
         async with plain_client(server.url) as client, plain_client(server.url) as reader:
             pipeline = client.pipeline(transaction=False)
             for name in names:
@@ -231,7 +232,8 @@ def _streams(streams: int) -> Arm:
                         pipeline.xadd(names[payload["i"] % streams], entry(payload))
                     await pipeline.execute()
                 await asyncio.wait_for(consuming, PATIENCE)
-        return meter.per(n)
+            counts = {"connections": server.connections(), "threads": threading.active_count() - threads}
+        return {**meter.per(n), **counts}
 
     return Arm(name=f"raw, {streams:,} stream{'s' if streams > 1 else ''}", run=run, expect=_shares(names))
 

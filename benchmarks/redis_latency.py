@@ -2,81 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import statistics
-import time
-from collections.abc import Awaitable, Callable
-
 from benchmarks._cli import main
-from benchmarks._harness import Arm, Benchmark, Metrics, Target
-from benchmarks._redis import PLACE, Payload, wiped
-from benchmarks._redis_peers import PEERS, SKIPPED, TEXT, Bus, Publisher, Raw
+from benchmarks._harness import Arm, Benchmark, Metrics
+from benchmarks._loads import LOADS, Load, at_rate, latencies, latency_benchmark
+from benchmarks._redis import PLACE, wiped
+from benchmarks._redis_peers import PEERS, SKIPPED, Bus, Publisher, Raw
 from benchmarks._redis_process import Child
 from benchmarks._sink import Sink
 
 __all__ = ["BENCHMARKS"]
 
-RATE = 200
-"""Messages a second."""
 ASKED = ("FastStream", "taskiq")
+"""With the plain load; raw with all."""
 
 
-async def _at_rate(publish: Callable[[Payload], Awaitable[object]], n: int) -> list[int]:
-    """When each was handed to its publish, which is late only when the one before took longer than the pause."""
-    start, sent = time.monotonic(), []
-    for i, payload in enumerate(TEXT.payloads(0, n)):
-        await asyncio.sleep(max(0.0, start + i / RATE - time.monotonic()))
-        sent.append(time.monotonic_ns())
-        await publish(payload)
-    return sent
-
-
-def _latency(peer: type[Publisher]) -> Arm:
+def _latency(peer: type[Publisher], load: Load) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
+        parts = load.parts(n)
+        n = sum(map(len, parts))
         handle = sink.plain()
         server = wiped()
-        async with peer.open(server.url) as publisher, Child(peer.kind, server.url, n) as child:
-            sent = await _at_rate(publisher.publish, n)
+        async with peer.open(server.url) as publisher, Child(peer.kind, server.url, n, load) as child:
+            left = await at_rate(publisher.publish, parts)
             told = await child.told()
         for i in told["numbers"]:
             handle({"i": i})
-        came = dict(zip(told["numbers"], told["moments"], strict=True))
-        times = [came[i] - left for i, left in enumerate(sent)]
-        cuts = statistics.quantiles(times, n=100, method="inclusive")
-        return {"p50_ns": cuts[49], "p90_ns": cuts[89], "p99_ns": cuts[98]}
+        return latencies(left, told)
 
-    return Arm(name=peer.name, run=run, ordered=peer.ordered)
+    return Arm(name=peer.name, run=run, producers=load.publishers, ordered=peer.ordered and not load.nap_ms)
 
 
-_peers = (Raw, *(peer for peer in PEERS if peer.name in ASKED))
+def _benchmark(load: Load) -> Benchmark:
+    peers: list[type[Publisher]] = [Bus, Raw, *(peer for peer in PEERS if peer.name in ASKED and load.plain)]
+    return latency_benchmark("redis", load, [_latency(peer, load) for peer in peers], SKIPPED)
 
-BENCHMARKS = (
-    Benchmark(
-        name=f"redis latency at {RATE}/s",
-        question=__doc__,
-        arms=tuple(map(_latency, (Bus, *_peers))),
-        messages=600,
-        metric="p50_ns",
-        check_messages=60,
-        targets=(
-            Target(
-                what="latency p50, times raw's speed",
-                subject="bus",
-                peer="raw",
-                metric="p50_ns",
-                goal=round(1 / 1.5, 2),
-            ),
-            Target(
-                what="latency p99, times raw's speed",
-                subject="bus",
-                peer="raw",
-                metric="p99_ns",
-                goal=round(1 / 1.5, 2),
-            ),
-        ),
-        skipped=SKIPPED,
-    ),
-)
+
+BENCHMARKS = tuple(map(_benchmark, LOADS))
 
 if __name__ == "__main__":
     main(BENCHMARKS, PLACE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks._cli import main
@@ -12,6 +13,7 @@ from benchmarks._harness import Arm, Benchmark, Metrics, Target
 from benchmarks._redis import (
     BATCH,
     PLACE,
+    SIZES,
     STREAM,
     Meter,
     Payload,
@@ -31,7 +33,6 @@ from neuralcore.messaging.bus import MessageBus
 
 __all__ = ["BENCHMARKS"]
 
-SIZES = {"200 B": Text(200), "10 kB": Text(10_000)}
 MANY = 16
 
 Publish = Callable[[Any, list[list[Payload]]], Awaitable[None]]
@@ -92,6 +93,16 @@ async def _many(bus: MessageBus, parts: Sequence[Sequence[Payload]]) -> None:
     await publish_batches(bus, batches(parts[0]))
 
 
+def _synced(arm: Arm) -> Arm:
+    """The same on a server that syncs before it answers; before and after this run it does as for all other arms."""
+
+    async def run(n: int, sink: Sink) -> Metrics:
+        with PLACE.server().syncing("always"):
+            return await arm.run(n, sink)
+
+    return replace(arm, run=run)
+
+
 def _benchmark(name: str, question: str, size: str, arms: tuple[Arm, ...], messages: int) -> Benchmark:
     """The second arm has batches as large as those of the first."""
     equal = arms[1]
@@ -105,9 +116,14 @@ def _benchmark(name: str, question: str, size: str, arms: tuple[Arm, ...], messa
     )
 
 
-def _benchmarks(size: str, text: Text, scale: float) -> tuple[Benchmark, ...]:
-    single, pooled = _raw("raw XADD", text, _one_by_one, 1), _raw("raw XADD", text, _one_by_one, MANY)
+def _of_many(text: Text) -> tuple[Arm, Arm]:
+    """The plain client's, as many messages at once as the bus has, and each by itself."""
     pipeline = _raw(f"raw pipelines of {MANY}", text, _pipelined_at_once, MANY)
+    return pipeline, _raw("raw XADD", text, _one_by_one, MANY)
+
+
+def _benchmarks(size: str, text: Text, scale: float) -> tuple[Benchmark, ...]:
+    single = _raw("raw XADD", text, _one_by_one, 1)
     batch = _raw(f"raw pipelines of {BATCH}", text, _in_batches, 1)
     return (
         _benchmark(
@@ -121,7 +137,7 @@ def _benchmarks(size: str, text: Text, scale: float) -> tuple[Benchmark, ...]:
             f"publish, {MANY} at once",
             f"What does a publish cost with {MANY} publishers?",
             size,
-            (_bus(text, publish_at_once, MANY), pipeline, pooled),
+            (_bus(text, publish_at_once, MANY), *_of_many(text)),
             int(3_200 * scale),
         ),
         _benchmark(
@@ -134,7 +150,21 @@ def _benchmarks(size: str, text: Text, scale: float) -> tuple[Benchmark, ...]:
     )
 
 
-BENCHMARKS = (*_benchmarks("200 B", SIZES["200 B"], 1.0), *_benchmarks("10 kB", SIZES["10 kB"], 0.5))
+def _synced_benchmark(size: str, text: Text) -> Benchmark:
+    return _benchmark(
+        f"publish, {MANY} at once, appendfsync always",
+        f"What does a publish cost with {MANY} publishers, when it is synced before it returns?",
+        size,
+        tuple(map(_synced, (_bus(text, publish_at_once, MANY), *_of_many(text)))),
+        3_200,
+    )
+
+
+BENCHMARKS = (
+    *_benchmarks("200 B", SIZES["200 B"], 1.0),
+    *_benchmarks("10 kB", SIZES["10 kB"], 0.5),
+    _synced_benchmark("200 B", SIZES["200 B"]),
+)
 
 if __name__ == "__main__":
     main(BENCHMARKS, PLACE)

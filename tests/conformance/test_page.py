@@ -155,7 +155,7 @@ def test_records_are_kept_in_the_order_of_the_table_without_what_is_gone(tmp_pat
 
 
 def test_set_ups_are_chosen_by_name_or_kind():
-    assert [each.name for each in chosen(["redis"])] == ["redis-7.0", "redis-8.2", "redis-cluster"]
+    assert [each.name for each in chosen(["redis"])] == ["redis-6.2", "redis-7.0", "redis-8.2", "redis-cluster"]
     assert [each.name for each in chosen(["kafka-one", "native"])] == ["native", "kafka-one"]
     assert chosen([]) == list(SETUPS)
     with pytest.raises(LookupError, match="no set-up is called kafk; there are native, "):

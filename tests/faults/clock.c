@@ -18,10 +18,12 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SECOND 1000000000L
+#define SLICE 20000000L
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 struct offsets { volatile int64_t wall, boot; };
@@ -135,6 +137,24 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
                            const struct timespec *restrict at) {
     clockid_t clock = condition->__data.__wrefs & 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME;
     return pthread_cond_clockwait(condition, lock, clock, at);
+}
+
+/* As librdkafka waits: until a moment of the wall clock. In slices, so that a jump in the midst is noticed, as it would be
+ * by the kernel. */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict lock, const struct timespec *restrict at) {
+    ready();
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "cnd_timedwait");
+    for (;;) {
+        struct timespec now, until = real_time(CLOCK_REALTIME, at);
+        real_gettime(CLOCK_REALTIME, &now);
+        if (now.tv_sec > until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec))
+            return thrd_timedout;
+        struct timespec soon = shifted(now, SLICE);
+        int last = soon.tv_sec > until.tv_sec || (soon.tv_sec == until.tv_sec && soon.tv_nsec >= until.tv_nsec);
+        int result = real(condition, lock, last ? &until : &soon);
+        if (result != thrd_timedout) return result;
+    }
 }
 
 /* Rust's threads park on futexes by themselves, with deadlines of CLOCK_MONOTONIC. */

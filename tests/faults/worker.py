@@ -106,6 +106,8 @@ class Process:
         self.lost = 0
         self.repeats = 0
         self.errors: set[str] = set()
+        self.unknown: set[str] = set()
+        """What was published once without it being known whether it was stored."""
         self._witness = (
             os.open(os.environ["NC_WITNESS"], os.O_WRONLY | os.O_APPEND) if "NC_WITNESS" in os.environ else -1
         )
@@ -149,10 +151,12 @@ class Process:
         try:
             await self.bus.publish(settings.channel, self._payload(number), message_id=id, key=key, **self._options())
         except NotStored as error:
-            journal.refused(id)
+            if id not in self.unknown:
+                journal.refused(id)
             self._failed(error)
             return True
         except Exception as error:
+            self.unknown.add(id)  # an earlier try may have stored it, whatever becomes of the next
             self._failed(error)
             return isinstance(error, PublishUnknown | Unavailable)
         journal.acked(id)

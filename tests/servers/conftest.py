@@ -9,6 +9,7 @@ from tests.servers.fixtures import (
     redis_server,
     start_kafka,
     start_redis,
+    start_redis_cluster,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "redis_server",
     "start_kafka",
     "start_redis",
+    "start_redis_cluster",
 ]

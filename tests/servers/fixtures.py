@@ -34,6 +34,7 @@ __all__ = [
     "redis_server",
     "start_kafka",
     "start_redis",
+    "start_redis_cluster",
 ]
 
 
@@ -71,6 +72,18 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
             need(f"redis-{options.get('version', '7.0')}", *(["openssl"] if options.get("tls") else []))
             options.setdefault("name", f"redis-{len(list(tmp_path.iterdir()))}")
             return stopped.enter_context(RedisServer(tmp_path / options["name"], **options))
+
+        yield start
+
+
+@pytest.fixture
+def start_redis_cluster(tmp_path: Path) -> Iterator[Callable[..., RedisCluster]]:
+    """``start_redis_cluster(replicas=0, tls=True)``: the test's own, killed at its end."""
+    with ExitStack() as stopped:
+
+        def start(**options: Any) -> RedisCluster:
+            need("redis-7.0", "redis-cli", *(["openssl"] if options.get("tls") else []))
+            return stopped.enter_context(RedisCluster(tmp_path / "cluster", **options))
 
         yield start
 

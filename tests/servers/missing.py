@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["REDIS_VERSIONS", "find", "need", "redis_binary"]
+__all__ = ["ALL_REDIS_VERSIONS", "REDIS_VERSIONS", "find", "need", "redis_binary"]
 
 REDIS_VERSIONS = ("7.0", "8.2")
+ALL_REDIS_VERSIONS = ("6.2", *REDIS_VERSIONS)
+"""The oldest has neither functions nor flags of scripts."""
 KAFKA = "4.4.0"
 
 
@@ -23,10 +25,10 @@ def cache() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """``redis-7.0`` (Debian's, whatever its version), ``redis-8.2``, ``kafka``, or a command's name."""
+    """``redis-7.0`` (Debian's, whatever its version), ``redis-6.2``, ``redis-8.2``, ``kafka``, or a command's name."""
     if name == "redis-7.0":
         return _command("redis-server")
-    if name == "redis-8.2":
+    if name in ("redis-6.2", "redis-8.2"):
         return _there(cache() / name / "redis-server")
     if name == "kafka":
         return _there(cache() / f"kafka-{KAFKA}" / "libs") if _command("java") else None

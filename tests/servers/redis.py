@@ -35,7 +35,7 @@ class RedisServer(ServerProcess):
     """Redis on a free port of the loopback, or of ``host``; ``appendfsync=None`` keeps nothing on disk.
 
     ``users`` are ACL rules by name, as in ``{"bus": "on >secret ~* &* +@all"}``. ``options`` are lines of redis.conf.
-    TLS replaces the plain port, and is not in the 8.2 of `make servers`; ``tls=other.certificates`` has both trust one
+    TLS replaces the plain port, and is in the 7.0 of `make servers` only; ``tls=other.certificates`` has both trust one
     authority, which a replica does by itself.
     """
 

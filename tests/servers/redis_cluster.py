@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from tests.servers.certificates import Certificates
 from tests.servers.ports import HOST, free_port, until
 from tests.servers.redis import RedisServer
 
@@ -29,7 +30,9 @@ PATIENCE = 40.0
 
 
 class RedisCluster:
-    """``node_timeout`` in milliseconds: a dead master is replaced after one to three of them."""
+    """``node_timeout`` in milliseconds: a dead master is replaced after one to three of them. ``users`` and ``tls`` as
+    RedisServer has them.
+    """
 
     def __init__(
         self,
@@ -40,16 +43,22 @@ class RedisCluster:
         replicas: int = 1,
         node_timeout: int = 1000,
         appendfsync: Literal["always", "everysec", "no"] | None = "everysec",
+        users: Mapping[str, str] | None = None,
+        tls: bool = False,
         options: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.replicas = replicas
-        shared = {"cluster-enabled": "yes", "cluster-node-timeout": str(node_timeout), **(options or {})}
+        self.certificates = Certificates.make(folder / "tls") if tls else None
+        secured = {"tls-cluster": "yes", "tls-replication": "yes"} if tls else {}
+        shared = {"cluster-enabled": "yes", "cluster-node-timeout": str(node_timeout), **secured, **(options or {})}
         self.nodes = [
             RedisServer(
                 folder / f"node-{index}",
                 version=version,
                 appendfsync=appendfsync,
+                users=users,
+                tls=self.certificates or False,
                 options={**shared, "cluster-port": str(free_port())},
                 name=f"redis-{index}",
             )
@@ -90,8 +99,15 @@ class RedisCluster:
             node.heal()
         self.wait_ok()
 
-    def url(self, scheme: str = "redis", *, node: int = 0) -> str:
-        return self.nodes[node].url(scheme)
+    def url(
+        self,
+        scheme: str = "redis",
+        *,
+        node: int = 0,
+        user: str | None = None,
+        password: str | None = None,
+    ) -> str:
+        return self.nodes[node].url(scheme, user=user, password=password)
 
     @property
     def addresses(self) -> list[str]:
@@ -100,6 +116,8 @@ class RedisCluster:
     def client(self, **options: Any) -> redis.RedisCluster:
         from redis.cluster import ClusterNode, RedisCluster
 
+        if self.certificates:
+            options = {"ssl": True, "ssl_ca_certs": str(self.certificates.ca), **options}
         known = [ClusterNode(HOST, node.port) for node in self.nodes if node.running]
         return RedisCluster(startup_nodes=known, decode_responses=True, **options)
 
@@ -142,6 +160,8 @@ class RedisCluster:
     def _create(self) -> None:
         command = ["redis-cli", "--cluster", "create", *self.addresses, "--cluster-yes"]
         command += ["--cluster-replicas", str(self.replicas)]
+        if self.certificates:
+            command += ["--tls", "--cacert", str(self.certificates.ca)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert not done.returncode, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
 

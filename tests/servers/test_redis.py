@@ -3,10 +3,10 @@
 import pytest
 import redis
 
-from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.servers.ports import until
 
-versions = pytest.mark.parametrize("version", REDIS_VERSIONS)
+versions = pytest.mark.parametrize("version", ALL_REDIS_VERSIONS)
 
 
 @versions
@@ -113,7 +113,7 @@ def test_a_replica_follows_and_takes_over(start_redis, tls):
         assert other.set("key", other.get("key") + "!")
 
 
-@pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+@pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 def test_the_shared_one(redis_server):
     with redis_server.client() as client:
         assert client.ping()

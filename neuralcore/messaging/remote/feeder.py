@@ -176,34 +176,42 @@ class Feeder:
 
     async def _fetch(self, consumer: Consumer, demand: Mapping[int, Demand]) -> None:
         """Fetch until something comes, or something else is wanted."""
-        fetching = asyncio.ensure_future(self._take(consumer, demand))
+        fetching = asyncio.ensure_future(self._fetch_and_accept(consumer, demand))
         try:
             await self._signal.wait(fetching)
-        except asyncio.CancelledError:
-            fetching.cancel()
-            raise
-        if not fetching.done():
+        finally:
             fetching.cancel()
             await asyncio.wait({fetching})
-        if not fetching.cancelled():
-            fetching.result()
+            error = None if fetching.cancelled() else fetching.exception()
+        if error is not None:
+            raise error
 
-    async def _take(self, consumer: Consumer, demand: Mapping[int, Demand]) -> None:
-        """What has come is here at once: who waits for this would be woken two turns of the loop later."""
+    async def _fetch_and_accept(self, consumer: Consumer, demand: Mapping[int, Demand]) -> None:
+        """In one task: who waits for it would be woken two turns of the loop later."""
         self._accept(await consumer.fetch(demand, self._poll))
 
     def _accept(self, deliveries: Sequence[Delivery]) -> None:
         windows = self._windows(len(deliveries))
-        for delivery in deliveries:
-            intake = self._intakes.get(delivery.interest)
-            if intake is None or intake.mailbox.closed:
-                self._release(delivery)
-                continue
-            settlement = settlement_of(intake)
-            message = settlement.accept(delivery)
-            window = windows.get(intake.id)
-            if window is not None and message is not None and settlement.holding.exceeds(intake, window):
-                _relax(intake, settlement, message.priority)
+        accepted = 0
+        try:
+            for delivery in deliveries:
+                self._accept_one(delivery, windows)
+                accepted += 1
+        except BaseException:
+            for left in deliveries[accepted:]:
+                self._release(left)
+            raise
+
+    def _accept_one(self, delivery: Delivery, windows: Mapping[int, int]) -> None:
+        intake = self._intakes.get(delivery.interest)
+        if intake is None or intake.mailbox.closed:
+            self._release(delivery)
+            return
+        settlement = settlement_of(intake)
+        message = settlement.accept(delivery)
+        window = windows.get(intake.id)
+        if window is not None and message is not None and settlement.holding.exceeds(intake, window):
+            _relax(intake, settlement, message.priority)
 
     def _windows(self, coming: int) -> dict[int, int]:
         """Of those that may have more than they want, once so many have come."""

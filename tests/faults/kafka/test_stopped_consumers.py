@@ -32,4 +32,5 @@ def test_a_stopped_consumer_is_replaced_and_its_late_ack_is_harmless(stage: Kafk
     tell(6, f"SIGSTOP past a lease of {LEASE:g} s", story, f"late acks refused: {late}")
     story.check()
     assert story.redelivered
+    assert late > 0, "nobody was stopped inside a handler"
     assert story.recovery(99) < LEASE * 4

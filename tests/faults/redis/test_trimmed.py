@@ -96,7 +96,7 @@ async def test_what_is_deleted_while_it_waits_for_its_key_lets_the_next_one_pass
 
 
 async def test_what_a_dead_client_had_frees_its_key_though_it_is_deleted(server: RedisServer) -> None:
-    async with opened(server) as (made, _), reader(made) as consumer:
+    async with opened(server) as (made, runtime), reader(made) as consumer:
         await made.commit([message(1, key="k"), message(2, key="k"), message(3)])
         async with opened(server) as (other, _), reader(other) as dying:
             held = await take(dying, 2)
@@ -108,6 +108,22 @@ async def test_what_a_dead_client_had_frees_its_key_though_it_is_deleted(server:
         assert sorted(each.envelope.id for each in found) == ["m-2", "m-3"]
         await settle(made, found)
     assert trimmed(server) == 1
+    assert runtime.counts["trimmed"] == 1
+    assert runtime.told == [("work", "somebody else has deleted 1 messages that a group had not settled")]
+
+
+async def test_what_is_held_for_too_long_and_deleted_is_told(server: RedisServer) -> None:
+    async with opened(server, "lease=0.5&max_hold=1") as (made, runtime), reader(made) as consumer:
+        await made.commit([message(1, key="k"), message(2, key="k")])
+        (held,) = await take(consumer)
+        delete(server, "m-1")
+        (found,) = await take(consumer)
+        record("deleted while it is held for too long", 2, 2)
+        assert found.envelope.id == "m-2"
+        await settle(made, [found])
+    assert held in runtime.taken
+    assert runtime.counts["trimmed"] == trimmed(server) == 1
+    assert [channel for channel, _ in runtime.told] == ["work"]
 
 
 async def test_what_is_deleted_in_a_handler_can_be_settled(server: RedisServer) -> None:

@@ -92,32 +92,6 @@ async def test_partitions_are_added_and_never_taken_away(url):
             await bus.publish("orders", 3)
 
 
-async def test_a_more_urgent_band_comes_first(url):
-    got = []
-    async with MessageBus(url) as bus:
-        bus.create_channel("orders", bands=(0, 50, 100))
-        for priority in (Priority.BACKGROUND, Priority.NORMAL, Priority.HIGH, Priority.LOW, Priority.CRITICAL):
-            await bus.publish("orders", int(priority), priority=priority)
-        done, gate = asyncio.Event(), asyncio.Event()
-
-        async def handle(message):
-            await gate.wait()
-            got.append(message.payload)
-            if len(got) == 6:
-                done.set()
-
-        await bus.publish("first", 0)
-        bus.subscribe("orders", handle, group="g", capacity=1)
-        await asyncio.sleep(1.0)  # all bands are read; one message is with the handler
-        await bus.publish("orders", 10, priority=10)
-        await asyncio.sleep(0.5)
-        gate.set()
-        await asyncio.wait_for(done.wait(), WAIT)
-    assert [payload for payload in got[1:] if payload < 50][-1] in (0, 10, 25)
-    behind = [payload for payload in got[2:] if payload >= 50]  # one with the handler, one in its mailbox
-    assert got[2:].index(behind[0]) >= len([payload for payload in got[2:] if payload < 50])
-
-
 async def test_priorities_take_bands(url):
     async with MessageBus(url) as bus:
         with pytest.raises(Unsupported, match="priorities"):

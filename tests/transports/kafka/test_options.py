@@ -109,6 +109,16 @@ def test_what_has_a_dot_in_its_name_is_passed_on_as_it_is():
     assert options.lease == 3.0
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["isolation.level=read_uncommitted", "enable.partition.eof=false", "partitioner=random",
+     "delivery.report.only.error=true", "queuing.strategy=lifo", "transaction.timeout.ms=5", "auto.commit.enable=true"],
+)  # fmt: skip
+def test_what_would_break_a_promise_is_refused(given):
+    with pytest.raises(TransportError, match=f"does not pass on '{given.partition('=')[0]}': "):
+        KafkaOptions.from_url(f"kafka://example?{given}")
+
+
 @pytest.mark.parametrize("name", sorted(_OURS))
 def test_what_the_transport_decides_itself_is_refused_with_the_reason(name):
     with pytest.raises(TransportError) as caught:

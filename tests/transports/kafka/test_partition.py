@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settlement
 from neuralcore_transports.kafka import partition as module
 from neuralcore_transports.kafka.dedup import Seen
-from neuralcore_transports.kafka.window import METADATA_BYTES, Commit, Window
+from neuralcore_transports.kafka.window import METADATA_BYTES, Commit, Moment, Window
 from tests.transports.kafka.fakes import FakeRecord, Hands, a_clock, record_of
 
 SECOND = 10**9
@@ -21,12 +21,13 @@ ACK, NACK, RELEASE, ATTEMPT = Outcome.ACK, Outcome.NACK, Outcome.RELEASE, Outcom
 
 def crashed(hands: Hands) -> Hands:
     """The next owner, after the last commit."""
-    commit = hands.window.commit(clean=False)
-    return after(commit, hands)
+    return after(hands.window.commit(clean=False, now=Moment.now(hands.clock)), hands)
 
 
-def after(commit: Commit, hands: Hands) -> Hands:
-    return Hands(Window.restored(commit.offset, commit.metadata), clock=hands.clock)
+def after(commit: Commit, hands: Hands, *, jump: float = 0) -> Hands:
+    """``jump``: hours by which the wall clock is another one there."""
+    hands.clock.jump(round(jump * 3600 * SECOND))
+    return Hands(Window.restored(commit.offset, commit.metadata, now=Moment.now(hands.clock)), clock=hands.clock)
 
 
 # Handing out
@@ -216,6 +217,34 @@ def test_also_after_a_crash():
     again.clock.advance(5 * SECOND)
     (a,) = again.take()
     assert (a.envelope.id, a.attempt) == ("a", 2)
+
+
+@pytest.mark.parametrize("hours", [-2, 0, 2])
+def test_a_retry_that_is_taken_over_waits_at_most_its_time_whatever_the_next_clock_says(hours):
+    hands = Hands()
+    hands.publish("a")
+    (a,) = hands.take()
+    hands.settle(a, NACK, delay_ns=5 * SECOND)
+    again = after(hands.partition.give_up(suspects=False), hands, jump=hours)
+    again.publish("a")
+    assert again.ids() == (["a"] if hours > 0 else [])
+    again.clock.advance(5 * SECOND)
+    assert again.ids() == ([] if hours > 0 else ["a"])
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_delay_is_at_most_itself_whatever_the_next_clock_says(hours):
+    hands = Hands()
+    late = record_of(Envelope(id="a", channel="orders", body=b"", delay_ns=5 * SECOND), 0)
+    hands.arrive(late)
+    hands.reserve()
+    assert hands.ids() == []
+    again = after(hands.partition.give_up(suspects=False), hands, jump=hours)
+    again.arrive(late)
+    again.reserve()
+    assert again.ids() == (["a"] if hours > 0 else [])
+    again.clock.advance(5 * SECOND)
+    assert again.ids() == ([] if hours > 0 else ["a"])
 
 
 def test_or_its_successors_pass():
@@ -590,7 +619,7 @@ class OnePartition(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(0, 6), what=st.sampled_from(["stored", "stored", "stored", "lost", "unknown"]))
     def commit(self, ahead: int, what: str) -> None:
-        commit = self.window.commit(clean=False, ahead=ahead)
+        commit = self.window.commit(clean=False, ahead=ahead, now=Moment.now(self.clock))
         if what != "lost":
             self.store(commit, clean=False)
         if what == "stored":
@@ -766,7 +795,7 @@ class OnePartition(RuleBasedStateMachine):
             known[offset] = Known(each.failed, suspect, each.due)
         self.noted = {offset: each for offset, each in stored.noted.items() if offset not in self.settled}
         window = Window.restored(
-            stored.commit.offset, stored.commit.metadata, now_ms=self.clock.time_ns() // MS, limit=self.limit
+            stored.commit.offset, stored.commit.metadata, now=Moment.now(self.clock), limit=self.limit
         )
         assert all(offset in self.settled for offset in range(window.position))
         self.begin(window, known)

@@ -161,3 +161,26 @@ def test_the_thread_outlives_what_goes_wrong(bench: Bench, caplog: pytest.LogCap
     bench.give(*records(0))
     bench.until(lambda: bench.arrived == [0])
     assert "on purpose" in caplog.text
+
+
+def test_what_the_library_drops_when_a_callback_of_its_raises_is_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read 0 to 2 then: the first was polled, and the others are gone with the error."""
+    consume = bench.library.consume
+
+    def raises(most: int, seconds: float) -> Sequence[Any]:
+        if bench.library.waiting:
+            bench.library.waiting.clear()
+            raise RuntimeError("on purpose")
+        return consume(most, seconds)
+
+    monkeypatch.setattr(bench.library, "consume", raises)
+    bench.give(*records(0, 1, 2))
+    bench.until(lambda: bench.library.told == [("seek", 1)])
+    assert bench.arrived == [0]
+
+
+def test_a_flow_of_which_nothing_was_read_is_read_again_from_its_start(bench: Bench) -> None:
+    bench.poller.order(lambda: bench.poller.add(Flow("nc.orders", 4, lambda records: None, lambda error: None), 7))
+    assert bench.poller.ask(lambda: bench.poller._flows["nc.orders", 4]._next, 5) == 7

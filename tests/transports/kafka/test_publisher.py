@@ -1,137 +1,108 @@
-"""Records are handed over, and their senders told; without a broker."""
+"""The producer: its queue may be full, and is emptied at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import logging
+from secrets import token_hex
 
 import pytest
 
-from neuralcore.messaging.errors import Closed
+from neuralcore import MessageBus
+from neuralcore.messaging.codec import decode
+from neuralcore.messaging.errors import PublishManyFailed, PublishUnknown
 from neuralcore_transports.kafka import publisher as module
-from neuralcore_transports.kafka.publisher import Outgoing, Publisher
+from neuralcore_transports.kafka.clients import Clients
+from neuralcore_transports.kafka.options import KafkaOptions
+from neuralcore_transports.kafka.publisher import Outgoing, Publisher, handed_over
+from neuralcore_transports.kafka.statistics import Statistics
+from tests.transports.redis.clients import eventually
 
-RECORD = Outgoing("t", 0, b"", None, [])
+pytestmark = pytest.mark.timeout(90)
 
-
-class Stored:
-    def offset(self) -> int:
-        return 7
-
-
-class Library:
-    """A producer; ``poll`` and ``flush`` first raise what is in ``wrong``, as a callback would."""
-
-    def __init__(self) -> None:
-        self.room = 1000
-        self.wrong: list[Exception] = []
-        self._waiting: list[Callable[..., None]] = []
-        self._lock = threading.Lock()
-
-    def produce(self, *record: Any, on_delivery: Callable[..., None], headers: Any) -> None:
-        with self._lock:
-            if len(self._waiting) >= self.room:
-                raise BufferError
-            self._waiting.append(on_delivery)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def poll(self, seconds: float) -> None:
-        time.sleep(0.001)
-        if self.wrong:
-            raise self.wrong.pop()
-        with self._lock:
-            told, self._waiting = self._waiting, []
-        for each in told:
-            each(None, Stored())
-
-    def flush(self, seconds: float) -> int:
-        self.poll(seconds)
-        return 0
-
-    def purge(self) -> None:
-        pass
-
-
-class Clients:
-    def __init__(self) -> None:
-        self.made: list[Library] = []
-
-    def producer(self) -> Library:
-        self.made.append(Library())
-        return self.made[-1]
+ROOM = 20
 
 
 @pytest.fixture
-def clients() -> Clients:
-    return Clients()
+def url(kafka_broker):
+    return f"kafka://{kafka_broker.bootstrap}/k{token_hex(4)}?partitions=1"
 
 
 @pytest.fixture
-async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
-    given: Any = clients
-    made = Publisher(given, asyncio.get_running_loop().call_soon_threadsafe, name="test")
-    yield made
-    await asyncio.to_thread(made.close, 1.0)
+def full(monkeypatch):
+    """How full the queue was whenever it had no room."""
+    lengths = []
+
+    def watched(producer, *arguments):
+        done = original(producer, *arguments)
+        if not done:
+            lengths.append(len(producer))
+        return done
+
+    original = module.handed_over
+    monkeypatch.setattr(module, "handed_over", watched)
+    return lengths
 
 
-async def send(publisher: Publisher, count: int = 1) -> list[int]:
-    return [each.offset for each in await asyncio.wait_for(publisher.send([RECORD] * count), 5.0)]
+async def payloads(bus, channel):
+    """In the order of the log."""
+    found, cursor = [], "beginning"
+    while cursor is not None:
+        page = await bus._link.transport.browse(channel, cursor, 1000)
+        found += [decode(envelope.content_type, envelope.body, int) for envelope in page.envelopes]
+        cursor = page.next
+    return found
 
 
-async def test_who_sends_is_told(publisher: Publisher) -> None:
-    assert await send(publisher, 2) == [7, 7]
+async def test_a_full_queue_makes_publishers_wait_and_loses_nothing(url, full):
+    async with MessageBus(f"{url}&queue.buffering.max.messages={ROOM}&linger.ms=5") as bus:
+        await bus.publish_many([("orders", number) for number in range(1000)])
+        assert full, "there was always room"
+        assert max(full) < 2 * ROOM, "log lines count as well, and nothing else"
+        assert await payloads(bus, "orders") == list(range(1000))
+        del full[:]
+        await asyncio.gather(*(bus.publish("others", number) for number in range(1000)))
+        assert full
+        assert sorted(await payloads(bus, "others")) == list(range(1000))
 
 
-async def test_a_callback_that_raises_stops_nothing(publisher: Publisher, clients: Clients) -> None:
-    publisher.start()
-    clients.made[0].wrong = [ValueError("on purpose") for _ in range(3)]
-    assert await send(publisher) == [7]
+async def test_what_the_producer_has_when_the_bus_closes_is_stored(url):
+    """Who publishes while his bus closes is told that he cannot know."""
+    bus = MessageBus(f"{url}&linger.ms=500")
+    await bus.start()
+    await bus.publish("orders", -1)
+    publishing = asyncio.create_task(bus.publish_many([("orders", number) for number in range(100)]))
+    await eventually(lambda: len(bus._link.transport.publisher._current.producer) == 100, "all with the producer")
+    await bus.close()
+    with pytest.raises(PublishManyFailed) as caught:
+        await publishing
+    assert {type(error) for error in caught.value.errors.values()} == {PublishUnknown}
+    async with MessageBus(url) as bus:
+        assert await payloads(bus, "orders") == list(range(-1, 100))
 
 
-async def test_nor_when_it_closes(publisher: Publisher, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    await send(publisher)
-    generation: Any = publisher._current
-
-    def fail(seconds: float) -> int:
-        raise ValueError("on purpose")
-
-    monkeypatch.setattr(clients.made[0], "flush", fail)
-    await asyncio.to_thread(publisher.close, 1.0)
-    assert not generation.thread.is_alive()
-
-
-async def test_after_the_end_nothing_is_made_and_nobody_waits(publisher: Publisher, clients: Clients) -> None:
-    await send(publisher)
-    await asyncio.to_thread(publisher.close, 1.0)
-    with pytest.raises(Closed):
-        await send(publisher)
-    with pytest.raises(Closed):
-        publisher.start()
-    assert len(clients.made) == 1
+async def test_a_publisher_that_closes_sends_what_it_has(kafka_broker):
+    topic = kafka_broker.create_topic(f"k{token_hex(4)}")
+    options = KafkaOptions.from_url(f"kafka://{kafka_broker.bootstrap}/x?linger.ms=1000")
+    clients = Clients(options, "test", lambda error: None, Statistics(lambda *_: None, lambda *_: None, 10))
+    made, told = Publisher(clients, lambda what, *arguments: None, name="producer"), []
+    made.start()
+    for number in range(100):
+        record = Outgoing(topic, 0, b"%d" % number, None, [])
+        assert handed_over(made._generation().producer, record, lambda error, record: told.append(error))
+    assert len(told) < 100, "they were sent before it closes"
+    await asyncio.to_thread(made.close, 10)
+    assert told == [None] * 100
 
 
-async def test_who_waits_for_room_at_the_end_is_told(publisher: Publisher, clients: Clients) -> None:
-    publisher.start()
-    clients.made[0].room = 0
-    sending = asyncio.ensure_future(publisher.send([RECORD] * 2))
-    await asyncio.sleep(0.05)
-    await asyncio.to_thread(publisher.close, 1.0)
-    clients.made[0].room = 1000
-    sent = await asyncio.wait_for(sending, 5.0)
-    assert all(each.error is not None for each in sent)
+async def test_the_client_library_logs_where_python_does(url, caplog):
+    with caplog.at_level(logging.DEBUG, "neuralcore.kafka"):
+        async with MessageBus(f"{url}&fetch.min.bytes=1") as bus:  # a producer has none, and says so
+            await bus.publish("orders", 1)
 
+            def said():
+                return [each for each in caplog.records if "fetch.min.bytes" in each.getMessage()]
 
-async def test_the_thread_is_not_kept_busy_by_one_that_always_fails(
-    publisher: Publisher, clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_ROOM", 0.02)
-    publisher.start()
-    clients.made[0].wrong = [ValueError("on purpose") for _ in range(1000)]
-    await asyncio.sleep(0.2)
-    assert len(clients.made[0].wrong) > 980
-    clients.made[0].wrong = []
+            await eventually(said, "a line of the client library's", 10)
+    assert {each.name for each in said()} == {"neuralcore.kafka"}
+    assert {each.levelno for each in said()} == {logging.WARNING}

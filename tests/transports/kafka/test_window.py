@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralcore_transports.kafka.runs import Runs
-from neuralcore_transports.kafka.window import METADATA_BYTES, BadMetadata, Commit, Handing, Window
+from neuralcore_transports.kafka.window import METADATA_BYTES, BadMetadata, Commit, Handing, Moment, Window
 
 AHEAD = 1000
 
@@ -27,12 +27,12 @@ def test_runs_are_the_set_of_what_was_added(offsets):
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(pairs)), "neighbours are one run"
 
 
-LATE_MS = 2_000_000_000_000
+LATE = Moment(2_000_000_000_000, 2_000_000_000_000)
 """Whatever waited is due by then."""
 
 
-def restored(commit: Commit, limit: int = METADATA_BYTES, now_ms: int = LATE_MS) -> Window:
-    return Window.restored(commit.offset, commit.metadata, limit=limit, now_ms=now_ms)
+def restored(commit: Commit, limit: int = METADATA_BYTES, now: Moment = LATE) -> Window:
+    return Window.restored(commit.offset, commit.metadata, limit=limit, now=now)
 
 
 STEPS = st.lists(
@@ -116,7 +116,7 @@ def test_a_restored_window_knows_what_was_committed(steps, first):
         else:
             expected = known.get(offset, Handing())
             suspect = expected.suspect or offset < suspects
-            assert found == Handing(expected.failed, suspect, expected.due_ms)
+            assert found == Handing(expected.failed, suspect)
 
 
 @settings(max_examples=200, deadline=None)
@@ -156,10 +156,43 @@ def test_what_waited_for_its_retry_when_its_owner_vanished_is_not():
         window.see(offset)
     window.note(0, 1, suspect=False, due_ms=5_000)
     window.note(1, 1, suspect=False, due_ms=7_000)
-    again = restored(window.commit(clean=False, ahead=0), now_ms=6_000)
+    again = restored(window.commit(clean=False, ahead=0), now=Moment(6_000, 6_000))
     assert [again.see(offset) for offset in range(3)] == [
-        Handing(1, suspect=True, due_ms=5_000), Handing(1, suspect=False, due_ms=7_000), Handing(0, suspect=True),
+        Handing(1, suspect=True), Handing(1, suspect=False, due_ms=7_000), Handing(0, suspect=True),
     ]  # fmt: skip
+
+
+WALL = 1_772_600_000_000
+HOURS = 2 * 3600 * 1000
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [(0, 9_000), (4_000, 5_000), (-HOURS, 9_000), (HOURS, 0)],
+    ids=["at once", "4 s later", "a clock 2 h behind", "a clock 2 h ahead"],
+)
+def test_a_retry_that_is_taken_over_waits_no_longer_than_it_had_to_wait_when_that_was_committed(later, left):
+    window = Window(0)
+    window.see(0)
+    window.note(0, 1, suspect=False, due_ms=60_000)
+    commit = window.commit(clean=True, now=Moment(WALL, 51_000))
+    again = restored(commit, now=Moment(WALL + later, 7))
+    assert again.see(0) == Handing(1, due_ms=7 + left if left else 0)
+
+
+def test_an_owners_own_clock_may_jump_before_it_commits():
+    window = Window(0)
+    window.see(0)
+    window.commit(clean=True, now=Moment(WALL, 50_000))
+    window.note(0, 1, suspect=False, due_ms=60_000)
+    commit = window.commit(clean=True, now=Moment(WALL - HOURS, 51_000))
+    assert restored(commit, now=Moment(WALL - HOURS, 0)).see(0) == Handing(1, due_ms=9_000)
+
+
+def test_a_commit_of_an_earlier_version_does_not_say_when_it_was_made():
+    numbers = b"\x01\x00\x01\xe8\x07\x01\x00\x06\x00\x00"  # clean; one that failed once waits until 1000
+    window = Window.restored(0, "nc1:" + b64encode(numbers).decode(), now=Moment(400, 20))
+    assert window.see(0) == Handing(1, due_ms=620)
 
 
 def test_what_was_given_back_is_not():
@@ -362,7 +395,7 @@ def test_times_of_retries_go_first_and_attempts_last():
             window.note(offset, 1, suspect=False, due_ms=1_772_600_000_000 + 10_000 * offset)
     commit = window.commit(clean=True)
     assert len(commit.metadata) <= 150
-    found = {offset: restored(commit).see(offset) for offset in range(80)}
+    found = {offset: restored(commit, now=Moment()).see(offset) for offset in range(80)}
     failed = {offset for offset, each in found.items() if each is not None and each.failed}
     assert failed == set(range(3, 80, 4)), "all attempts"
     assert not any(each.due_ms for each in found.values() if each is not None)
@@ -432,7 +465,7 @@ def test_huge_numbers_come_back(first, epoch, failed, due_ms):
     window = Window(first, epoch=epoch)
     window.see(first)
     window.note(first, failed, suspect=True, due_ms=due_ms)
-    again = restored(window.commit(clean=True))
+    again = restored(window.commit(clean=True), now=Moment())
     assert (again.epoch, again.position) == (epoch, first)
     assert again.see(first) == Handing(failed, suspect=True, due_ms=due_ms)
 
@@ -442,7 +475,7 @@ def test_huge_numbers_come_back(first, epoch, failed, due_ms):
 
 def continued(offset: int, metadata: str | None, *, epoch: int = 7) -> tuple[Window, list[BadMetadata]]:
     told: list[BadMetadata] = []
-    return Window.continued(Window(3, epoch=epoch), offset, metadata, LATE_MS, told.append), told
+    return Window.continued(Window(3, epoch=epoch), offset, metadata, LATE, told.append), told
 
 
 def test_it_goes_on_if_that_was_at_the_same_position_of_the_group_s():

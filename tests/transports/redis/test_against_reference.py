@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.transports.histories import history
 from tests.transports.redis.twins import run
 from tests.transports.shrinking import script, shrink
@@ -21,7 +21,7 @@ BATCH = 20
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+@pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES, BATCH))
 def test_histories(redis_server, first):
     url = redis_server.url()

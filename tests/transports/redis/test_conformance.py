@@ -58,6 +58,20 @@ class TestRedis70(_OnARedis):
 
 
 @pytest.mark.slow
+class TestRedis62(_OnARedis):
+    """Scripts in place of functions; everything with NEURALCORE_CONFORMANCE=long."""
+
+    setup = "redis-6.2"
+    version = "6.2"
+
+    @some(
+        "attempts", "crash", "dedup", "delay", "keys", "order", "reclaim", "requests", "restart", "retention", "store"
+    )
+    def test_promise(self, promise: Promise) -> None:
+        super().test_promise(promise)
+
+
+@pytest.mark.slow
 class TestRedis82(_OnARedis):
     """What its newer commands are used for; everything with NEURALCORE_CONFORMANCE=long."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from neuralcore.messaging.transport import Delivery, Demand, GroupRef, Outcome, Settlement
-from tests.servers.missing import REDIS_VERSIONS
+from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.transports.redis.clients import Member, ack, envelope, eventually, new_prefix, opened, publish
 
-each_version = pytest.mark.parametrize("redis_server", REDIS_VERSIONS, indirect=True)
+each_version = pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 
 
 @asynccontextmanager
@@ -139,7 +140,7 @@ async def test_what_was_on_its_way_when_the_connection_broke_comes_again_in_its_
         await eventually(lambda: _pending(consumer), "them to be handed out")
         assert await member.fetch(timeout=0.1) == []
         consumer._bells._heard = heard
-        await consumer._bells._pipe.close()
+        consumer._bells._pipe._transport.abort()
         await publish(publisher, envelope("next"))
         got: list[Delivery] = []
         while len(got) < 3:
@@ -163,7 +164,7 @@ async def test_an_answer_that_waits_for_what_never_comes_goes_back_with_it(redis
         await asyncio.sleep(0.1)
         assert not waiting.done()
         consumer._bells._heard = heard
-        await consumer._bells._pipe.close()
+        consumer._bells._pipe._transport.abort()
         got = list(await waiting)
         while len(got) < 2:
             got += await member.fetch()
@@ -376,3 +377,132 @@ async def test_large_messages_that_are_delayed_hide_none_that_are_not(redis_serv
             assert got, f"only {len(seen)} came"
             seen += ids(got)
         assert seen == [each.id for each in delayed]
+
+
+@each_version
+async def test_what_came_back_comes_in_slices_too(redis_server):
+    count, body = 60, b'"%s"' % (b"x" * 100_000)
+    async with pair(redis_server) as (publisher, consumer):
+        member = await Member.of(consumer)
+        for first in range(0, count, 10):
+            await publish(publisher, *(envelope(str(n), body=body) for n in range(first, first + 10)))
+        failed = (await member.fetch(1))[0]
+        await consumer.commit((), [Settlement(failed, Outcome.NACK)])
+        sizes, seen = [], []
+        while len(seen) < count:
+            got = await member.fetch(500)
+            assert got, f"only {len(seen)} came"
+            sizes.append(len(got))
+            seen += ids(got)
+        assert seen == [*(str(n) for n in range(1, count)), "0"]
+        assert max(sizes) < 20  # of 1 MB
+        await consumer.commit((), [Settlement(each, Outcome.RELEASE) for each in consumer.leases.all()])
+        sizes, seen = [], []
+        while len(seen) < count:
+            got = await member.fetch(500)
+            sizes.append(len(got))
+            seen += ids(got)
+        assert seen == [*(str(n) for n in range(1, count)), "0"]
+        assert max(sizes) < 20
+
+
+@each_version
+async def test_very_large_ones_are_read_one_by_one(redis_server):
+    body = b'"%s"' % (b"x" * 2_000_000)
+    async with pair(redis_server) as (publisher, consumer):
+        for number in range(8):
+            await publish(publisher, envelope(str(number), body=body))
+        member = await Member.of(consumer)
+        assert ids(await member.fetch(500)) == ["0"]
+
+
+@each_version
+async def test_large_ones_that_wait_for_their_key_hide_none_that_do_not(redis_server):
+    body = b'"%s"' % (b"x" * 200_000)
+    async with pair(redis_server, poll=30) as (publisher, consumer):
+        member = await Member.of(consumer)
+        holder = asyncio.ensure_future(member.fetch())
+        await eventually(lambda: any(place.credit for place in member.consumer.places()), "it to wait")
+        await publish(publisher, envelope("holder", key="k"))
+        assert ids(await holder) == ["holder"]
+        waiting = asyncio.ensure_future(member.fetch())
+        await asyncio.sleep(0.05)
+        await publish(publisher, *(envelope(f"parked {n}", body=body, key="k") for n in range(12)), envelope("free"))
+        assert ids(await waiting) == ["free"]
+
+
+@each_version
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_a_group_that_was_destroyed_while_something_had_come_back_begins_anew(redis_server, channels):
+    """On one channel a fetch finds out, on several a look."""
+    async with pair(redis_server) as (publisher, consumer):
+        member = await Member.of(consumer, pattern="*" if channels == 2 else "orders")
+        if channels == 2:
+            await publish(publisher, envelope("other", channel="other"))
+        names = {"a", "b", "c"} | ({"other"} if channels == 2 else set())
+        await publish(publisher, *map(envelope, ("a", "b", "c")))
+        got: list[Delivery] = []
+        while len(got) < len(names):
+            got += await member.fetch()
+        await consumer.commit((), [Settlement(each, Outcome.NACK, delay_ns=50_000_000) for each in got])
+        base = consumer.client.layout.base("orders")
+        await publisher.client.call("x", "XGROUP", "DESTROY", f"{base}:p:50", "g")
+        seen: set[str] = set()
+        while not seen >= names:
+            found = await member.fetch()
+            assert found, f"only {sorted(seen)} came"
+            seen |= set(ids(found))
+            await ack(consumer, *found)
+        assert consumer._runtime.told("was missing on a stream")
+        assert await member.fetch(timeout=0.2) == []
+
+
+@each_version
+async def test_names_that_are_given_up_leave_nothing_on_the_server(redis_server):
+    async with pair(redis_server) as (publisher, consumer):
+        member = await Member.of(consumer)
+        await publish(publisher, *map(envelope, "abc"))
+        assert len(await member.fetch(1)) == 1
+        for _ in range(5):
+            id = await consumer._bells._pipe.call("CLIENT", "ID")
+            await publisher.client.call("x", "CLIENT", "KILL", "ID", id)
+            await eventually(lambda: not consumer.listening, "the connection to be gone")
+            await eventually(lambda: consumer.listening, "another")
+            await member.fetch(1, timeout=0.2)
+        base = consumer.client.layout.base("orders")
+        await consumer.close()
+        found = await publisher.client.call("x", "XINFO", "CONSUMERS", f"{base}:p:50", "g")
+        assert [info[b"name"] for info in found] == [b"_waiting"]
+        fences = await publisher.client.call("x", "KEYS", f"{base}:taken*".replace("{", "?").replace("}", "?"))
+        assert fences
+        assert all([await publisher.client.call("x", "PTTL", fence) > 0 for fence in fences])
+
+
+@each_version
+async def test_members_take_turns_whatever_the_rhythm(redis_server):
+    """Each could take all there is: where time decides, steps of 33 always meet the same one of three."""
+    prefix, counts = new_prefix(), [0, 0, 0]
+    async with AsyncExitStack() as stack:
+        publisher, *others = [
+            await stack.enter_async_context(opened(redis_server.url(), prefix=prefix, lease=5)) for _ in range(4)
+        ]
+        await publisher.client.ensure("orders")
+        members = [await Member.of(each) for each in others]
+
+        async def consume(number: int) -> None:
+            while True:
+                got = await members[number].fetch()
+                await ack(others[number], *got)
+                counts[number] += len(got)
+
+        consuming = [asyncio.ensure_future(consume(number)) for number in range(3)]
+        for member in members:
+            await eventually(lambda member=member: any(place.credit for place in member.consumer.places()), "a credit")
+        began = int(time.time() * 1000)
+        for number in range(30):
+            publisher.client.clock = began + 32 * number
+            await publish(publisher, envelope(str(number)))
+            await eventually(lambda number=number: sum(counts) == number + 1, "it")
+        for each in consuming:
+            each.cancel()
+    assert min(counts) > 5, counts

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from datetime import datetime, timezone
 
 import pytest
 import redis
+from cloudevents.core.bindings import http
+from cloudevents.core.v1.event import CloudEvent
 
 from neuralcore import MessageBus
 from neuralcore_transports.redis.entries import envelope_of, fields_of
+from tests.servers.missing import need
 from tests.transports.redis.clients import Member, ack, envelope, new_prefix, opened, publish
-
-pytestmark = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="there is no redis-cli")
-
 
 JSON = "application/json"
 
@@ -32,6 +31,8 @@ def stream(prefix):
 
 @pytest.fixture
 def cli(redis_server):
+    need("redis-cli")
+
     def run(*command: str) -> str:
         done = subprocess.run(
             ["redis-cli", "-p", str(redis_server.port), *command], capture_output=True, text=True, check=True
@@ -197,7 +198,6 @@ def test_the_client_library_is_redis_py():
 
 
 def test_the_sdk_reads_our_fields_as_an_event_in_binary_mode():
-    http = pytest.importorskip("cloudevents.core.bindings.http")
     sent = envelope(
         "7", channel="orders.new", body=b'{"n":1}', timestamp_ns=1_772_600_767_123_456_789, key="ada",
         correlation_id="c", headers={"tenant": "x"},
@@ -215,9 +215,6 @@ def test_the_sdk_reads_our_fields_as_an_event_in_binary_mode():
 
 
 def test_we_read_an_event_that_the_sdk_writes_in_binary_mode():
-    http = pytest.importorskip("cloudevents.core.bindings.http")
-    from cloudevents.core.v1.event import CloudEvent
-
     attributes = {
         "id": "7",
         "source": "/shop",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 import time
 
 import pytest
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from neuralcore_transports.redis.options import RedisOptions
 from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
@@ -140,10 +142,69 @@ async def test_a_slow_answer_is_waited_for_as_long_as_answers_come(make, redis_s
         assert await pipe.call("PING") == b"PONG"
 
 
-async def test_a_command_that_may_take_longer_says_so(make):
-    pipe = await make(timeout=0.2)
-    assert await pipe.call("BLPOP", new_prefix(), 0.5, timeout=2.0) is None
+async def test_an_answer_that_takes_longer_than_that_is_waited_for_while_it_comes(make):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            if b"GET" not in data:
+                writer.write(b"+OK\r\n" * data.count(b"*"))
+                continue
+            for part in (b"$8\r\n", *(b"%d" % number for number in range(8)), b"\r\n"):
+                await asyncio.sleep(0.1)
+                writer.write(part)
+        writer.close()
+
+    fake = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with fake:
+        pipe = await make(fake.sockets[0].getsockname()[1], timeout=0.4)
+        assert await pipe.call("GET", "slow") == b"01234567"
+        await pipe.close()
+
+
+async def test_a_loop_that_was_blocked_for_longer_than_that_takes_what_is_there(make):
+    pipe = await make(timeout=0.3)
+    answer = pipe.call("ECHO", "there")
+    time.sleep(0.6)  # noqa: ASYNC251 - that is the point
+    assert await answer == b"there"
     assert not pipe.broken
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_server_that_leaves_right_after_its_greeting_is_noticed_at_once(reset):
+    """Whoever was told of the end of the connection was its former reader."""
+    greetings = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greetings
+        while data := await reader.read(4096):
+            writer.write(b"+OK\r\n" * data.count(b"*"))
+            greetings += 1
+            if b"LIB-VER" in data or b"lib-ver" in data.lower():
+                break
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            await writer.drain()
+            writer.transport.abort()
+        else:
+            writer.close()
+
+    fake = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with fake:
+        options = RedisOptions.from_url(f"redis://127.0.0.1:{fake.sockets[0].getsockname()[1]}")
+        for _ in range(20):
+            pipe = Pipe(connection_to(options, options.hosts[0]), 5.0)
+
+            async def ask(pipe: Pipe = pipe) -> None:
+                await pipe.open()
+                await pipe.call("PING")
+
+            began = time.monotonic()
+            with pytest.raises((ConnectionError, RedisError)):
+                await ask()
+            assert time.monotonic() - began < 2
+            assert pipe.broken
+            await asyncio.wait_for(pipe.close(), 2)
+    assert greetings >= 20
 
 
 async def test_a_connection_that_is_cut_fails_all_who_wait_and_tells_so_once(make, redis_server, proxy_to):

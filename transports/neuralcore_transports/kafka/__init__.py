@@ -14,6 +14,8 @@
     dedup.py        which messages came twice               browser.py     reads here and there
     serving.py      partitions share a demand
     committing.py   one commit at a time                    administration.py  topics and groups
+    together.py     what has to be committed together       transactions.py    a block of publishes, all or nothing
+    transactor.py   one transactional producer              statistics.py      what the client library counts
     poller.py       the thread that reads                   making.py      the topics of channels
     reader.py       partitions that are no group's          sending.py     envelopes become records
     clients.py      the client library's objects            publisher.py   records go to the brokers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Broadcasts"]
 
 _UNLIMITED: Final = 1 << 62
+_SOON: Final = 0.02
+"""Seconds after which the reader is asked again."""
+_AGAIN: Final = 1.0
+"""Seconds after which new channels that could not be reached are tried again."""
 
 
 class Broadcasts(Contract):
@@ -39,58 +43,105 @@ class Broadcasts(Contract):
     def __init__(self, transport: KafkaTransport) -> None:
         self._transport = transport
         self._interests: dict[int, Interest] = {}
+        """Those that listen to all that there was when they came."""
+        self._fixed: dict[int, tuple[list[Channel], dict[Place, int]]] = {}
+        """Of the others what they are to listen to, and from where: that stays, however often it is tried."""
         self._servings: dict[int, Serving] = {}
         self._answers: dict[int, dict[str, int]] = {}
         """By interest: the channels that it listens to, as Serving asks for it."""
         self._fans: dict[Place, _Fan] = {}
+        self._ending: list[_Fan] = []
+        """Those whose partitions nobody is to hear any more, and the reader may have yet."""
         self._changing = asyncio.Lock()
         """A channel that comes while subscriptions change is listened to once."""
         self._event = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def update(self, interests: Sequence[Interest]) -> None:
-        registry, positions = self._transport.registrar.registry, self._transport.positions
+        registry = self._transport.registrar.registry
         await self._transport.registrar.refresh()
         async with self._changing:
             wanted = {interest.id: interest for interest in interests}
             new = [interest for id, interest in wanted.items() if id not in self._interests]
             await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
-            starts = {}
             for interest in new:
-                covered = registry.covered(interest.pattern)
-                cursor = interest.start or "new"
-                starts[interest] = covered, await self._transport.run(positions.offsets, covered, cursor)
-            for id in [id for id in self._interests if id not in wanted]:
-                await self._end(id)
-            for interest, (covered, found) in starts.items():
-                self._interests[interest.id] = interest
-                self._servings[interest.id] = Serving()
-                self._answers[interest.id] = {}
-                for channel in covered:
-                    await self._listen(interest.id, channel, found)
+                if interest.id not in self._fixed:
+                    covered, cursor = registry.covered(interest.pattern), interest.start or "new"
+                    found = await self._transport.run(self._transport.positions.offsets, covered, cursor)
+                    self._fixed[interest.id] = covered, found
+            await self._end([id for id in {*self._interests, *self._fixed} if id not in wanted])
+            for interest in new:
+                await self._begin(interest)
         await self.refresh()
 
+    async def _begin(self, interest: Interest) -> None:
+        """What was reached when it fails is kept, and not begun again."""
+        id = interest.id
+        self._servings.setdefault(id, Serving())
+        self._answers.setdefault(id, {})
+        covered, starts = self._fixed[id]
+        for channel in covered:
+            await self._listen(id, channel, starts)
+        self._interests[id] = interest
+        del self._fixed[id]
+
     async def refresh(self) -> None:
-        """New channels of its patterns, from their beginnings."""
-        async with self._changing:
-            for id, interest in self._interests.items():
-                for channel in self._transport.registrar.registry.covered(interest.pattern):
-                    if channel.channel not in self._answers[id]:
+        """New channels of its patterns, from their beginnings. When that fails, it is tried again."""
+        try:
+            async with self._changing:
+                for id, interest in self._interests.items():
+                    for channel in self._transport.registrar.registry.covered(interest.pattern):
                         await self._listen(id, channel, {})
+        except Exception:
+            if self._again is None and not self._closed:
+                self._again = asyncio.get_running_loop().call_later(_AGAIN, self._refresh_again)
+            raise
+
+    def _refresh_again(self) -> None:
+        self._again = None
+        if self._transport.running:
+            self._transport.in_background(self.refresh())
 
     async def _listen(self, id: int, channel: Channel, starts: Mapping[Place, int]) -> None:
-        self._answers[id][channel.channel] = id
+        if channel.channel in self._answers[id]:
+            return
         for band, place in self._transport.positions.places(channel):
-            if place not in self._fans:
-                self._fans[place] = _Fan(self._transport, place)
-            await self._fans[place].add(_Listener(self, id, channel, band, place, starts.get(place, 0)))
+            fan = self._fans.get(place)
+            if fan is None or not fan.has(id):
+                await self._listen_to(place, _Listener(self, id, channel, band, place, starts.get(place, 0)))
+        self._answers[id][channel.channel] = id
+        self._event.set()
 
-    async def _end(self, id: int) -> None:
-        for known in (self._interests, self._servings, self._answers):
-            known.pop(id, None)
-        for place, fan in list(self._fans.items()):
-            if await fan.remove(id):
-                del self._fans[place]
+    async def _listen_to(self, place: Place, listener: _Listener) -> None:
+        if place in self._fans:
+            self._fans[place].add(listener)
+            return
+        await self._sweep()  # the reader has a partition once
+        fan = _Fan(self._transport, place)
+        self._ending.append(fan)  # unless it begins
+        try:
+            await fan.begin(listener)
+        except BaseException:
+            self._servings[listener.id].remove(listener.partition)
+            raise
+        self._ending.remove(fan)
+        self._fans[place] = fan
+
+    async def _end(self, ids: Collection[int]) -> None:
+        for id in ids:
+            for known in (self._interests, self._fixed, self._servings, self._answers):
+                known.pop(id, None)
+            for place, fan in list(self._fans.items()):
+                if fan.remove(id):
+                    self._ending.append(self._fans.pop(place))
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Also what was asked for and given up: the reader does it all the same, later."""
+        while self._ending:
+            await self._ending[0].end()
+            del self._ending[0]
 
     def ready(self, listener: _Listener) -> None:
         serving = self._servings.get(listener.id)
@@ -146,6 +197,11 @@ class Broadcasts(Contract):
     async def seek(self, interest: int, position: Cursor) -> None:
         if interest not in self._interests:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
+        async with self._changing:  # a channel that is just being begun goes there too
+            if interest in self._interests:
+                await self._seek(interest, position)
+
+    async def _seek(self, interest: int, position: Cursor) -> None:
         covered = self._transport.registrar.registry.covered(self._interests[interest].pattern)
         for place, offset in (await self._transport.run(self._transport.positions.offsets, covered, position)).items():
             if place in self._fans:
@@ -154,10 +210,11 @@ class Broadcasts(Contract):
     async def close(self) -> None:
         self._closed = True
         self._event.set()
+        if self._again is not None:
+            self._again.cancel()
         if self._transport.running:
             async with self._changing:
-                for id in list(self._interests):
-                    await self._end(id)
+                await self._end([*self._interests, *self._fixed])
         self._transport.broadcasts.discard(self)
 
 
@@ -222,69 +279,111 @@ class _Fan:
     def __init__(self, transport: KafkaTransport, place: Place) -> None:
         self._transport = transport
         self._flow = Flow(*place, self._arrived, self._failed)
-        self._reading = False
+        self._seeking = False
+        """The reader was told to go back, and has not said yet that it did."""
+        self._going: list[_Listener] = []
+        """Those that have caught up then."""
         self.listeners: list[_Listener] = []
 
-    async def add(self, listener: _Listener) -> None:
-        listener.on_room = partial(self._rewind, listener)
-        self.listeners.append(listener)
-        if not self._reading:
-            self._reading = True
+    async def begin(self, listener: _Listener) -> None:
+        """Once, for the first one. Raises Unavailable; then the reader may begin all the same, later."""
+        listener.on_room = partial(self._read_again, listener)
+        self.listeners.append(listener)  # what is read may arrive before the answer
+        try:
             await self._transport.run(self._transport.reader.add, self._flow, listener.next)
-        else:
-            listener.behind = True
-            self._rewind(listener)
-
-    async def remove(self, id: int) -> bool:
-        """Whether nobody is left."""
-        for listener in [each for each in self.listeners if each.id == id]:
+        except BaseException:
             self.listeners.remove(listener)
-        if self.listeners:
-            return False
-        await self._transport.run(self._transport.reader.remove, self._flow)
-        return True
+            raise
+
+    async def end(self) -> None:
+        """Raises Unavailable; then it may be called again."""
+        if not self._flow.closed:  # its partition may be another's by now
+            await self._transport.run(self._transport.reader.remove, self._flow)
+
+    def add(self, listener: _Listener) -> None:
+        listener.on_room = partial(self._read_again, listener)
+        self.listeners.append(listener)
+        self._read_again(listener)
+
+    def has(self, id: int) -> bool:
+        return any(each.id == id for each in self.listeners)
+
+    def remove(self, id: int) -> bool:
+        """Whether nobody is left."""
+        self.listeners = [each for each in self.listeners if each.id != id]
+        return not self.listeners
 
     def seek(self, id: int, offset: int) -> None:
         for listener in self.listeners:
             if listener.id == id:
-                out = listener.partition.seek(_free(offset))
-                if out:
-                    self._transport.lost(out)
-                listener.next = offset
-                listener.behind = True
-                self._rewind(listener)
+                self._go_to(listener, offset)
+                self._read_again(listener)
+
+    def _go_to(self, listener: _Listener, offset: int) -> None:
+        out = listener.partition.seek(_free(offset))
+        if out:
+            self._transport.lost(out)
+        listener.next = offset
 
     def _arrived(self, records: list[Record]) -> None:
         self._transport.reader.poller.taken(self._flow, len(records))
         for listener in self.listeners:
             listener.arrived(records)
 
-    def _rewind(self, listener: _Listener) -> None:
-        """Read again what it has missed; the others do not see it twice."""
-        listener.rewinding = True
-        start = min((each.next for each in self.listeners if not each.behind), default=listener.next)
-        self._transport.reader.poller.order(partial(self._seek, min(start, listener.next), listener))
+    # Reading again what some have missed; the others do not see it twice
 
-    def _seek(self, offset: int, listener: _Listener) -> None:
+    def _read_again(self, *listeners: _Listener) -> None:
+        for listener in listeners:
+            listener.behind = listener.rewinding = True
+            if listener in self._going:  # not for what it wants now
+                self._going.remove(listener)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        """One at a time: of two the last would count, and take the reader past what the other wants."""
+        if self._seeking or not any(each.rewinding for each in self.listeners):
+            return
+        self._seeking = True
+        self._going = [each for each in self.listeners if each.rewinding]
+        start = min(each.next for each in self.listeners if each.rewinding or not each.behind)
+        self._transport.reader.poller.order(partial(self._seek, start))
+
+    def _seek(self, offset: int) -> None:
         """In the thread: what was read before arrives before it."""
         client: Consumer = self._transport.reader.client
         try:
             client.seek(self._flow.at(offset))
         except KafkaException as error:
             log.debug("seeking in %s failed, it is tried again: %s", self._flow.key, error)
-            if not self._flow.closed:
-                self._transport.reader.poller.order(partial(self._seek, offset, listener))
+            self._transport.call(self._later, self._sought)
             return
-        self._transport.call(self._caught_up, listener)
+        self._flow._next = offset  # where it goes on if it is paused
+        self._transport.call(self._caught_up)
 
-    def _caught_up(self, listener: _Listener) -> None:
-        listener.behind = listener.rewinding = False
+    def _caught_up(self) -> None:
+        for listener in self._going:
+            listener.behind = listener.rewinding = False
+        self._sought()
+
+    def _sought(self) -> None:
+        self._seeking = False
+        self._going = []
+        self._rewind()
+
+    def _later(self, what: Callable[[], None]) -> None:
+        if not self._flow.closed:
+            asyncio.get_running_loop().call_later(_SOON, what)
+
+    # What is gone
 
     def _failed(self, error: KafkaError) -> None:
         if position_is_gone(error):
-            self._transport.reader.poller.order(self._go_on)
+            self._look()
         else:
             log.warning("reading %s failed: %s", self._flow.key, error.str())
+
+    def _look(self) -> None:
+        self._transport.reader.poller.order(self._go_on)
 
     def _go_on(self) -> None:
         """In the thread: what was to be read next is gone."""
@@ -293,16 +392,20 @@ class _Fan:
             low, high = self._transport.reader.client.get_watermark_offsets(place, self._transport.options.timeout)
         except KafkaException as error:
             log.warning("%s is not known: %s", self._flow.key, error)
-            self._transport.reader.poller.order(self._go_on)
+            self._transport.call(self._later, self._look)
             return
         self._transport.call(self._found, low, high)
 
     def _found(self, low: int, high: int) -> None:
+        again = []
         for listener in self.listeners:
-            if not low <= listener.next <= high:
-                if listener.next > 0:
-                    text = f"a broadcast was at {listener.next} of {self._flow.key}, where {low} to {high} are kept"
-                    self._transport.data_lost(listener.channel, text)
-                listener.next = low if listener.next < low else high
-            listener.behind = True
-            self._rewind(listener)
+            if not low <= listener.next <= high and listener.next > 0:
+                text = f"a broadcast was at {listener.next} of {self._flow.key}, where {low} to {high} are kept"
+                self._transport.data_lost(listener.channel, text)
+            if listener.rewinding or not listener.behind or listener.next > high:
+                again.append(listener)
+            if listener.next > high:  # what comes there is not what it has had there
+                self._go_to(listener, high)
+            else:
+                listener.next = max(low, listener.next)
+        self._read_again(*again)

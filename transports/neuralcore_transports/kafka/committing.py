@@ -234,10 +234,7 @@ class Committing:
 def _commits(
     partitions: Iterable[Partition], also: Mapping[Partition, Collection[int]] = MappingProxyType({})
 ) -> _Sent:
-    return {
-        each.key: (each, each.window, each.window.commit(clean=False, ahead=each.ahead, also=also.get(each, ())))
-        for each in partitions
-    }
+    return {each.key: (each, each.window, each.commit(also.get(each, ()))) for each in partitions}
 
 
 def _offsets(sent: _Sent) -> list[TopicPartition]:

@@ -47,6 +47,9 @@ _PAUSE: Final = 0.3
 _SHARING: Final = 5.0
 """Seconds that a new subscription waits for its share of the partitions."""
 
+_NOWHERE: Final = -1
+"""The epoch of no position."""
+
 _ATTEMPT: Final = Outcome.ATTEMPT
 _SETTLED: Final = SettleStatus.SETTLED
 _LOST: Final = SettleStatus.LEASE_LOST
@@ -269,11 +272,18 @@ class Member(Consumer):
 
     def sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow
+        partition.owned = True  # it was forsaken, perhaps
         out = partition.seek(window)
         if out:
             self._transport.lost(out)
         self._committing.want(partition)
+        self.look_at_positions()
         self._event.set()
+
+    def not_moved(self, partition: Partition) -> None:
+        """Its group has no position any more."""
+        partition.closing = False
+        self.look_at_positions()
 
     def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: threading.Event) -> None:
         going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
@@ -336,8 +346,7 @@ class Member(Consumer):
             if registrar.registry.position(self._group, channel.channel) is not None
         ]
         starts = await self._transport.positions.starts(channels, position)
-        for channel in channels:
-            await registrar.append(Sought(self._group, channel.channel, starts[channel.channel]))
+        await registrar.append(*(Sought(self._group, each.channel, starts[each.channel]) for each in channels))
 
     def look_at_positions(self) -> None:
         registry = self._transport.registrar.registry
@@ -348,17 +357,18 @@ class Member(Consumer):
                 continue
             if position.epoch == partition.window.epoch or partition.closing:
                 continue
-            window = Window(position.start(partition.band, partition.key[1]), epoch=position.epoch)
             partition.closing = True
             if self._session is not None:
-                self._session.go_to(partition, window)
+                self._session.follow(partition)
 
     def _forsake(self, partition: Partition) -> None:
-        """The group has no position there any more; the partition goes with the next change of topics."""
+        """The group has no position there any more; the partition goes with the next change of topics, unless the
+        group is given another position before that.
+        """
         if partition.owned:
             partition.owned = False
             self._committing.forget(partition)
-            out = partition.seek(Window(0))
+            out = partition.seek(Window(0, epoch=_NOWHERE))
             if out:
                 self._transport.lost(out)
             if self._closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heappop, heappush
 from typing import Final
 
@@ -14,7 +14,7 @@ from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settleme
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.keys import Keys
 from neuralcore_transports.kafka.records import Record, dedup_id, due_in, opened
-from neuralcore_transports.kafka.window import Commit, Window
+from neuralcore_transports.kafka.window import Commit, Moment, Window
 
 __all__ = ["Entry", "Partition"]
 
@@ -207,9 +207,8 @@ class Partition:
         self._entries[offset] = entry
         if not due_at and not known.due_ms:
             return entry
-        wall = self._clock.time_ns()
-        again = known.due_ms * 1_000_000 - wall
-        due = max(due_in(record, due_at, wall) if due_at else 0, again)
+        again = known.due_ms * 1_000_000 - now if known.due_ms else 0
+        due = max(due_in(record, due_at, self._clock.time_ns()) if due_at else 0, again)
         if due <= 0:
             return entry
         if again > 0 and self._admits(entry, park=False):  # it has failed, and its key waits for it
@@ -263,7 +262,7 @@ class Partition:
         entry.failed += 1
         entry.suspect = entry.attempted = False
         delay = settlement.delay_ns
-        due_ms = (self._clock.time_ns() + delay) // 1_000_000 if delay else 0
+        due_ms = (now + delay) // 1_000_000 if delay else 0
         self.window.note(entry.offset, entry.failed, suspect=False, due_ms=due_ms)
         if entry.envelope.key is None or settlement.pass_key:
             last = self._buffer[-1].offset() if self._buffer else self.window.next
@@ -302,7 +301,11 @@ class Partition:
             if entry.delivery is not None and (suspects or entry.attempted):
                 failed = entry.failed + (entry.attempted and suspects)
                 self.window.note(entry.offset, failed, suspect=suspects or entry.suspect)
-        return self.window.commit(clean=True)
+        return self.window.commit(clean=True, now=Moment.now(self._clock))
+
+    def commit(self, also: Collection[int]) -> Commit:
+        """What the broker is to hear now. ``also``: as in Window.commit."""
+        return self.window.commit(clean=False, ahead=self.ahead, also=also, now=Moment.now(self._clock))
 
     def seek(self, window: Window) -> list[Delivery]:
         """Go on elsewhere; what was out, and cannot be settled any more."""

@@ -79,7 +79,8 @@ class Flow:
         self.failed = failed
         self.ended = ended
         self.closed = False
-        self._next = 0
+        self._next: int | None = None
+        """The offset behind what was read; None while nothing was."""
         self._read = 0
         self._taken = 0
         self._most = 0
@@ -160,7 +161,9 @@ class Poller:
 
     # Flows; in the thread
 
-    def add(self, flow: Flow) -> None:
+    def add(self, flow: Flow, start: int | None = None) -> None:
+        """``start``: the offset that it is read from, where that is known."""
+        flow._next = start
         self._flows[flow.key] = flow
 
     def remove(self, topic: str, partition: int) -> Flow | None:
@@ -195,10 +198,20 @@ class Poller:
             first = self._consumer.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
             if first is not None:
                 self._alert_until = time.monotonic() + _ALERT_FOR
-                self._sort(cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)]))
+                self._sort(self._with_more(cast("Record", first)))
         except Exception:  # noqa: BLE001 - a member that no longer polls would hold its partitions, and tell nobody
             log.exception("reading failed, it is tried again")
             time.sleep(_IDLE)
+
+    def _with_more(self, first: Record) -> list[Record]:
+        """If one of the library's callbacks raises meanwhile, the library drops what it has read."""
+        try:
+            return cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)])
+        except Exception:
+            self._sort([first])
+            for flow in self._flows.values():
+                self._seek(flow)
+            raise
 
     def _sort(self, records: list[Record]) -> None:
         found: dict[tuple[str, int], list[Record]] = {}
@@ -224,7 +237,7 @@ class Poller:
     def _failed(self, record: Record, error: KafkaError) -> None:
         flow = self._flows.get((record.topic(), record.partition()))
         if error.code() == KafkaError._PARTITION_EOF:
-            if flow is not None and flow.ended is not None and record.offset() > flow._next:
+            if flow is not None and flow.ended is not None and record.offset() > (flow._next or 0):
                 self._call(flow.end, record.offset())
         elif flow is not None:
             self._call(flow.fail, error)
@@ -246,7 +259,12 @@ class Poller:
     def _resume(self, flow: Flow) -> None:
         """By itself the library looks at it again up to a second later, if nothing else is read; a seek wakes it."""
         self._tell(self._consumer.resume, flow)
-        self._tell(lambda at: self._consumer.seek(at[0]), flow, flow._next)
+        self._seek(flow)
+
+    def _seek(self, flow: Flow) -> None:
+        """To what was not read yet."""
+        if flow._next is not None:
+            self._tell(lambda at: self._consumer.seek(at[0]), flow, flow._next)
 
     def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow, offset: int = OFFSET_INVALID) -> None:
         if flow.closed:

@@ -189,9 +189,10 @@ class Registry:
     def position(self, group: str, channel: str) -> Position | None:
         """None: it has none there."""
         found = self._positions.get(channel, {}).get(group)
-        if found is None and channel in self.channels and group in self._patterns:
-            since = self._patterns[group].since(channel)
-            return None if since is None else Position(max(since, self._created[channel]), None)
+        created, patterns = self._created.get(channel), self._patterns.get(group)
+        if found is None and created is not None and patterns is not None:  # each looked up once: threads ask, too
+            since = patterns.since(channel)
+            return None if since is None else Position(max(since, created), None)
         return found
 
     def positions(self, channel: str) -> dict[str, Position]:

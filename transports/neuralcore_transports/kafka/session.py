@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,7 @@ from neuralcore_transports.kafka.errors import group_is_changing, position_is_go
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.transactor import Settled
-from neuralcore_transports.kafka.window import BadMetadata, Commit, Window
+from neuralcore_transports.kafka.window import BadMetadata, Commit, Moment, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.member import Member
@@ -33,17 +33,22 @@ __all__ = ["Session"]
 
 _TRIES: Final = 10
 _SOON: Final = 0.05
+_LATER: Final = 0.5
+"""Seconds before what the brokers refused is tried again."""
 
 
 class Session:
-    """What the loop asks by ``subscribe``, ``commit``, ``go_to`` and ``taken`` the thread does. ``stop`` blocks."""
+    """What the loop asks by ``subscribe``, ``commit`` and ``follow`` the thread does. ``taken`` is the loop's, ``stop``
+    blocks.
+    """
 
     def __init__(self, transport: KafkaTransport, group: str, member: Member) -> None:
         self._transport = transport
         self._call = transport.call
         self._group = group
         self._member = member
-        self._owned: set[Place] = set()
+        self._owned: dict[Place, Partition] = {}
+        self._topics: list[str] = []
         self._standing: tuple[Any, frozenset[Place]] = None, frozenset()
         name = transport.topics.group(group)
         self._client: Consumer = transport.clients.member(name, on_commit=self._on_commit)
@@ -64,8 +69,9 @@ class Session:
     def commit(self, offsets: list[TopicPartition]) -> None:
         self._poller.order(partial(self._commit, offsets))
 
-    def go_to(self, partition: Partition, window: Window) -> None:
-        self._poller.order(partial(self._go_to, partition, window))
+    def follow(self, partition: Partition) -> None:
+        """The group was given another position there."""
+        self._poller.order(partial(self._follow, partition))
 
     def settled(self, offsets: list[TopicPartition]) -> Settled:
         """What a transaction is to commit, as this process's part in the group is now. From any thread. Raises
@@ -87,7 +93,17 @@ class Session:
         """
         self._standing = self._client.consumer_group_metadata(), frozenset(self._owned)
 
+    def _later(self, at: float, what: Callable[[], None]) -> None:
+        if time.monotonic() < at:
+            self._poller.order(partial(self._later, at, what))
+        else:
+            what()
+
+    def _try_again(self, what: Callable[[], None]) -> None:
+        self._later(time.monotonic() + _LATER, what)
+
     def _subscribe(self, topics: list[str]) -> None:
+        self._topics = topics
         if topics:
             self._client.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         else:
@@ -109,6 +125,20 @@ class Session:
     # Partitions come
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        """May not raise: the library would drop what it was about to hand over, and assign without us."""
+        try:
+            self._assign(client, partitions)
+        except Exception:  # noqa: BLE001 - whatever it was, nothing is read without an owner
+            log.exception("partitions of %s cannot be taken, the group is joined again", self._group)
+            client.incremental_assign([])
+            self._try_again(self._rejoin)
+
+    def _rejoin(self) -> None:
+        topics = self._topics
+        self._subscribe([])
+        self._subscribe(topics)
+
+    def _assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         commits = self._committed(client, partitions)
         if commits is None:
             client.incremental_assign(partitions)  # nobody takes anything from them any more
@@ -119,10 +149,10 @@ class Session:
             if partition is None:
                 continue
             flow = self._flow(partition)
-            self._poller.add(flow)
+            self._poller.add(flow, partition.window.position)
             found.append((flow, partition))
             starts.append(flow.at(partition.window.position))
-        self._owned.update(partition.key for _, partition in found)
+        self._owned.update((partition.key, partition) for _, partition in found)
         self._stand()
         self._call(self._member.assigned, found)
         client.incremental_assign(starts)
@@ -133,12 +163,14 @@ class Session:
             try:
                 found = client.committed(partitions, self._transport.options.timeout)
             except KafkaException as error:
-                log.warning("the positions of %s are not known yet: %s", self._group, error)
-                continue
-            wrong = [each.error for each in found if each.error is not None]
-            if not wrong:
-                return {(each.topic, each.partition): each for each in found}
-            log.warning("the positions of %s are not known yet: %s", self._group, wrong[0])
+                wrong = error.args[0]
+            else:
+                wrong = next((each.error for each in found if each.error is not None), None)
+                if wrong is None:
+                    return {(each.topic, each.partition): each for each in found}
+            log.warning("the positions of %s are not known yet: %s", self._group, wrong)
+            self._call(self._member.in_trouble, wrong)
+            time.sleep(_LATER)
         return None if partitions else {}
 
     def _partition(self, at: TopicPartition, commit: TopicPartition | None) -> Partition | None:
@@ -166,8 +198,8 @@ class Session:
     def _restored(self, commit: TopicPartition | None, fresh: Window) -> Window:
         if commit is None:
             return fresh
-        now_ms = self._transport.clock.time_ns() // 1_000_000
-        return Window.continued(fresh, commit.offset, commit.metadata, now_ms, partial(self._damaged, commit.topic))
+        now = Moment.now(self._transport.clock)
+        return Window.continued(fresh, commit.offset, commit.metadata, now, partial(self._damaged, commit.topic))
 
     def _damaged(self, topic: str, error: BadMetadata) -> None:
         log.error("%s of %s: %s; what was settled out of order comes again", topic, self._group, error)
@@ -190,39 +222,59 @@ class Session:
 
     def _find(self, partition: Partition) -> None:
         """Go on with what is there."""
+        if self._owned.get(partition.key) is not partition:
+            return
+        place = TopicPartition(*partition.key)
         try:
-            low, high = self._client.get_watermark_offsets(
-                TopicPartition(*partition.key), self._transport.options.timeout
-            )
+            low, high = self._client.get_watermark_offsets(place, self._transport.options.timeout)
         except KafkaException as error:
             log.warning("%s of %s is not known: %s", partition.key, self._group, error)
-            self._poller.order(partial(self._find, partition))
+            self._try_again(partial(self._find, partition))
             return
         position = partition.window.position
-        start = low if position < low else high
-        self._go_to(partition, Window(start, epoch=partition.window.epoch))
-        lost = f"{low - position} messages" if position < low else f"what was behind {high}"
-        if position > 0:
+        start = min(max(low, position), high)
+        if not self._read_from(partition, Window(start, epoch=partition.window.epoch)):
+            self._try_again(partial(self._find, partition))
+        elif start != position > 0:
+            lost = f"{low - position} messages" if position < low else f"what was behind {high}"
             text = f"group {self._group} was at {position} of {partition.key}, and {lost} are gone"
             self._call(self._transport.data_lost, partition.channel, text)
 
-    def _go_to(self, partition: Partition, window: Window) -> None:
-        """What was read before comes to nobody."""
-        key = partition.key
-        if self._poller.remove(*key) is None:
+    def _follow(self, partition: Partition) -> None:
+        """To where the group is now: it may have been moved again, or be gone, since that was asked for."""
+        if self._owned.get(partition.key) is not partition:
             return
+        position = self._transport.registrar.registry.position(self._group, partition.channel)
+        if position is None:
+            self._call(self._member.not_moved, partition)
+            return
+        window = Window(position.start(partition.band, partition.key[1]), epoch=position.epoch)
+        if not self._read_from(partition, window):
+            self._try_again(partial(self._follow, partition))
+
+    def _read_from(self, partition: Partition, window: Window) -> bool:
+        """What was read before comes to nobody."""
         flow = self._flow(partition)
-        self._poller.add(flow)
-        self._call(self._member.sought, flow, partition, window)
         try:
             self._client.seek(flow.at(window.position))
         except KafkaException as error:
-            log.debug("seeking in %s of %s failed, it is tried again: %s", key, self._group, error)
-            self.go_to(partition, window)
+            log.debug("seeking in %s of %s failed, it is tried again: %s", flow.key, self._group, error)
+            return False
+        self._poller.remove(*flow.key)
+        self._poller.add(flow, window.position)
+        self._call(self._member.sought, flow, partition, window)
+        return True
 
     # Partitions go
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._revoke(client, partitions)
+        except Exception:  # noqa: BLE001 - as above
+            log.exception("partitions of %s went without a last word", self._group)
+            self._lose(client, partitions)
+
+    def _revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
         self._stand()
         done, commits = threading.Event(), dict[Place, Commit]()
@@ -232,8 +284,7 @@ class Session:
             log.warning(
                 "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
             )
-        self._owned.difference_update(keys)
-        self._stand()
+        self._disown(keys)
         last = [TopicPartition(*key, commit.offset, commit.metadata) for key, commit in list(commits.items())]
         if last:
             self._commit_last(client, last)
@@ -255,10 +306,20 @@ class Session:
             return
 
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._lose(client, partitions)
+        except Exception:  # noqa: BLE001 - as above
+            log.exception("losing partitions of %s failed", self._group)
+
+    def _lose(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
-        self._owned.difference_update(keys)
-        self._stand()
+        self._disown(keys)
         for key in keys:
             self._poller.remove(*key)
         self._call(self._member.gone, keys)
         client.incremental_unassign(partitions)
+
+    def _disown(self, keys: list[Place]) -> None:
+        for key in keys:
+            self._owned.pop(key, None)
+        self._stand()

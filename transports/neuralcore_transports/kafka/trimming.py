@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 
 from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.registry import Channel, Position
-from neuralcore_transports.kafka.window import BadMetadata, Window
+from neuralcore_transports.kafka.window import BadMetadata, Moment, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
@@ -45,11 +45,11 @@ class Progress:
     def _window(self, position: Position, place: Place, commit: TopicPartition | None) -> Window:
         where = self._transport.registrar.channel_of(place[0])
         start = 0 if where is None else position.start(where[1], place[1])
-        fresh = Window(max(start, self.ends[place][0]), epoch=position.epoch)
-        if commit is None:
-            return fresh
-        window = Window.continued(fresh, commit.offset, commit.metadata, 0, _owner_says_so)
-        return window if window.position >= fresh.position else fresh
+        window = Window(start, epoch=position.epoch)
+        if commit is not None:
+            window = Window.continued(window, commit.offset, commit.metadata, Moment(), _owner_says_so)
+        low = self.ends[place][0]
+        return window if window.position >= low else Window(low, epoch=position.epoch)
 
     def lag(self, channel: str) -> dict[str, int]:
         """Unsettled messages by group."""

@@ -15,14 +15,16 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
+from neuralcore._core import Clock
 from neuralcore_transports.kafka.runs import Runs
 
-__all__ = ["METADATA_BYTES", "BadMetadata", "Commit", "Handing", "Window"]
+__all__ = ["METADATA_BYTES", "BadMetadata", "Commit", "Handing", "Moment", "Window"]
 
 METADATA_BYTES: Final = 4096
 """What a broker takes unless ``offset.metadata.max.bytes`` says otherwise."""
 _VERSION: Final = "nc1:"
 _CLEAN: Final = 1
+_DATED: Final = 2
 _SUSPECT: Final = 1
 _WAITS: Final = 2
 
@@ -38,7 +40,19 @@ class Handing:
     failed: int = 0
     suspect: bool = False
     due_ms: int = 0
-    """It waits for its retry until then: wall clock."""
+    """It waits for its retry until then: this process's own clock, that of Moment.steady_ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One instant: by the wall clock, which the next owner has too, and by this process's own, which never jumps."""
+
+    wall_ms: int = 0
+    steady_ms: int = 0
+
+    @classmethod
+    def now(cls, clock: Clock) -> Moment:
+        return cls(clock.time_ns() // 1_000_000, clock.monotonic_ns() // 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +87,8 @@ class Window:
         """Messages before this may be handed out: a commit has said so. For more there has to be one first."""
         self._suspects = position
         """Unsettled ones before this were in the hands of an owner that ended without a word."""
-        self._since_ms = 0
-        """When this owner began: what waited then for its retry was in nobody's hands."""
+        self._now = Moment()
+        """Of the last commit, or when this owner began."""
         self._told = position
         """Of messages before this an earlier owner's commit may have said something."""
         self._measured = (0, 0), False
@@ -85,42 +99,54 @@ class Window:
         """How often a commit had to leave something out."""
 
     @classmethod
-    def restored(cls, offset: int, metadata: str | None, *, now_ms: int = 0, limit: int = METADATA_BYTES) -> Window:
-        """From a commit. One without metadata is somebody else's, or an old one. ``now_ms``: wall clock. Raises
-        BadMetadata.
+    def restored(
+        cls, offset: int, metadata: str | None, *, now: Moment | None = None, limit: int = METADATA_BYTES
+    ) -> Window:
+        """From a commit. One without metadata is somebody else's, or an old one. Raises BadMetadata.
+
+        A retry waits for what is left of its time by the wall clock, and never longer than what was left of it when
+        the commit was made, however the two owners' clocks differ.
         """
         window = cls(offset, limit=limit)
-        window._since_ms = now_ms
+        now = window._now = now or Moment()
         if not metadata:
             return window
         if not metadata.startswith(_VERSION):
             raise BadMetadata(f"the commit's metadata begin with {metadata[:8]!r}, and ours with {_VERSION!r}")
         try:
             numbers = _numbers(b64decode(metadata[len(_VERSION) :], validate=True))
-            clean = next(numbers)
+            flags = next(numbers)
             window.epoch = next(numbers)
             window.reserved = offset + next(numbers)
             waiting_since = next(numbers)
+            waiting = dict[int, int]()
             for _ in range(next(numbers)):
                 at, count = offset + next(numbers), next(numbers)
-                due = waiting_since + next(numbers) if count & _WAITS else 0
-                window._known[at] = Handing(count >> 2, bool(count & _SUSPECT), due)
+                window._known[at] = Handing(count >> 2, bool(count & _SUSPECT))
+                if count & _WAITS:
+                    waiting[at] = waiting_since + next(numbers)
             start = offset
             for _ in range(next(numbers)):
                 start += next(numbers)
                 end = start + next(numbers)
                 window._settled.add(start, end)
                 start = end
+            made_ms = next(numbers) if flags & _DATED else now.wall_ms
+            for at, due in waiting.items():
+                left = min(due - now.wall_ms, due - made_ms)
+                if left > 0:
+                    known = window._known[at]
+                    window._known[at] = Handing(known.failed, known.suspect, now.steady_ms + left)
         except (StopIteration, RuntimeError, ValueError) as error:
             raise BadMetadata(f"the commit's metadata are damaged: {metadata!r}") from error
         window._told = max(window._settled.end or 0, max(window._known, default=-1) + 1)
-        window._suspects = offset if clean & _CLEAN else window.reserved
+        window._suspects = offset if flags & _CLEAN else window.reserved
         window.reserved = offset  # what an earlier owner has reserved is not ours to hand out
         return window
 
     @classmethod
     def continued(
-        cls, fresh: Window, offset: int, metadata: str | None, now_ms: int, damaged: Callable[[BadMetadata], None]
+        cls, fresh: Window, offset: int, metadata: str | None, now: Moment, damaged: Callable[[BadMetadata], None]
     ) -> Window:
         """Where an earlier owner stopped, or ``fresh`` if that was at another position of the group's.
 
@@ -129,7 +155,7 @@ class Window:
         if offset < 0:
             return fresh
         try:
-            window = cls.restored(offset, metadata, now_ms=now_ms)
+            window = cls.restored(offset, metadata, now=now)
         except BadMetadata as error:
             damaged(error)
             metadata, window = None, cls(offset)
@@ -157,8 +183,8 @@ class Window:
         if offset < self.position or offset in self._settled:
             return None
         found = self._known.get(offset, _FRESH)
-        if offset < self._suspects and not found.suspect and found.due_ms <= self._since_ms:
-            found = self._known[offset] = Handing(found.failed, True, found.due_ms)
+        if offset < self._suspects and not found.suspect and not found.due_ms:  # what waits was in nobody's hands
+            found = self._known[offset] = Handing(found.failed, True)
         return found
 
     def skip(self, end: int) -> bool:
@@ -216,7 +242,7 @@ class Window:
         self.changed = True
 
     def note(self, offset: int, failed: int, *, suspect: bool, due_ms: int = 0) -> None:
-        """Attempts of one that is not settled, and when it comes again."""
+        """Attempts of one that is not settled, and when it comes again, as in Handing."""
         if failed or suspect or due_ms:
             self._known[offset] = Handing(failed, suspect, due_ms)
         else:
@@ -225,11 +251,12 @@ class Window:
 
     # Committing
 
-    def commit(self, *, clean: bool, ahead: int = 0, also: Collection[int] = ()) -> Commit:
-        """What to commit, as of now. ``clean``: nothing is in anybody's hands but what is noted as suspect.
+    def commit(self, *, clean: bool, ahead: int = 0, also: Collection[int] = (), now: Moment | None = None) -> Commit:
+        """What to commit, as of ``now``. ``clean``: nothing is in anybody's hands but what is noted as suspect.
         ``ahead``: so many more messages may be handed out then. ``also``: offsets that are settled if, and only if, the
         broker takes this commit.
         """
+        self._now = now or self._now
         clean = clean and self._suspects <= self.next  # those that were not seen yet stay suspects
         reserved = self.next if clean else max(self._suspects, self.next + ahead)
         self.reserved = min(self.reserved, reserved)
@@ -266,18 +293,23 @@ class Window:
     def _metadata(
         self, reserved: int, notes: Mapping[int, Handing], runs: Sequence[tuple[int, int]], *, clean: bool
     ) -> str:
-        since = min((known.due_ms for known in notes.values() if known.due_ms), default=0)
-        parts = [_CLEAN if clean else 0, self.epoch, max(0, reserved - self.position), since, len(notes)]
+        dues = [known.due_ms for known in notes.values() if known.due_ms]
+        first, wall = min(dues, default=0), self._now.wall_ms - self._now.steady_ms
+        since = max(0, first + wall) if dues else 0
+        flags = (_CLEAN if clean else 0) | (_DATED if dues else 0)
+        parts = [flags, self.epoch, max(0, reserved - self.position), since, len(notes)]
         for offset, known in sorted(notes.items()):
             waits = known.due_ms > 0
             parts += (offset - self.position, known.failed << 2 | waits << 1 | known.suspect)
             if waits:
-                parts.append(known.due_ms - since)
+                parts.append(known.due_ms - first)
         parts.append(len(runs))
         last = self.position
         for start, end in runs:
             parts += (start - last, end - start)
             last = end
+        if dues:
+            parts.append(self._now.wall_ms)
         return _VERSION + b64encode(b"".join(map(_varint, parts))).decode()
 
     def committed(self, commit: Commit) -> None:

@@ -4,6 +4,8 @@
 
     transport.py   the contract, on the bus's loop          options.py    what a URL says
     consumer.py    readers of groups and broadcasts         layout.py     the names of keys
+    agenda.py      where a reader looks next                deadline.py   waiting for so long and no longer
+    turns.py       the order of what it is handed           membership.py joining and leaving channels
     inbox.py       where replies arrive                     entries.py    envelopes and stream entries
     client.py      what is asked of the servers             errors.py     what can be wrong with a server
     committing.py  a commit as the server reads it          known.py      noticing that the server lost something

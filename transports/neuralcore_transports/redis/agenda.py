@@ -67,9 +67,6 @@ class Agenda:
         self._due: list[tuple[float, int, Place]] = []
         self._numbers = itertools.count()
 
-    def __len__(self) -> int:
-        return len(self._oldest)
-
     def add(self, place: Place) -> None:
         """To be looked at for the first time."""
         self._oldest[place] = None

@@ -104,6 +104,7 @@ class Bells:
             self._back()
 
     async def close(self) -> None:
+        self.up = False
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -17,7 +17,7 @@ from neuralcore_transports.redis.pipe import Broken, NotSent, Pipe
 from neuralcore_transports.redis.scripts import Script
 from neuralcore_transports.redis.servers import Node, Part, Servers
 
-__all__ = ["Cluster", "whole"]
+__all__ = ["Cluster", "owners_in", "whole"]
 
 log = logging.getLogger("neuralcore.redis")
 
@@ -90,7 +90,7 @@ class Cluster(Servers):
                 cause = error.__cause__
                 failure = cause if isinstance(error, NotSent) and isinstance(cause, Exception) else error
                 continue
-            owners = _owners(answer, address)
+            owners = owners_in(answer, address)
             if owners:
                 self._owners = owners
                 await self._drop_others()
@@ -196,8 +196,8 @@ def _host(node: Node) -> str:
     return node.address[0]
 
 
-def _owners(answer: Any, asked: Address) -> dict[int, Address]:
-    """By CLUSTER SLOTS: ranges with their masters first. An empty host is the one that was asked."""
+def owners_in(answer: Any, asked: Address) -> dict[int, Address]:
+    """What CLUSTER SLOTS answers: ranges with their masters first. An empty host is the one that was asked."""
     owners: dict[int, Address] = {}
     for first, last, master, *_ in answer:
         host = master[0].decode() if master[0] else asked[0]

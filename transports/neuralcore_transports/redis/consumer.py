@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.redis.agenda import ANY, Agenda, Place
@@ -33,6 +34,8 @@ _FRESH: Final = 0.2
 """Seconds for which it is believed what a peek has seen."""
 _UNWANTED: Final = 0.1
 """Seconds after which what was handed out, and is not asked for, goes back."""
+_AGAIN: Final = 1.0
+"""Seconds after which that is tried again."""
 
 _numbers = itertools.count(1)
 
@@ -57,6 +60,8 @@ class RedisConsumer(Consumer):
         """It looks everywhere, or gives back what nobody asks for."""
         self._watching: asyncio.TimerHandle | None = None
         """While something is here that nobody has asked for."""
+        self._resting = 0.0
+        """Until when nothing is given back, because that has failed."""
         self._fetching = 0
         self._stale = False
         """The channels have changed."""
@@ -207,22 +212,42 @@ class RedisConsumer(Consumer):
             self._watching = self._loop.call_later(_UNWANTED, self._give_back_unwanted)
 
     def _give_back_unwanted(self) -> None:
-        """What nobody has asked for yet, though it was handed out a while ago: others may want it."""
         self._watching = None
-        if not self._got or not self._transport.running:
+        if not self._transport.running:
             return
+        places, looking = self._unwanted(), self._looking
+        if self._got or places:
+            self._watch()
+        if looking is not None and looking.done() and not self._fetching:  # nobody is here to be told how it went
+            if not looking.cancelled() and (error := looking.exception()) is not None:
+                self._transport.failed(error)
+            self._looking = looking = None
+        if places and looking is None and self._loop.time() >= self._resting:
+            self._looking = self._loop.create_task(self._give_back(places))
+
+    def _unwanted(self) -> list[Place]:
+        """Where others may want what nobody has asked for yet, though it was handed out a while ago; and what was
+        handed to a name that is no more, if nobody fetches there.
+        """
         before = time.monotonic() - _UNWANTED * 0.9
         leases = [lease for each in self._got if (lease := lease_of(each)) is not None]
         old = {(lease.base, lease.group) for lease in leases if lease.since <= before}
-        looking = self._looking
-        if old and (looking is None or (looking.done() and looking.exception() is None)):
-            places = [place for each in old if (place := self._places.get(each)) is not None]
-            self._looking = self._loop.create_task(self._give_back(places))
-        self._watch()
+        if not self._fetching:
+            old |= {key for key, place in self._places.items() if place.broken}
+        return [place for each in old if (place := self._places.get(each)) is not None]
 
     async def _give_back(self, places: Sequence[Place]) -> None:
+        """No fetch is to hear what goes wrong: it has not asked for this."""
+        try:
+            await self._try_to_give_back(places)
+        except (TransportError, NotSent, Broken) as error:
+            self._resting = self._loop.time() + _AGAIN
+            self._transport.failed(error)
+
+    async def _try_to_give_back(self, places: Sequence[Place]) -> None:
         """All that is here of them, the newest too, or it would come before the others."""
         for place in places:
+            await self._recover(place)
             await self._be_handed_nothing(place, "rest")
         gone: list[Delivery] = []
         kept: list[Delivery] = []
@@ -258,6 +283,7 @@ class RedisConsumer(Consumer):
         self._stale |= channels
         self._agenda.mark_all()
         self._event.set()
+        self._watch()
 
     async def rejoin(self) -> None:
         """The server may have forgotten what it is interested in."""
@@ -269,20 +295,23 @@ class RedisConsumer(Consumer):
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
         deadline = self._loop.time() + timeout
         self._fetching += 1
+        looked = False
         try:
             while True:
                 self._event.clear()
                 found = self._take(demand)
                 if found:
                     return found
-                if self._looking is None and (self._stale or self._wanted(demand)):
+                own = self._looking is None and (self._stale or bool(self._wanted(demand)))
+                if own:
                     self._looking = self._loop.create_task(self._look(dict(demand)))
                 if self._looking is not None:
                     await self._looked(self._looking)
                     found = self._take(demand)
                     if found:
                         return found
-                    if self._wanted(demand) and self._loop.time() < deadline:
+                    looked = looked or own
+                    if self._wanted(demand) and (not looked or self._loop.time() < deadline):
                         continue
                 left = deadline - self._loop.time()
                 if left <= 0:

@@ -28,7 +28,6 @@ class RedisInbox(Inbox):
         self._event = asyncio.Event()
         self._ready = True
         self._told: list[Envelope] = []
-        self._reader = hiredis.Reader()
 
     async def open(self) -> None:
         await self._ask("open")
@@ -75,8 +74,9 @@ class RedisInbox(Inbox):
             self._transport.data_lost(self._address, "the inbox ended while this process was not heard of")
         told, self._told = self._told, []
         for reply in replies:
-            self._reader.feed(reply)
-            _, priority, fields = self._reader.gets()
+            reader = hiredis.Reader()
+            reader.feed(reply)
+            _, priority, fields = reader.gets()
             told.append(self._read(priority, fields))
         return told
 

@@ -8,20 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from redis.backoff import NoBackoff
-from redis.client import Redis
-from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ResponseError
-from redis.retry import Retry
 
 from neuralcore.messaging.forking import NoFork
-from neuralcore_transports.redis.cluster import whole
+from neuralcore_transports.redis.blocking import BlockingServers
 from neuralcore_transports.redis.errors import translated
 from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
 from neuralcore_transports.redis.options import RedisOptions
 from neuralcore_transports.redis.scripts import CHANNEL, INBOX, REGISTRY, Dialect, Script
-from neuralcore_transports.redis.servers import connection_options, unknown
+from neuralcore_transports.redis.servers import unknown
 
 __all__ = ["Beat", "Events", "Keeper"]
 
@@ -48,6 +44,8 @@ class Events:
     beat: Callable[[Beat], None]
     held_too_long: Callable[[Sequence[Any]], None]
     """Deliveries whose leases it has given up."""
+    trimmed: Callable[[str, int], None]
+    """The base of their channel, and how many of them somebody else has deleted."""
     failed: Callable[[Exception], None]
 
 
@@ -71,7 +69,7 @@ class Keeper:
         self._no_fork = NoFork()
         self.inboxes: tuple[str, ...] = ()
         """Bases of those that are to be kept."""
-        self._redis: Any = None
+        self._servers = BlockingServers(options, timeout=min(options.timeout, options.lease / _BEATS))
         self._thread = threading.Thread(target=self._run, name=f"{session} keeper", daemon=True)
 
     def start(self) -> None:
@@ -82,24 +80,6 @@ class Keeper:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-
-    def _connect(self) -> Any:
-        options = self._options
-        made = {
-            **connection_options(options),
-            "socket_timeout": min(options.timeout, options.lease / _BEATS),
-            "retry": Retry(NoBackoff(), 0),
-        }
-        if options.socket is not None:
-            return Redis(unix_socket_path=options.socket, **made)
-        host, port = options.hosts[0]
-        if options.tls:
-            made["ssl"] = True
-        if options.cluster:
-            del made["db"]
-            nodes = [ClusterNode(host, port) for host, port in options.hosts]  # type: ignore[no-untyped-call]
-            return RedisCluster(startup_nodes=nodes, **made)
-        return Redis(host=host, port=port, **made)
 
     def _run(self) -> None:
         pause = 0.0
@@ -118,28 +98,19 @@ class Keeper:
             self._drop()
 
     def _drop(self) -> None:
-        redis, self._redis = self._redis, None
-        if redis is not None:
-            with self._no_fork:
-                redis.close()
+        with self._no_fork:
+            self._servers.close()
 
     def _script(self, script: Script, key: str, *parts: Any) -> Any:
-        if self._redis is None:
-            self._redis = self._connect()
         try:
-            return self._call(script, key, *parts)
+            return self._servers.script(self._dialect, script, key, *parts)
         except ResponseError as error:
             if not unknown(error):
                 raise
         # The other connections use functions, where they can; this one must do without rights to load any.
         self._dialect = replace(self._dialect, functions=False)
-        self._redis.script_load(self._dialect.load(script)[-1])
-        return self._call(script, key, *parts)
-
-    def _call(self, script: Script, key: str, *parts: Any) -> Any:
-        verb, name = self._dialect.call(script)
-        keys = whole((key,)) if self._options.cluster else (key,)
-        return (self._redis.fcall if verb == "FCALL" else self._redis.evalsha)(name, len(keys), *keys, *parts)
+        self._servers.teach(self._dialect, script, key)
+        return self._servers.script(self._dialect, script, key, *parts)
 
     def _beat(self) -> None:
         layout, options = self._layout, self._options
@@ -164,10 +135,12 @@ class Keeper:
             lease = lease_of(delivery)
             if lease is None or now - lease.since < self._options.max_hold:
                 continue
-            self._script(
+            reply = self._script(
                 CHANNEL,
                 f"{lease.base}:meta",
                 "", self._layout.prefix, "expire", lease.base, lease.group, lease.consumer,
                 lease.priority, lease.entry,
             )  # fmt: skip
             self._events.held_too_long([delivery])
+            if reply[0] == b"ok" and reply[2]:
+                self._events.trimmed(lease.base, reply[2])

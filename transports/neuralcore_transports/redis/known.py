@@ -18,9 +18,6 @@ class Known:
         self._lost = lost
         self._seen: dict[str, tuple[bytes, Mark]] = {}
 
-    def __contains__(self, channel: str) -> bool:
-        return channel in self._seen
-
     def mark(self, channel: str) -> Mark | None:
         """What is known before a command is sent: answers of several connections come in any order."""
         seen = self._seen.get(channel)
@@ -35,7 +32,7 @@ class Known:
                 channel, before[0], "the server had forgotten the channel with all its messages; it was made anew"
             )
             before = None
-        elif mark is not None and (now[:2] < mark[:2] or now[2] < mark[2]):
+        elif mark is not None and _is_behind(now, mark):
             self._went_back(channel, mark, now)
             before = None
         now = now if left is None else _mark(left)
@@ -45,7 +42,7 @@ class Known:
         self._lost(
             channel,
             None,
-            "the server went back: it has had {2} messages up to entry {0}-{1}, and had told of ".format(*now)
+            "the server went back: it has given {2} ids up to {0}-{1}, and had told of ".format(*now)
             + "{2} up to {0}-{1}; the newest of those are lost".format(*mark),
         )
 
@@ -58,6 +55,11 @@ class Known:
     def forget(self, channel: str) -> None:
         """It was removed on purpose."""
         self._seen.pop(channel, None)
+
+
+def _is_behind(now: Mark, mark: Mark) -> bool:
+    """Who has given later ids has given more of them: or those before were lost."""
+    return now[:2] < mark[:2] or now[2] < mark[2] or (now[:2] > mark[:2] and now[2] == mark[2])
 
 
 def _mark(text: bytes) -> Mark:

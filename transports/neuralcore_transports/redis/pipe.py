@@ -41,7 +41,7 @@ class Pipe(asyncio.Protocol):
     def __init__(
         self, connection: AbstractConnection, timeout: float, on_push: Callable[[list[Any]], None] | None = None
     ) -> None:
-        """``timeout``: seconds after which a missing answer means that the connection is dead."""
+        """``timeout``: seconds of silence after which a missing answer means that the connection is dead."""
         self._connection = connection
         self._timeout = timeout
         self._on_push = on_push
@@ -50,11 +50,13 @@ class Pipe(asyncio.Protocol):
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MORE
         )
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        """Since when, and who."""
+        self._heard = 0.0
         self._error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._transport: asyncio.WriteTransport | None = None
-        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         """Nothing is left of the connection."""
         self.on_broken: Callable[[Exception], None] = lambda error: None
 
@@ -66,7 +68,7 @@ class Pipe(asyncio.Protocol):
         """Raises RedisError, OSError."""
         try:
             await within(self._timeout, self._connection.connect())  # type: ignore[no-untyped-call]
-            self._take_over()
+            await self._take_over()
         except BaseException as error:
             self._error = NotSent("it was never opened")
             with suppress(RedisError, OSError):  # it is gone either way
@@ -77,21 +79,25 @@ class Pipe(asyncio.Protocol):
                 ) from None
             raise
 
-    def _take_over(self) -> None:
-        """The server has answered everything it was asked, so that nothing is on its way."""
+    async def _take_over(self) -> None:
+        """The server has answered everything it was asked. It may have closed the connection right then, which its
+        former reader was told, and nobody would be again.
+        """
         connection = self._connection
-        writer = connection._writer
-        assert writer is not None, "it is connected"
+        unread = await connection.can_read()  # its end, too
+        reader, writer = connection._reader, connection._writer
+        if reader is None or writer is None or unread or reader.exception() or writer.transport.is_closing():
+            raise ConnectionError("the server has closed the connection as soon as it was open")
         connection._reader = connection._writer = None
         self._writer = writer  # it would close its transport when it is collected
         self._transport = writer.transport
         writer.transport.set_protocol(self)
 
-    def call(self, *command: str | bytes | int, timeout: float | None = None) -> asyncio.Future[Any]:
+    def call(self, *command: str | bytes | int) -> asyncio.Future[Any]:
         """Resolves to the answer, bytes and all. Raises NotSent; Broken or the server's ResponseError later."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._send(command)
-        self._waiting.append((self._loop.time() + (timeout or self._timeout), answer))
+        self._waiting.append((self._loop.time(), answer))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout / _CHECKS, self._check)
         return answer
@@ -103,26 +109,35 @@ class Pipe(asyncio.Protocol):
     def _send(self, command: tuple[str | bytes | int, ...]) -> None:
         if self._error is not None or self._transport is None:
             raise NotSent(str(self._error)) from self._error
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        try:
+            self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        except RuntimeError as error:  # uvloop's, before it tells that the connection is lost
+            self._break(Broken(str(error)))
+            raise NotSent(str(error)) from error
 
     # What its transport tells
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         reader = self._reader
         try:
             reader.feed(data)
             while self._error is None and (reply := reader.gets()) is not _MORE:
                 self._take(reply)
-        except Exception as error:  # noqa: BLE001 - whatever it was, no more answers come
+        except (RedisError, OSError) as error:
             self._break(error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, no more answers come
+            broken = Broken(f"what the server said was not understood: {error!r}")
+            broken.__cause__ = error
+            self._break(broken)
 
     def eof_received(self) -> None:
         self._break(Broken("the server has closed the connection"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._break(error or Broken("the connection was closed"))
-        if not self._lost.done():
-            self._lost.set_result(None)
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
@@ -144,7 +159,7 @@ class Pipe(asyncio.Protocol):
         self._timer = None
         if not self._waiting:
             return
-        if self._waiting[0][0] < self._loop.time():
+        if max(self._heard, self._waiting[0][0]) + self._timeout <= self._loop.time():
             self._break(Broken(f"no answer within {self._timeout:g} s"))
         else:
             self._timer = self._loop.call_later(self._timeout / _CHECKS, self._check)
@@ -166,6 +181,8 @@ class Pipe(asyncio.Protocol):
         self.on_broken(error)
 
     async def close(self) -> None:
+        """What was meant to be is not told to ``on_broken``."""
+        self.on_broken = lambda error: None
         self._break(NotSent("this client has closed it"))
         if self._transport is not None:
-            await self._lost
+            await self._gone

@@ -49,6 +49,7 @@ from neuralcore_transports.redis.layout import Layout
 from neuralcore_transports.redis.leases import Leases, lease_of
 from neuralcore_transports.redis.options import RedisOptions
 from neuralcore_transports.redis.places import Places
+from neuralcore_transports.redis.reclaiming import Reclaiming
 from neuralcore_transports.redis.scripts import Dialect
 from neuralcore_transports.redis.servers import Servers, Standalone
 
@@ -103,13 +104,13 @@ class RedisTransport(Transport):
         self._upkeep: asyncio.Task[None]
         self.client: Client
         self.places: Places
+        self.reclaiming: Reclaiming
         self.leases: Leases
         self.consumers: set[RedisConsumer] = set()
         self.inboxes: dict[str, RedisInbox] = {}
         self.ended: set[str] = set()
         """Groups of broadcasts that are over: what they had in flight is settled by itself."""
         self._epochs = itertools.count(1)
-        self._reader = hiredis.Reader()
         self._version: int | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -131,6 +132,7 @@ class RedisTransport(Transport):
         self.leases = Leases(runtime.lost)
         self.client = Client(self.options, self._servers, self._layout, session, Known(self._lost))
         self.places = Places(self.client)
+        self.reclaiming = Reclaiming(self.client, self._consumed, self._trimmed)
         self._bells = Bells(
             self._servers,
             (self._layout.bell(session), self._layout.news),
@@ -161,6 +163,7 @@ class RedisTransport(Transport):
             Events(
                 beat=lambda beat: self._call(self._beat, beat),
                 held_too_long=lambda deliveries: self._call(self.leases.lose, deliveries),
+                trimmed=lambda base, count: self._call(self._trimmed, base, count),
                 failed=self._keeper_failed,
             ),
         )
@@ -230,6 +233,10 @@ class RedisTransport(Transport):
         if self._state != "open":
             raise NotStarted("the Redis transport") if self._state == "new" else Closed("the Redis transport")
 
+    def _consumed(self) -> set[str]:
+        """Bases of channels."""
+        return {place.base for consumer in self.consumers for place in consumer.places()}
+
     # For its consumers
 
     def consumer_name(self) -> str:
@@ -243,6 +250,9 @@ class RedisTransport(Transport):
         """Somebody has trimmed a stream, or deleted entries."""
         self._runtime.count("trimmed", count)
         self.data_lost(channel, f"somebody else has deleted {count} messages that a group had not settled")
+
+    def _trimmed(self, base: str, count: int) -> None:
+        self.trimmed(self._layout.channel(base), count)
 
     def _lost(self, channel: str, incarnation: bytes | None, detail: str) -> None:
         if incarnation is None:
@@ -266,18 +276,28 @@ class RedisTransport(Transport):
     def _spawned(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._runtime.count("upkeep_failed")
-            log.warning("something beside the work failed, on Redis at %s: %r", self.options.shown, error)
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Something that nobody waits for."""
+        self._runtime.count("upkeep_failed")
+        log.warning("something beside the work failed, on Redis at %s: %r", self.options.shown, error)
 
     # What is heard
 
     def _heard(self, kind: str, rest: bytes) -> None:
-        if kind in ("given", "answer"):
-            self._reader.feed(rest)
-            told = self._reader.gets()
-            (self._given if kind == "given" else self._answered)(*told)
+        if kind in ("given", "answer"):  # where it cannot be read, the connection breaks, and what it was goes back
+            reader = hiredis.Reader()
+            reader.feed(rest)
+            (self._given if kind == "given" else self._answered)(*reader.gets())
             return
-        lines = rest.decode().split("\n")
+        lines = rest.decode(errors="replace").split("\n")
+        try:
+            self._told(kind, lines)
+        except (ValueError, TypeError) as error:  # anybody may publish on these topics
+            log.warning("on Redis at %s somebody says %r, which is no news: %s", self.options.shown, lines, error)
+
+    def _told(self, kind: str, lines: Sequence[str]) -> None:
         if kind == "ready":
             base, group = lines
             known = [consumer for consumer in self.consumers if consumer.heard(base, group)]
@@ -398,7 +418,8 @@ class RedisTransport(Transport):
             self.spawn(self._forgotten())
         for session, late in beat.overdue.items():
             if session != self.client.session:
-                self.spawn(self._reclaim(session, ended=late > max(self.options.session_ttl, self.options.lease)))
+                ended = late > max(self.options.session_ttl, self.options.lease)
+                self.spawn(self.reclaiming.reclaim(session, ended=ended))
 
     async def _forgotten(self) -> None:
         """The server takes this client for dead, or has lost what it knew."""
@@ -409,19 +430,6 @@ class RedisTransport(Transport):
             consumer.look_again(channels=True)
         for base, group in self.leases.places():
             self._taken(base, group)
-
-    async def _reclaim(self, session: str, *, ended: bool) -> None:
-        """What a client that fell silent had in flight goes to others."""
-        bases = {place.base for consumer in self.consumers for place in consumer.places()}
-        if ended:
-            bases |= {self._layout.base(channel) for channel in await self.client.channels()}
-        for base in bases:
-            while True:
-                reply = await self.client.channel("reclaim", base, session, int(ended))
-                if reply[0] != b"ok" or not reply[2]:
-                    break
-        if ended:
-            await self.client.registry("end", session)
 
     async def _keep_tidy(self) -> None:
         """Some of its channels every second: what retention no longer keeps."""
@@ -456,7 +464,7 @@ class RedisTransport(Transport):
         """Broadcasts of clients that ended while the channel was made. A client registers before it subscribes."""
         if sessions - {self.client.session.encode()}:
             for session in sessions - set(await self.client.registry("sessions")):
-                await self.client.channel("reclaim", base, session.decode(), 1)
+                await self.reclaiming.take_over(base, session.decode(), ended=True)
 
     # The contract
 

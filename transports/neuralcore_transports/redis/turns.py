@@ -15,7 +15,7 @@ class Turns:
         self.last = 0
         """All up to this one have been taken."""
         self._early: dict[int, Callable[[], None]] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
 
     def came(self, turn: int, take: Callable[[], None]) -> None:
@@ -26,10 +26,11 @@ class Turns:
             self._early[turn] = take
 
     async def reach(self, turn: int) -> bool:
-        """Wait until it is the next; False when those before it are never to come. One at a time."""
+        """Wait until it is the next; False when those before it are never to come."""
         while self.last < turn - 1 and not self._ended:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
         return not self._ended
 
     def took(self, turn: int) -> None:
@@ -46,5 +47,7 @@ class Turns:
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -14,7 +14,7 @@ BACKLOG = 200
 WINDOW = 10
 
 
-@promise("priorities")
+@promise()
 async def fifo(bed: Bed) -> None:
     """Messages of one publisher and one priority are handled in the order published."""
     bus, channel, got = await bed.bus(), bed.channel(), bed.collector()
@@ -91,7 +91,7 @@ async def range_of_priorities(bed: Bed) -> None:
         same(message.priority, message.payload, "priority")
 
 
-@promise("priorities")
+@promise()
 async def retried_go_behind(bed: Bed) -> None:
     """A retried message without a key comes back behind its equals."""
     bus, channel, gate = await bed.bus(), bed.channel(), bed.gate()

@@ -97,11 +97,21 @@ local function ring(prefix, base, n, group)
   end
 end
 
--- Some of what a consumer had is another's: its settlements are looked at one by one, and it is given nothing more.
+-- Some of what a consumer had is another's: its settlements are looked at one by one, and it is given nothing more. Whoever
+-- was stopped for longer than that is a client that ended long ago: its settlements change nothing.
+local FENCED = 7 * 86400 * 1000
+
+local function fence_of(base, group, consumer)
+  return base .. ':taken:' .. group .. '\n' .. consumer
+end
+
 local function fence(base, group, consumer, reason)
-  redis.call('HSET', base .. ':taken', group .. '\n' .. consumer, reason)
-  redis.call('PEXPIRE', base .. ':taken', 7 * 86400 * 1000)
+  redis.call('SET', fence_of(base, group, consumer), reason, 'PX', FENCED)
   redis.call('HSET', base .. ':meta', 'taken', 1) -- there is something to look up
+end
+
+local function is_fenced(c, group, consumer)
+  return c.taken and redis.call('EXISTS', fence_of(c.base, group, consumer)) == 1
 end
 
 -- Leases were taken from a consumer of a session: it is not to believe that it has them.

@@ -2,7 +2,7 @@
 
 local function open_channel(base)
   local m = redis.call('HMGET', base .. ':meta', 'incarnation', 'last', 'capacity', 'overflow', 'window', 'age', 'count', 'bytes',
-    'claimed', 'turn', 'bands', 'groups', 'taken', 'ever')
+    'claimed', 'turn', 'bands', 'groups', 'taken', 'ever', 'largest', 'pushes')
   if not m[1] then
     return nil
   end
@@ -11,6 +11,7 @@ local function open_channel(base)
     window = tonumber(m[5] or ''), age = tonumber(m[6] or ''), count = tonumber(m[7] or ''), bytes = tonumber(m[8] or ''),
     groups = {}, named = false, claimed = m[9] or '', turn = tonumber(m[10] or ''),
     bands = {}, sessions = {}, taken = m[13], ever = tonumber(m[14] or '0'),
+    largest = tonumber(m[15] or '0'), pushes = tonumber(m[16] or '0'),
   }
   c.retains = c.age or c.count or c.bytes
   c.before = c.last .. ' ' .. string.format('%d', c.ever)
@@ -48,6 +49,7 @@ local function next_id(c, now)
     c.n = c.n + 1
   end
   c.last = string.format('%d-%d', c.ms, c.n)
+  c.ever = c.ever + 1
   c.moved = true
   return c.last
 end
@@ -57,15 +59,17 @@ local function skip_to(c, id)
   c.last, c.ms = id, nil
 end
 
--- What a client remembers, so that it notices when the server has lost something: the last id, and how many messages
--- there have ever been.
+-- What a client remembers, so that it notices when the server has lost something: the last id, and how many there have
+-- ever been.
 local function mark(c)
   return c.last .. ' ' .. string.format('%d', c.ever)
 end
 
 local function save_last(c)
   if c.moved then
-    redis.call('HSET', c.base .. ':meta', 'last', c.last, 'ever', string.format('%d', c.ever))
+    c.pushes = c.pushes + 1
+    redis.call('HSET', c.base .. ':meta', 'last', c.last, 'ever', string.format('%d', c.ever),
+      'pushes', string.format('%d', c.pushes))
     c.moved = false
   end
 end

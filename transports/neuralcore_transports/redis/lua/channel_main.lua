@@ -118,23 +118,24 @@ local function channel_main(ARGV)
     for _, prio in ipairs(c.bands) do
       redis.call('UNLINK', stream(base, prio))
     end
-    for _, name in ipairs({'meta', 'idle', 'sweep', 'waiting', 'taken', 'ids:0', 'ids:1', 'ids:2'}) do
+    for _, name in ipairs({'meta', 'idle', 'sweep', 'waiting', 'ids:0', 'ids:1', 'ids:2'}) do
       redis.call('UNLINK', base .. ':' .. name)
     end
     return {'ok', c.incarnation}
   end
 
-  -- A session is over: its broadcasts too. Its leases are lost, at most some hundred at once, of the groups that are named.
+  -- A session is over: its broadcasts too. Its leases are lost, at most some hundred at once. Answers how many those were,
+  -- 1 if there is more, and how many of them somebody else has deleted.
   if what == 'reclaim' then
     local session, ended = ARGV[5], ARGV[6] == '1'
-    local found, more = 0, false
+    local found, more, gone = 0, false, 0
     for _, group in ipairs({unpack(c.groups)}) do
       local owner = c.sessions[group]
       if owner == session and ended then
         drop_group(prefix, c, group, 'ended')
       else
-        local taken = reclaim(prefix, c, open_group(base, group), session, 500)
-        found = found + taken
+        local taken, missing = reclaim(prefix, c, open_group(base, group), session, 500)
+        found, gone = found + taken, gone + missing
         more = more or taken >= 500
         redis.call('HDEL', base .. ':waiting', session .. '\n' .. group)
         if taken > 0 then
@@ -143,15 +144,15 @@ local function channel_main(ARGV)
       end
     end
     more = sweep(c, now, 500) or more
-    return {'ok', found, more and 1 or 0}
+    return {'ok', found, more and 1 or 0, gone}
   end
 
-  -- group, consumer, then priority and id of each: they were held for too long
+  -- group, consumer, then priority and id of each: they were held for too long. Answers how many, and how many are gone
   if what == 'expire' then
-    local g, expired = open_group(base, ARGV[5]), 0
+    local g, expired, gone = open_group(base, ARGV[5]), 0, 0
     for i = 7, #ARGV, 2 do
       if owned(stream(base, tonumber(ARGV[i])), g.name, ARGV[i + 1], ARGV[6]) then
-        suspect(c, g, tonumber(ARGV[i]), {ARGV[i + 1]})
+        gone = gone + suspect(c, g, tonumber(ARGV[i]), {ARGV[i + 1]})
         expired = expired + 1
       end
     end
@@ -159,7 +160,7 @@ local function channel_main(ARGV)
       take_from(prefix, base, g.name, ARGV[6], 'held')
       ring(prefix, base, expired, g.name)
     end
-    return {'ok', expired}
+    return {'ok', expired, gone}
   end
 
   -- group, then consumer, priority, id of each: answers 1 for each that is still its consumer's
@@ -205,8 +206,8 @@ local function channel_main(ARGV)
         end
         pending = redis.pcall('XPENDING', key, ARGV[5], '(' .. pending[#pending][1], '+', 1000, ARGV[6])
       end
-      redis.pcall('XGROUP', 'DELCONSUMER', key, ARGV[5], next(known) and '_nobody' or ARGV[6])
     end
+    forget_idle_consumers(c, ARGV[5], string.match(ARGV[6], '^(.*)%.%d+$') or ARGV[6])
     if found > 0 then
       ring(prefix, base, found, ARGV[5])
     end
@@ -222,6 +223,9 @@ local function channel_main(ARGV)
       rest(who)
     elseif who then
       redis.call('HDEL', base .. ':waiting', field)
+    end
+    if what == 'away' then
+      forget_idle_consumers(c, ARGV[5], ARGV[6])
     end
     return {'ok', who and who.consumer == ARGV[7] and who.turn or 0}
   end

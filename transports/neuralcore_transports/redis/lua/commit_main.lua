@@ -11,6 +11,7 @@ local function commit_main(ARGV)
   local name = ARGV[4]
   local before = name ~= '' and redis.call('GET', name)
   if before then
+    redis.call('PEXPIRE', name, 120000) -- a write, as for duplicates
     return cmsgpack.unpack(before)
   end
   local channels, missing = {}, {}
@@ -57,11 +58,15 @@ local function commit_main(ARGV)
       local c = channel(base)
       local w = window_of(c, now, window)
       enter_window(c, w)
-      local known, stored = known_of(w, ids[block], now), {}
+      local known, stored, again = known_of(w, ids[block], now), {}, 0
       for _ = 1, count do
         published[#published + 1], at = publish(c, known, stored, now, ARGV, at)
+        again = again + (published[#published] == DUPLICATE and 1 or 0)
       end
       remember(w, stored)
+      if again > 0 then -- WAIT waits for what its own connection has written: without this for nothing, on a new one
+        redis.call('HINCRBY', base .. ':meta', 'duplicates', again)
+      end
       marks[#marks + 1] = base
     end
   end
@@ -76,7 +81,7 @@ local function commit_main(ARGV)
     local c = channel(base)
     local g = open_group(base, group)
     local there = c and c.sessions[group]
-    local taken = c and c.taken and redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1
+    local taken = c and is_fenced(c, group, consumer)
     local acks, done, lost, again = {}, {}, 0, false
     for _ = 1, count do
       local outcome, prio, id, key = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 4] == '1' and ARGV[at + 3] or nil

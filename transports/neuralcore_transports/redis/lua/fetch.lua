@@ -4,21 +4,45 @@
 -- next comes due or -1.
 
 local MOST = 2000 -- entries that one call looks at
-local MOST_FETCHED = 1048576 -- about so many bytes of entries, as everybody else waits meanwhile
-local AT_ONCE = 65536 -- about so many bytes of entries are read in one command: large answers are copied often
-local FEW = 16 -- are read to see how large they are
+local MOST_BYTES_READ = 1048576 -- about so many bytes, too: everybody else waits meanwhile
+local AT_ONCE = 65536 -- about so many bytes are read by one command: large answers are copied often
+local FEW = 16 -- entries are read to see how large they are
 
 local function fetch(c, g, consumer, now, limit, below)
   local out, looked, recreated, trimmed, delayed = {}, 0, 0, 0, false
-  local handed_out, fresh, size = 0, 0, 0 -- bytes that are handed out; entries that were read anew, and their bytes
+  local read, bytes = 0, 0 -- entries, and what they hold
 
   local function left()
-    return handed_out < MOST_FETCHED and limit - #out or 0
+    return bytes < MOST_BYTES_READ and limit - #out or 0
   end
 
-  -- How many more to read at once, by the size of those before.
+  -- How many more to read at once, by the size of those before, or of the largest that was published lately.
   local function some()
-    return math.min(left(), fresh == 0 and FEW or math.max(1, math.floor(AT_ONCE * fresh / (size + 1))))
+    local size = read > 0 and bytes / read or math.max(c.largest, AT_ONCE / FEW)
+    return math.min(left(), math.max(1, math.floor(AT_ONCE / (size + 1))))
+  end
+
+  -- Its key, and when it is due.
+  local function weigh(fields)
+    local key, due = nil, nil
+    for i = 1, #fields, 2 do
+      local name, value = fields[i], fields[i + 1]
+      bytes = bytes + #value
+      if name == 'ncdue' then
+        due = tonumber(value)
+      elseif name == 'ce_partitionkey' then
+        key = value
+      end
+    end
+    read = read + 1
+    return key, due
+  end
+
+  -- Somebody has destroyed the group on this stream: it begins with what is there.
+  local function recreate(prio)
+    redis.call('XGROUP', 'CREATE', stream(c.base, prio), g.name, '0', 'MKSTREAM')
+    forget_band(g, prio)
+    recreated = recreated + 1
   end
 
   -- Under a lease unless it has to wait. `place`: of one that came back.
@@ -57,12 +81,12 @@ local function fetch(c, g, consumer, now, limit, below)
         found[entry[1]] = entry[2]
       end
     end
-    local waiting, gone = {}, {}
+    local waiting = {}
     for _, member in ipairs(members) do
       local id = id_of(string.sub(member, 41, 80))
       redis.call('ZREM', g.back, member)
       if found[id] then
-        offer(prio, id, found[id], key_of(found[id]), string.sub(member, 1, 40), waiting)
+        offer(prio, id, found[id], weigh(found[id]), string.sub(member, 1, 40), waiting)
       else -- somebody has deleted it
         redis.call('XACK', key, g.name, id)
         forget_gone(g, item_of(prio, id))
@@ -78,42 +102,29 @@ local function fetch(c, g, consumer, now, limit, below)
   local function take_fresh(prio, count)
     local key = stream(c.base, prio)
     count = string.format('%d', count)
-    local read = redis.pcall('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
-    if read and read.err then
-      if not string.find(read.err, 'NOGROUP', 1, true) then
-        error(read.err)
+    local answer = redis.pcall('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
+    if answer and answer.err then
+      if not string.find(answer.err, 'NOGROUP', 1, true) then
+        error(answer.err)
       end
-      redis.call('XGROUP', 'CREATE', key, g.name, '0', 'MKSTREAM')
-      recreated = recreated + 1
-      read = redis.call('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
+      recreate(prio)
+      answer = redis.call('XREADGROUP', 'GROUP', g.name, consumer, 'COUNT', count, 'STREAMS', key, '>')
     end
-    if not read or not read[1] then
+    if not answer or not answer[1] then
       return 0
     end
-    local entries, waiting = read[1][2], {}
+    local entries, waiting = answer[1][2], {}
     for _, entry in ipairs(entries) do
       local id, fields = entry[1], entry[2]
-      local due, key, bytes = nil, nil, 0
-      for i = 1, #fields, 2 do
-        local name, value = fields[i], fields[i + 1]
-        bytes = bytes + #value
-        if name == 'ncdue' then
-          due = tonumber(value)
-        elseif name == 'ce_partitionkey' then
-          key = value
-        end
-      end
-      size = size + bytes
+      local key, due = weigh(fields)
       if due and due > now then
         redis.call('ZADD', g.due, due, string.format('%03d', prio) .. rank_of(id) .. rank_of(id))
         waiting[#waiting + 1] = id
         delayed = true
       else
         offer(prio, id, fields, key, nil, waiting)
-        handed_out = handed_out + bytes
       end
     end
-    fresh = fresh + #entries
     if #waiting > 0 then
       set_waiting(c.base, g.name, prio, waiting)
     end
@@ -133,7 +144,11 @@ local function fetch(c, g, consumer, now, limit, below)
       local before, following = {}, nil
       if #members > 0 then
         -- What was nacked comes behind its equals of that time, which may not have been handed out yet.
-        position = delivered(stream(c.base, prio), g.name) or ''
+        position = delivered(stream(c.base, prio), g.name)
+        if not position then
+          recreate(prio)
+          members = {}
+        end
         for _, member in ipairs(members) do
           if string.sub(member, 1, 40) <= position then
             before[#before + 1] = member
@@ -143,11 +158,12 @@ local function fetch(c, g, consumer, now, limit, below)
         end
       end
       if #before > 0 then
-        looked = looked + #before
-        take_back(prio, before)
+        local slice = {unpack(before, 1, math.min(#before, some()))}
+        looked = looked + #slice
+        take_back(prio, slice)
       elseif following then
         local ahead = redis.call(
-          'XRANGE', stream(c.base, prio), '(' .. id_of(position), id_of(string.sub(following, 1, 40)), 'COUNT', left())
+          'XRANGE', stream(c.base, prio), '(' .. id_of(position), id_of(string.sub(following, 1, 40)), 'COUNT', some())
         looked = looked + #ahead + 1
         if #ahead > 0 then
           take_fresh(prio, #ahead)

@@ -12,7 +12,7 @@ local function fetch_main(ARGV)
   if not c.sessions[group] then
     return {'no group', -1, 0, c.incarnation, mark(c), {0, 0}, 0, {}}
   end
-  if c.taken and redis.call('HEXISTS', base .. ':taken', group .. '\n' .. consumer) == 1 then
+  if is_fenced(c, group, consumer) then
     return {'stale', -1, 1, c.incarnation, mark(c), {0, 0}, 0, {}} -- it may have come late, when nobody waits for its answer
   end
   local g = open_group(base, group)

@@ -69,6 +69,35 @@ local function forget_gone(g, item)
   end
 end
 
+-- What is known of one band's entries is nothing any more: all of them come anew.
+local function forget_band(g, prio)
+  local band = string.format('%03d', prio)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', g.back, prio, prio)) do
+    redis.call('ZREM', g.back, member)
+  end
+  for _, member in ipairs(redis.call('ZRANGE', g.due, 0, -1)) do
+    if string.sub(member, 1, 3) == band then
+      redis.call('ZREM', g.due, member)
+    end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', g.parked, 0, -1)) do
+    if string.sub(member, 41, 43) == band then
+      redis.call('ZREM', g.parked, member)
+    end
+  end
+  for _, item in ipairs(redis.call('HKEYS', g.tries)) do
+    if string.sub(item, 1, 3) == band then
+      redis.call('HDEL', g.tries, item)
+    end
+  end
+  local keys = redis.call('HGETALL', g.keys)
+  for i = 1, #keys, 2 do
+    if string.sub(keys[i + 1], 1, 3) == band then
+      free_key(g, keys[i], keys[i + 1])
+    end
+  end
+end
+
 -- Nothing of it waits its turn any more; what else its key holds up goes on.
 local function forget_waiting(g, prio, id, key)
   local rank = rank_of(id)

@@ -1,7 +1,9 @@
 -- Leases that end against their owner's will, and what is counted.
 
--- Ready again, in their old places, and suspect: one of them may be what killed their owner.
+-- Ready again, in their old places, and suspect: one of them may be what killed their owner. Answers how many of them
+-- somebody else has deleted.
 local function suspect(c, g, prio, ids)
+  local gone = 0
   set_waiting(c.base, g.name, prio, ids)
   for _, id in ipairs(ids) do
     local item = item_of(prio, id)
@@ -14,13 +16,27 @@ local function suspect(c, g, prio, ids)
       redis.call('XACK', stream(c.base, prio), g.name, id)
       forget_gone(g, item)
       redis.call('HINCRBY', c.base .. ':meta', 'trimmed', 1)
+      gone = gone + 1
+    end
+  end
+  return gone
+end
+
+-- Consumers of a session that have nothing in flight; one that fetches is made again.
+local function forget_idle_consumers(c, group, session)
+  for _, prio in ipairs(c.bands) do
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', stream(c.base, prio), group)
+    for _, info in ipairs(consumers.err and {} or consumers) do
+      if info[4] == 0 and string.sub(info[2], 1, #session + 1) == session .. '.' then
+        redis.call('XGROUP', 'DELCONSUMER', stream(c.base, prio), group, info[2])
+      end
     end
   end
 end
 
--- Take what a session's consumers have, at most `limit`; how many that were.
+-- Take what a session's consumers have, at most `limit`; how many that were, and how many of them are gone.
 local function reclaim(prefix, c, g, session, limit)
-  local taken = 0
+  local taken, gone = 0, 0
   for _, prio in ipairs(c.bands) do
     local key = stream(c.base, prio)
     local consumers = redis.pcall('XINFO', 'CONSUMERS', key, g.name)
@@ -33,7 +49,7 @@ local function reclaim(prefix, c, g, session, limit)
             for _, each in ipairs(redis.call('XPENDING', key, g.name, '-', '+', limit - taken, name)) do
               ids[#ids + 1] = each[1]
             end
-            suspect(c, g, prio, ids)
+            gone = gone + suspect(c, g, prio, ids)
             taken = taken + #ids
             pending = pending - #ids
             take_from(prefix, c.base, g.name, name, 'expired')
@@ -45,7 +61,7 @@ local function reclaim(prefix, c, g, session, limit)
       end
     end
   end
-  return taken
+  return taken, gone
 end
 
 -- Entries behind a group's position. Where nobody else keeps any, what is stored is pending or undelivered. Redis counts

@@ -12,12 +12,13 @@ local function peek_main(ARGV)
       return {prio, due}
     end
     local position = delivered(stream(base, prio), group)
-    if position then
-      local info = redis.call('XINFO', 'STREAM', stream(base, prio))
-      for i = 1, #info, 2 do
-        if info[i] == 'last-generated-id' and rank_of(info[i + 1]) > position then
-          return {prio, due}
-        end
+    if not position then
+      return {prio, due} -- a fetch finds out why
+    end
+    local info = redis.call('XINFO', 'STREAM', stream(base, prio))
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' and rank_of(info[i + 1]) > position then
+        return {prio, due}
       end
     end
   end

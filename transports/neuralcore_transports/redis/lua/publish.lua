@@ -24,7 +24,8 @@ local function enter_window(c, w)
     elseif before and w.turn > before then
       redis.call('UNLINK', w.new)
     end
-    redis.call('HSET', c.base .. ':meta', 'turn', string.format('%d', w.turn))
+    c.largest = math.floor(c.largest / 2)
+    redis.call('HSET', c.base .. ':meta', 'turn', string.format('%d', w.turn), 'largest', string.format('%d', c.largest))
   end
 end
 
@@ -175,8 +176,11 @@ local function store(c, prio, now, due, args, first, last)
   if type(added) == 'table' and added.err then
     error(added.err)
   end
+  if #args[last] > c.largest then -- the body is its last field
+    c.largest = #args[last]
+    redis.call('HSET', c.base .. ':meta', 'largest', string.format('%d', c.largest))
+  end
   c.added = (c.added or 0) + 1
-  c.ever = c.ever + 1
   if #c.groups == 0 then
     keep(c, prio, {id}, true)
     redis.call('HINCRBY', c.base .. ':meta', 'unclaimed', 1)

@@ -14,12 +14,15 @@ end
 
 -- How many it was handed, and whether there may be more.
 local function push_to(prefix, c, g, who, now)
-  if c.taken and redis.call('HEXISTS', c.base .. ':taken', who.group .. '\n' .. who.consumer) == 1 then
+  if is_fenced(c, who.group, who.consumer) then
     wake(prefix, who)
     return 0, true
   end
   local found, more, lost, due = fetch(c, g, who.consumer, now, math.min(who.credit, MOST_PUSHED), who.below)
   if #found == 0 then
+    if more then -- what it would be handed lies behind much that waits
+      wake(prefix, who)
+    end
     return 0, more
   end
   local pieces = {'given\n'}
@@ -55,8 +58,9 @@ local function push(prefix, c, now, n, group)
     ring(prefix, c.base, n, group)
     return
   end
-  -- Nobody comes first always: who has the most room may have it because it is given everything.
-  local over, first = {}, (now + c.ever) % #waiting
+  -- They come first in turn: who has the most room may have it because it is given everything, and time or the number of
+  -- messages may move on in steps that leave somebody out.
+  local over, first = {}, c.pushes % #waiting
   for i = 1, #waiting do
     local who = waiting[(first + i) % #waiting + 1]
     if not c.sessions[who.group] then -- somebody has removed it

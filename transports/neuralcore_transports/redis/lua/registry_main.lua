@@ -4,6 +4,9 @@
 --   gone:<incarnation>  the channel was removed on purpose
 --   removed    group, pattern or channel: it was removed on purpose
 --   sessions   name -> the server's milliseconds at which it counts as dead
+--   reclaimed:<session>:<0, or 1 when it is over>:<those milliseconds>  bases of channels that were looked through for it
+
+local MOST_OVERDUE = 1000 -- sessions that one beat answers
 
 local function registry_main(ARGV)
   local now = now_ms(ARGV[1])
@@ -141,11 +144,47 @@ local function registry_main(ARGV)
     if known or ARGV[6] == '1' then
       redis.call('ZADD', base .. ':sessions', now + tonumber(ARGV[5]), ARGV[4])
     end
-    local overdue = redis.call('ZRANGEBYSCORE', base .. ':sessions', '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
-    for i = 2, #overdue, 2 do
-      overdue[i] = now - tonumber(overdue[i])
+    -- Where very many are overdue, the latest have something in flight, and the oldest are to be forgotten.
+    local overdue, sessions = {}, base .. ':sessions'
+    for _, found in ipairs({
+      redis.call('ZRANGE', sessions, now, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, MOST_OVERDUE / 2, 'WITHSCORES'),
+      redis.call('ZRANGE', sessions, '-inf', now, 'BYSCORE', 'LIMIT', 0, MOST_OVERDUE / 2, 'WITHSCORES'),
+    }) do
+      for i = 1, #found, 2 do
+        overdue[#overdue + 1] = found[i]
+        overdue[#overdue + 1] = now - tonumber(found[i + 1])
+      end
     end
     return {known and 1 or 0, tonumber(redis.call('GET', base .. ':version') or '0'), overdue}
+  end
+
+  -- Of a session that has fallen silent, and not been heard since.
+  local function reclaimed(session, ended)
+    local dead = redis.call('ZSCORE', base .. ':sessions', session)
+    return dead and tonumber(dead) <= now and base .. ':reclaimed:' .. session .. ':' .. ended .. ':' .. dead
+  end
+
+  -- session, 1 if it is over, then bases; answers those that nobody has looked through for it, or nil if it lives or is gone
+  if what == 'unclaimed' then
+    local key, left = reclaimed(ARGV[4], ARGV[5]), {}
+    for i = 6, #ARGV do
+      if key and redis.call('HEXISTS', key, ARGV[i]) == 0 then
+        left[#left + 1] = ARGV[i]
+      end
+    end
+    return key and left
+  end
+
+  -- session, 1 if it is over, milliseconds until somebody does it again, then bases that were looked through
+  if what == 'reclaimed' then
+    local key = reclaimed(ARGV[4], ARGV[5])
+    for i = 7, #ARGV do
+      if key then
+        redis.call('HSET', key, ARGV[i], 1)
+        redis.call('PEXPIRE', key, ARGV[6])
+      end
+    end
+    return {}
   end
 
   if what == 'sessions' then
