@@ -21,9 +21,11 @@ __all__ = [
     "Load",
     "above_ideal",
     "at_rate",
+    "backlog_benchmark",
     "flow_benchmark",
     "latencies",
     "latency_benchmark",
+    "napping",
     "sleepers",
 ]
 
@@ -93,8 +95,20 @@ def above_ideal(wall_ns: float, nap_ms: int) -> dict[str, float]:
     return {"above_ideal_%": (wall_ns * CONCURRENCY / (nap_ms * 1e6) - 1) * 100} if nap_ms else {}
 
 
-def sleepers(meter: Callable[[], Any], nap_ms: int) -> Arm:
-    """As many tasks as there are handlers, and nothing else: the loop's timers wake them a little late."""
+def napping(handler: Callable[[Any], Awaitable[None]], nap_ms: int) -> Callable[[Any], Awaitable[None]]:
+    """The handler, which then sleeps."""
+
+    async def handle(item: Any) -> None:
+        await handler(item)
+        await asyncio.sleep(nap_ms / 1000)
+
+    return handle
+
+
+def sleepers(meter: Callable[[], Any], nap_ms: int, *without: str) -> Arm:
+    """As many tasks as there are handlers, and nothing else: the loop's timers wake them a little late. ``without``:
+    metrics of the others that are 0 here.
+    """
 
     async def run(n: int, sink: Sink) -> Metrics:
         numbers, handle = iter(range(n)), sink.plain()
@@ -106,7 +120,7 @@ def sleepers(meter: Callable[[], Any], nap_ms: int) -> Arm:
 
         with (timed := meter()):
             await asyncio.gather(*(sleeper() for _ in range(CONCURRENCY)))
-        return {**timed.per(n), "published_ns": 0.0, **above_ideal(timed.wall_ns / n, nap_ms)}
+        return {**timed.per(n), **dict.fromkeys(without, 0.0), **above_ideal(timed.wall_ns / n, nap_ms)}
 
     return Arm(name=SLEEP, run=run)
 
@@ -146,6 +160,22 @@ def _nap_targets(load: Load) -> tuple[Target, ...]:
     return (
         Target(what=f"{what}, % above ideal", subject="bus", metric="above_ideal_%", goal=10.0),
         Target(what=f"{what}, times the speed of {SLEEP}", subject="bus", peer=SLEEP, goal=round(1 / 1.1, 2)),
+    )
+
+
+def backlog_benchmark(store: str, arms: Sequence[Arm]) -> Benchmark:
+    """Publishing, which takes part of the machine from all of them in the flow, is over when this begins."""
+    what = f"a backlog to handlers of {NAP_MS} ms"
+    return Benchmark(
+        name=f"{store} consume, {NAP_MS} ms",
+        question=f"How near to the ideal are {CONCURRENCY} handlers at once of {NAP_MS} ms over a backlog?",
+        arms=tuple(arms),
+        messages=4_000,
+        check_messages=160,
+        targets=(
+            Target(what=f"{what}, % above ideal", subject="bus", metric="above_ideal_%", goal=10.0),
+            Target(what=f"{what}, times the speed of {SLEEP}", subject="bus", peer=SLEEP, goal=round(1 / 1.1, 2)),
+        ),
     )
 
 

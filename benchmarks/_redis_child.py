@@ -22,7 +22,16 @@ from typing import Any
 from benchmarks._bus import CHANNEL
 from benchmarks._durable import GROUP, settled
 from benchmarks._redis import BATCH, STREAM, Text, bus_on, plain_client
-from benchmarks._redis_peers import CONCURRENCY, QUEUE, celery_app, faststream_broker, taskiq_broker
+from benchmarks._redis_peers import (
+    CONCURRENCY,
+    QUEUE,
+    Read,
+    at_once,
+    celery_app,
+    faststream_broker,
+    reader,
+    taskiq_broker,
+)
 from neuralcore._core import Message
 
 LOOK = 0.0005
@@ -80,24 +89,12 @@ async def _raw(url: str, seen: Seen) -> None:
     async with plain_client(url) as client, plain_client(url) as acks:
         await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         seen.ready()
-        read = _reader(client)
+        read = reader(client)
         if seen.nap:
-            await _raw_at_once(read, acks, seen)
+            await at_once(read, acks, seen.handle, seen.n)
         else:
             await _raw_in_turn(read, acks, seen)
         seen.end()
-
-
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
-Read = Callable[[], Awaitable[Entries]]
-
-
-def _reader(client: Any) -> Read:
-    async def read() -> Entries:
-        found = await client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=BATCH, block=1_000)
-        return found[0][1] if found else []
-
-    return read
 
 
 async def _raw_in_turn(read: Read, acks: Any, seen: Seen) -> None:
@@ -106,35 +103,6 @@ async def _raw_in_turn(read: Read, acks: Any, seen: Seen) -> None:
             for _, fields in entries:
                 await seen.handle(json.loads(fields[b"data"]))
             await acks.xack(STREAM, GROUP, *(entry for entry, _ in entries))
-
-
-async def _raw_at_once(read: Read, acks: Any, seen: Seen) -> None:
-    """Workers at a queue; one acknowledges what they have done meanwhile."""
-    queue: asyncio.Queue[tuple[bytes, dict[bytes, bytes]]] = asyncio.Queue(BATCH)
-    done: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def fetch() -> None:
-        while True:
-            for each in await read():
-                await queue.put(each)
-
-    async def work() -> None:
-        while True:
-            entry, fields = await queue.get()
-            await seen.handle(json.loads(fields[b"data"]))
-            done.put_nowait(entry)
-
-    tasks = [asyncio.create_task(each) for each in (fetch(), *(work() for _ in range(CONCURRENCY)))]
-    left = seen.n
-    while left:
-        some = [await done.get()]
-        while not done.empty():
-            some.append(done.get_nowait())
-        await acks.xack(STREAM, GROUP, *some)
-        left -= len(some)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _faststream(url: str, seen: Seen) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -28,8 +29,11 @@ __all__ = [
     "Bus",
     "Publisher",
     "Raw",
+    "Read",
+    "at_once",
     "celery_app",
     "faststream_broker",
+    "reader",
     "taskiq_broker",
 ]
 
@@ -106,6 +110,47 @@ class Raw(Publisher):
 
     async def publish(self, payload: Payload) -> object:
         return await self._client.xadd(STREAM, entry(payload))
+
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+Read = Callable[[], Awaitable[Entries]]
+
+
+def reader(client: Any) -> Read:
+    async def read() -> Entries:
+        found = await client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=BATCH, block=1_000)
+        return found[0][1] if found else []
+
+    return read
+
+
+async def at_once(read: Read, acks: Any, handle: Callable[[Any], Awaitable[None]], n: int) -> None:
+    """Workers at a queue; one acknowledges what they have done meanwhile. Until ``n`` are acknowledged."""
+    queue: asyncio.Queue[tuple[bytes, dict[bytes, bytes]]] = asyncio.Queue(BATCH)
+    done: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def fetch() -> None:
+        while True:
+            for each in await read():
+                await queue.put(each)
+
+    async def work() -> None:
+        while True:
+            entry, fields = await queue.get()
+            await handle(json.loads(fields[b"data"]))
+            done.put_nowait(entry)
+
+    tasks = [asyncio.create_task(each) for each in (fetch(), *(work() for _ in range(CONCURRENCY)))]
+    left = n
+    while left:
+        some = [await done.get()]
+        while not done.empty():
+            some.append(done.get_nowait())
+        await acks.xack(STREAM, GROUP, *some)
+        left -= len(some)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def faststream_broker(url: str) -> Any:

@@ -19,6 +19,7 @@ from benchmarks._kafka import (
     FETCHED,
     PLACE,
     Clock,
+    Meter,
     acked,
     bus_on,
     check_committed,
@@ -31,6 +32,7 @@ from benchmarks._kafka import (
     wiped,
 )
 from benchmarks._kafka_peers import at_once
+from benchmarks._loads import CONCURRENCY, NAP_MS, Load, above_ideal, backlog_benchmark, napping, sleepers
 from benchmarks._redis import BATCH, PATIENCE, Text, batches, publish_batches
 from benchmarks._sink import CheckFailed, Sink
 
@@ -39,7 +41,7 @@ __all__ = ["BENCHMARKS"]
 SIZES = {"200 B": 200, "10 kB": 10_000}
 
 
-def _bus(name: str, text: Text, handler: Callable[[Clock, Sink], Any], **subscription: Any) -> Arm:
+def _bus(name: str, text: Text, handler: Callable[[Clock, Sink], Any], nap_ms: int = 0, **subscription: Any) -> Arm:
     async def run(n: int, sink: Sink) -> Metrics:
         store = wiped()
         async with bus_on(store) as bus:
@@ -50,7 +52,7 @@ def _bus(name: str, text: Text, handler: Callable[[Clock, Sink], Any], **subscri
             clock.meter.stop()
             await subscribed.unsubscribe(timeout=PATIENCE)
         check_committed(store, f"{store.prefix}.{CHANNEL}", n)
-        return clock.per(n)
+        return {**clock.per(n), **above_ideal(clock.meter.wall_ns / n, nap_ms)}
 
     return Arm(name=name, run=run, ordered=False)
 
@@ -79,20 +81,25 @@ def _raw(text: Text) -> Arm:
     return Arm(name=f"raw, consume({FETCHED})", run=run, ordered=False)
 
 
-def _raw_on_asyncio(text: Text) -> Arm:
+def _raw_on_asyncio(text: Text, nap_ms: int = 0) -> Arm:
     """As it is written where a loop has other things to do than to wait for Kafka: a thread reads, and a handler is
-    awaited by a worker, of which there may be many. What is done of a partition, from its start on, is committed.
+    awaited by a worker, of which there are many where handlers sleep. What is done of a partition, from its start on,
+    is committed.
     """
+    workers = CONCURRENCY if nap_ms else 1
 
     async def run(n: int, sink: Sink) -> Metrics:
         store = wiped(raw=True)
         sent(producer_of(store), store, batches(text.payloads(0, n)))
         clock = Clock()
         with consumer_of(store) as consumer:
-            await at_once(consumer, counted(clock, text.checked(sink, sink.awaited())), n, workers=1)
+            handle = text.checked(sink, sink.awaited())
+            if nap_ms:
+                handle = napping(handle, nap_ms)
+            await at_once(consumer, counted(clock, handle), n, workers)
             clock.meter.stop()
         check_committed(store, store.topic, n)
-        return clock.per(n)
+        return {**clock.per(n), **above_ideal(clock.meter.wall_ns / n, nap_ms)}
 
     return Arm(name="raw on asyncio", run=run, ordered=False)
 
@@ -129,7 +136,21 @@ def _benchmark(size: str, messages: int) -> Benchmark:
     )
 
 
-BENCHMARKS = (_benchmark("200 B", 20_000), _benchmark("10 kB", 5_000))
+def _napping(load: Load) -> Benchmark:
+    bus = _bus(
+        "bus",
+        load.text,
+        lambda clock, sink: counted(clock, napping(load.text.checked(sink, sink.awaited()), load.nap_ms)),
+        load.nap_ms,
+        capacity=1_000,
+        concurrency=CONCURRENCY,
+    )
+    return backlog_benchmark(
+        "kafka", (bus, _raw_on_asyncio(load.text, load.nap_ms), sleepers(Meter, load.nap_ms, "first_ns"))
+    )
+
+
+BENCHMARKS = (_benchmark("200 B", 20_000), _benchmark("10 kB", 5_000), _napping(Load(nap_ms=NAP_MS)))
 
 if __name__ == "__main__":
     main(BENCHMARKS, PLACE)

@@ -54,7 +54,7 @@ def _benchmark(load: Load) -> Benchmark:
     peers = _asked(load)
     arms = [_flow(peer, load) for peer in peers]
     if load.nap_ms:
-        arms.append(sleepers(Meter, load.nap_ms))
+        arms.append(sleepers(Meter, load.nap_ms, "published_ns"))
     return flow_benchmark("kafka", load, arms, GOALS, (*(peer.note for peer in peers if peer.note), *SKIPPED))
 
 

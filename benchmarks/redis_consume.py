@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks._cli import main
 from benchmarks._durable import GROUP
 from benchmarks._harness import Arm, Benchmark, Metrics, Target
+from benchmarks._loads import CONCURRENCY, NAP_MS, Load, above_ideal, backlog_benchmark, napping, sleepers
 from benchmarks._redis import (
     BATCH,
     PLACE,
@@ -23,6 +24,7 @@ from benchmarks._redis import (
     raw_publish_batches,
     wiped,
 )
+from benchmarks._redis_peers import at_once, reader
 from benchmarks._sink import CheckFailed, Sink
 
 __all__ = ["BENCHMARKS"]
@@ -75,6 +77,33 @@ def _raw(text: Text) -> Arm:
     return Arm(name=f"{RAW}, XREADGROUP of {BATCH}", run=run)
 
 
+def _napping(load: Load) -> Benchmark:
+    """Of the plain client, the loop that the flow has too."""
+    text = load.text
+
+    async def bus(n: int, sink: Sink) -> Metrics:
+        server = wiped()
+        async with bus_on(server.url) as bus:
+            await publish_batches(bus, batches(text.payloads(0, n)))
+            handle = napping(text.checked(sink, sink.awaited()), load.nap_ms)
+            with (meter := Meter(server)):
+                await drain(bus, n, handle, capacity=1_000, concurrency=CONCURRENCY)
+        return {**meter.per(n), **above_ideal(meter.wall_ns / n, load.nap_ms)}
+
+    async def raw(n: int, sink: Sink) -> Metrics:
+        server = wiped()
+        async with plain_client(server.url) as client, plain_client(server.url) as acks:
+            await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+            await raw_publish_batches(client, batches(text.payloads(0, n)))
+            handle = napping(text.checked(sink, sink.awaited()), load.nap_ms)
+            with (meter := Meter(server)):
+                await at_once(reader(client), acks, handle, n)
+        return {**meter.per(n), **above_ideal(meter.wall_ns / n, load.nap_ms)}
+
+    arms = Arm(name="bus", run=bus, ordered=False), Arm(name=RAW, run=raw, ordered=False)
+    return backlog_benchmark("redis", (*arms, sleepers(lambda: Meter(PLACE.server()), load.nap_ms)))
+
+
 def _benchmark(size: str, messages: int) -> Benchmark:
     text = Text(SIZES[size])
     raw = _raw(text)
@@ -92,7 +121,11 @@ def _benchmark(size: str, messages: int) -> Benchmark:
     )
 
 
-BENCHMARKS = (_benchmark("200 B", 10_000), _benchmark("10 kB", 3_000))
+BENCHMARKS = (
+    _benchmark("200 B", 10_000),
+    _benchmark("10 kB", 3_000),
+    _napping(Load(nap_ms=NAP_MS)),
+)
 
 if __name__ == "__main__":
     main(BENCHMARKS, PLACE)

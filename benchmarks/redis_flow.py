@@ -54,7 +54,7 @@ def _benchmark(load: Load) -> Benchmark:
     peers = _asked(load)
     arms = [_flow(peer, load) for peer in peers]
     if load.nap_ms:
-        arms.append(sleepers(lambda: Meter(PLACE.server()), load.nap_ms))
+        arms.append(sleepers(lambda: Meter(PLACE.server()), load.nap_ms, "published_ns"))
     goals = {name: goal for name, goal in GOALS.items() if name != Raw.name or load.publishers > 1}
     return flow_benchmark("redis", load, arms, goals, (*(peer.note for peer in peers if peer.note), *SKIPPED))
 
