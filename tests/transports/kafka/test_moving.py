@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from neuralcore import Message, MessageBus, Retention
 from neuralcore.messaging.subscription import Subscription
@@ -97,3 +98,22 @@ async def test_a_position_that_moves_while_the_partition_is_looked_for_is_follow
     assert seen.numbers == list(range(6))
     assert not bus.metrics().transport.get("data_lost")
     await subscription.unsubscribe()
+
+
+async def test_offsets_that_the_broker_s_tools_reset_are_followed(kafka_broker: Any) -> None:
+    """As ``kafka-consumer-groups --reset-offsets`` does it: a commit without metadata, while nobody is in the group."""
+    prefix = f"m{token_hex(4)}"
+    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=6&partitions=1"
+    async with MessageBus(url) as bus:
+        bus.create_channel("jobs", retention=Retention(count=1000))
+        _, seen = await reading(bus)
+        for number in range(5):
+            await bus.publish("jobs", number)
+        await seen.until(*range(5))
+    group, topic = f"{prefix}.g", f"{prefix}.jobs"
+    reset = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 2)])
+    kafka_broker.admin().alter_consumer_group_offsets([reset])[group].result(WAIT)
+    async with MessageBus(url) as bus:
+        _, seen = await reading(bus)
+        await seen.until(2, 3, 4)
+        assert seen.numbers == [2, 3, 4]

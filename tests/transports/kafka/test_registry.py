@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralcore_transports.kafka.registry import (
+    FORMAT,
     Attached,
     Change,
     Channel,
     Forgotten,
+    Format,
     Position,
     Registry,
     Removed,
@@ -41,6 +43,7 @@ GROUPS = ["g", "h"]
 starts = st.sampled_from([HERE, THERE, ((0,), (3,))])
 names, groups = st.sampled_from(NAMES), st.sampled_from(GROUPS)
 changes = st.one_of(
+    st.builds(Format, st.integers(0, 3)),
     st.builds(Channel, names, st.integers(1, 3), st.sampled_from([(), (0, 50)]), age=st.none() | st.floats(1, 9)),
     st.builds(Removed, names),
     st.builds(Attached, groups, names, starts, st.none() | starts),
@@ -62,6 +65,11 @@ def seen_of(registry: Registry) -> object:
 @given(changes)
 def test_every_change_comes_back_from_the_log(change):
     assert read(written(change)) == change
+
+
+def test_of_several_formats_the_first_one_counts():
+    assert after().format is None
+    assert after(Channel("a", 1), Format(FORMAT), Format(FORMAT + 1)).format == FORMAT
 
 
 @settings(max_examples=200, deadline=None)

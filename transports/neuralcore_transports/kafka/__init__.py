@@ -21,8 +21,8 @@
     clients.py      the client library's objects            publisher.py   records go to the brokers
 """
 
-from neuralcore_transports.kafka.errors import KafkaRefused
+from neuralcore_transports.kafka.errors import KafkaRefused, NotOurs
 from neuralcore_transports.kafka.options import KafkaOptions
 from neuralcore_transports.kafka.transport import KafkaTransport
 
-__all__ = ["KafkaOptions", "KafkaRefused", "KafkaTransport"]
+__all__ = ["KafkaOptions", "KafkaRefused", "KafkaTransport", "NotOurs"]

@@ -4,6 +4,7 @@
 
     TransportError
     ├── KafkaRefused        the brokers do not let us: credentials, rights, a policy
+    ├── NotOurs             the registry is somebody else's, or another version's
     └── Unavailable         nobody answers, or not as they should now: it may pass
 """
 
@@ -17,6 +18,7 @@ from neuralcore.messaging.errors import TransportError, Unavailable
 
 __all__ = [
     "KafkaRefused",
+    "NotOurs",
     "code_of",
     "group_is_changing",
     "position_is_gone",
@@ -31,6 +33,16 @@ class KafkaRefused(TransportError):
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"Kafka at {where} refuses: {reason}")
         self.where = where
+        self.reason = reason
+
+
+class NotOurs(TransportError):
+    """A topic of ours holds something else."""
+
+    def __init__(self, where: str, topic: str, reason: str) -> None:
+        super().__init__(f"the topic {topic!r} in Kafka at {where} is not a bus's: {reason}; use another prefix")
+        self.where = where
+        self.topic = topic
         self.reason = reason
 
 

@@ -11,12 +11,12 @@ from confluent_kafka import KafkaError
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import log
-from neuralcore_transports.kafka.errors import translated
+from neuralcore_transports.kafka.errors import NotOurs, translated
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher
 from neuralcore_transports.kafka.reader import Reader
 from neuralcore_transports.kafka.records import Record
-from neuralcore_transports.kafka.registry import Change, Channel, Registry, Removed, read, written
+from neuralcore_transports.kafka.registry import FORMAT, Change, Channel, Format, Registry, Removed, read, written
 from neuralcore_transports.kafka.topics import Topics
 
 __all__ = ["Registrar"]
@@ -52,6 +52,8 @@ class Registrar:
         self._topics_of: dict[str, tuple[Channel, list[str]]] = {}
         self._read = _BEGINNING
         """Where the next change is read."""
+        self._strange: str | None = None
+        """Why the first record that is no change is none."""
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._flow = Flow(topics.registry, 0, self._arrived, self._failed)
 
@@ -59,6 +61,17 @@ class Registrar:
         """Blocks. Raises Unavailable."""
         oldest, _ = self._ends()
         self._reader.add(self._flow, oldest)
+
+    async def join(self) -> None:
+        """Read what there is; a log that begins now is told its format. Raises Unavailable, NotOurs."""
+        await self.refresh()
+        if self.registry.format is None:
+            if self._strange is not None:
+                raise NotOurs(self._where, self._topics.registry, self._strange)
+            await self.append(Format(FORMAT))
+        if self.registry.format != FORMAT:
+            reason = f"its format is {self.registry.format}, and ours {FORMAT}"
+            raise NotOurs(self._where, self._topics.registry, reason)
 
     def _ends(self) -> tuple[int, int]:
         place = self._topics.registry, 0
@@ -119,6 +132,7 @@ class Registrar:
             change = read(record.value() or b"")
         except ValueError as error:
             log.error("%s has at %d what is no change: %s", self._topics.registry, record.offset(), error)
+            self._strange = self._strange or f"at {record.offset()} there is what is no change: {error}"
             return None
         self.registry.apply(record.offset(), change)
         if isinstance(change, Channel):

@@ -8,16 +8,19 @@ client comes to the same state, because a change means the same to everyone who 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from neuralcore.messaging.names import is_pattern, matches
 
 __all__ = [
+    "FORMAT",
     "Attached",
     "Change",
     "Channel",
     "Forgotten",
+    "Format",
     "Position",
     "Registry",
     "Removed",
@@ -28,8 +31,17 @@ __all__ = [
     "written",
 ]
 
+FORMAT: Final = 1
+"""Of the changes, of what commits say in their metadata, and of records: one that others cannot read is another."""
+
 Starts = tuple[tuple[int, ...], ...]
 """Where a group starts in each partition of each band; partitions that came later start at their beginning."""
+
+
+class Format(msgspec.Struct, frozen=True, tag="format"):
+    """Of all that is here: the first one counts."""
+
+    version: int
 
 
 class Channel(msgspec.Struct, frozen=True, tag="channel", omit_defaults=True):
@@ -93,7 +105,7 @@ class Forgotten(msgspec.Struct, frozen=True, tag="forgotten", omit_defaults=True
     channel: str | None = None
 
 
-Change = Channel | Removed | Attached | Sought | Wanted | Forgotten
+Change = Format | Channel | Removed | Attached | Sought | Wanted | Forgotten
 
 _decoder = msgspec.json.Decoder(Change)
 
@@ -130,6 +142,7 @@ class Registry:
     """Synchronous; changes come in the log's order."""
 
     def __init__(self) -> None:
+        self.format: int | None = None
         self.channels: dict[str, Channel] = {}
         self._patterns: dict[str, _Patterns] = {}
         """By group."""
@@ -140,6 +153,9 @@ class Registry:
     def apply(self, offset: int, change: Change) -> None:
         """``offset``: the change's in the log."""
         match change:
+            case Format():
+                if self.format is None:
+                    self.format = change.version
             case Channel():
                 self._put(offset, change)
             case Removed():

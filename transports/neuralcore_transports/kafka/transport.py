@@ -153,7 +153,7 @@ class KafkaTransport(Transport):
         self._state = "open"
         try:
             await self.run(self._connect)
-            await self.registrar.refresh()
+            await self.registrar.join()
         except BaseException:
             await self._shut()
             self._state = "closed"
