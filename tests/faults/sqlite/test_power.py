@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.faults.plan import SEED, figures, long_only, needs_compiler, some, tell, times
+from tests.faults.aftermath import Found, judged, summary
+from tests.faults.plan import SEED, long_only, needs_compiler, some, tell, times
 from tests.faults.powercut import Cut, Mode, PowerCut
-from tests.faults.report import Figures
 from tests.faults.sqlite.stage import SqliteStage
 from tests.faults.sqlite.survivors import survivors
 
@@ -19,18 +18,6 @@ pytestmark = needs_compiler
 
 LOG_DUE = 150_000
 MODES: tuple[Mode, ...] = ("none", "all", "random")
-
-
-@dataclass
-class Found:
-    attempted: int
-    acked: int
-    delivered: int
-    settled: int
-    lost: int
-    duplicated: int
-    phantom: int
-    damage: str
 
 
 @dataclass
@@ -49,21 +36,8 @@ class Run:
 
 
 def judge(database: Path, cut: Cut) -> Found:
-    """A message may be gone when its handler had returned, and not before."""
-    witnessed = cut.witnessed
-    attempted, acked, done = ({line[1:] for line in witnessed if line[0] == kind} for kind in "?+-")
     after = survivors(database)
-    there = set(after.ids)
-    return Found(
-        attempted=len(attempted),
-        acked=len(acked),
-        delivered=len(there | done),
-        settled=len(done),
-        lost=len(acked - there - done),
-        duplicated=len(after.ids) - len(there),
-        phantom=len(there - attempted),
-        damage=after.damage or str(after.error or ""),
-    )
+    return judged(cut, after.ids, after.damage or str(after.error or ""))
 
 
 def run(folder: Path, durability: str, *, strict: bool = False, lie: bool = False) -> Run:
@@ -82,17 +56,6 @@ def run(folder: Path, durability: str, *, strict: bool = False, lie: bool = Fals
         first.until(lambda lines: len(lines) > 40)
         second.until(lambda lines: len(lines) > 20)
     return Run(folder, power)
-
-
-def summary(found: list[Found]) -> Figures:
-    """Each cut judges all messages up to it: the counts are sums over the cuts."""
-    counts: Counter[str] = Counter()
-    for each in found:
-        counts.update({field.name: getattr(each, field.name) for field in fields(each) if field.name != "damage"})
-    losing, most = sum(bool(each.lost) for each in found), max(each.lost for each in found)
-    damaged = sum(bool(each.damage) for each in found)
-    note = f"summed over the cuts; cuts that lost anything={losing} (at most {most} each) damaged={damaged}"
-    return figures("power cut", len(found), **counts, note=note)
 
 
 @pytest.fixture(scope="module", params=some(2, ["full", "normal", "off"]))
