@@ -18,7 +18,7 @@ PROMISES = {
     1: "what was acknowledged survives its producer",
     2: "what a dead consumer had is delivered again, its neighbours lose no attempt",
     3: "what was acknowledged survives the server (Redis: with an append-only file that is always synced)",
-    4: "`full` loses nothing, `normal` keeps the file intact, `off` promises nothing",
+    4: "`full` loses nothing, `normal` keeps the file intact, `off` promises nothing; Redis has what it synced first",
     5: "time-outs, no hang; it goes on when the server does",
     6: "others take over after the lease, a late ack is harmless",
     7: "a clear error, never a false ack; it goes on when there is room",
