@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,9 @@ def recorded(tmp_path_factory):
     (folder / "test_suite.py").write_text(SUITE, encoding="utf-8")
     plugin = ["-p", "neuralcore.testing.conformance.plugin", f"--conformance-report={report}"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, f"--rootdir={folder}"]
-    done = subprocess.run([*command, folder / "test_suite.py"], check=False, timeout=50, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    command.append(str(folder / "test_suite.py"))
+    done = subprocess.run(command, check=False, timeout=50, capture_output=True, text=True, env=env)
     assert "failed" in done.stdout, done.stdout + done.stderr
     return json.loads(report.read_text(encoding="utf-8"))
 

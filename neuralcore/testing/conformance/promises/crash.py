@@ -133,9 +133,13 @@ async def the_others_go_on(bed: Bed) -> None:
     await bus.publish(channel, "held")
     holder = await first_to_hold(bed, clients)
     await clients.pop(holder).kill()
-    await bus.publish_many([(channel, f"quick-{n}") for n in range(20)])
+    early, late = ([f"quick-{n}" for n in numbers] for numbers in (range(20), range(20, 40)))
+    await bus.publish_many([(channel, each) for each in early])  # of which the dead one may be handed some
     await bed.within(clients[0].holding(1), "the other client holding it", beyond=3 * bed.harness.lease)
-    await receipts.include(f"quick-{n}" for n in range(20))
+    await bus.publish_many([(channel, each) for each in late])
+    await receipts.include(late)
+    await clients[0].finish()
+    await receipts.include(early)
 
 
 @promise("groups", "atomic_commit", stores=True)
