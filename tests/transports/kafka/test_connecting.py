@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +19,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
 )
 from tests.servers.ports import free_port
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -28,13 +27,8 @@ WAIT = 20.0
 
 
 @pytest.fixture
-def prefix():
-    return f"k{token_hex(4)}"
-
-
-@pytest.fixture
-def url(kafka_broker, prefix):
-    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=2&partitions=1&upkeep=0.5"
+def url(url_with):
+    return url_with("lease=2&partitions=1&upkeep=0.5")
 
 
 async def exchanged(url):
@@ -127,9 +121,9 @@ async def test_what_every_group_has_settled_is_deleted(kafka_broker, url, prefix
     reader.close()
 
 
-async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, prefix):
+async def test_a_process_that_comes_back_keeps_its_partitions(url_with):
     """Static membership: between its lives nobody else gets them, and the group is not dealt out anew."""
-    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=12&partitions=4"
+    url = url_with("lease=12&partitions=4")
     keys = [f"key {number}" for number in range(40)]
     heard: dict[str, list[tuple[int, str]]] = {"stays": [], "leaves": []}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from secrets import token_hex
 
 import pytest
 
@@ -13,11 +12,6 @@ from neuralcore.messaging.errors import TransportError
 pytestmark = pytest.mark.timeout(90)
 
 WAIT = 20.0
-
-
-@pytest.fixture
-def prefix():
-    return f"k{token_hex(4)}"
 
 
 def url(kafka, prefix, query):

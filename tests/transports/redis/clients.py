@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,16 +23,12 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.redis import RedisTransport
+from tests.transports.clients import eventually, new_prefix
 
 __all__ = ["Member", "Runtime", "ack", "envelope", "eventually", "new_prefix", "opened", "publish", "with_options"]
 
 CHANNEL = "orders"
 _numbers = itertools.count(1)
-
-
-def new_prefix() -> str:
-    """Of the test's own, on a server that is shared."""
-    return f"t{secrets.token_hex(5)}"
 
 
 def with_options(url: str, **options: object) -> str:
@@ -113,20 +108,3 @@ class Member:
             await ack(self.transport, *found)
             got.extend(found)
         return got
-
-
-async def eventually(true: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
-    """For what nothing tells of. Whatever it raises meanwhile counts as not yet."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    error: Exception | None = None
-    while asyncio.get_running_loop().time() < deadline:
-        try:
-            found = true()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-        except Exception as raised:
-            error = raised
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"waited {timeout} s for {what}") from error
