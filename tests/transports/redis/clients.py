@@ -23,9 +23,24 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.redis import RedisTransport
+from tests.servers.redis import RedisServer
 from tests.transports.clients import eventually, new_prefix
 
-__all__ = ["Member", "Runtime", "ack", "envelope", "eventually", "new_prefix", "opened", "publish", "with_options"]
+__all__ = [
+    "Member",
+    "Runtime",
+    "ack",
+    "counted",
+    "envelope",
+    "eventually",
+    "ids",
+    "new_prefix",
+    "opened",
+    "pair",
+    "publish",
+    "with_options",
+    "works",
+]
 
 CHANNEL = "orders"
 _numbers = itertools.count(1)
@@ -61,6 +76,20 @@ async def opened(url: str, **options: object) -> AsyncIterator[RedisTransport]:
         runtime.executor.shutdown()
 
 
+@asynccontextmanager
+async def pair(
+    server: RedisServer, *, lease: float = 5, **options: object
+) -> AsyncIterator[tuple[RedisTransport, RedisTransport]]:
+    """One to publish, and one to consume."""
+    prefix = new_prefix()
+    async with (
+        opened(server.url(), prefix=prefix, lease=lease, **options) as one,
+        opened(server.url(), prefix=prefix, lease=lease, **options) as other,
+    ):
+        await one.client.ensure("orders")
+        yield one, other
+
+
 async def publish(transport: RedisTransport, *envelopes: Envelope) -> list[PublishStatus]:
     return list((await transport.commit(envelopes or (envelope(),))).published)
 
@@ -85,6 +114,19 @@ class Member:
     async def fetch(self, limit: int = 100, timeout: float = 5.0) -> Sequence[Delivery]:
         return await self.consumer.fetch({1: Demand(limit)}, timeout)
 
+    async def waits(self) -> None:
+        """Until what is stored would be handed to it."""
+        await eventually(lambda: any(place.credit for place in self.consumer.places()), "it to wait")  # type: ignore[attr-defined]
+
+    async def fetch_all(self, count: int) -> list[Delivery]:
+        """So many, and what comes with them."""
+        got: list[Delivery] = []
+        while len(got) < count:
+            found = await self.fetch()
+            assert found, f"only {ids(got)} came"
+            got += found
+        return got
+
     async def drain(self, *ids: str, timeout: float = 20.0, silence: float = 0.1) -> list[Delivery]:
         """Fetch and settle until all of the ids have come, and then nothing any more. Goes on whatever is raised."""
         got: list[Delivery] = []
@@ -108,3 +150,35 @@ class Member:
             await ack(self.transport, *found)
             got.extend(found)
         return got
+
+
+def ids(deliveries: Sequence[Delivery]) -> list[str]:
+    return [each.envelope.id for each in deliveries]
+
+
+def counted(transport: RedisTransport) -> dict[str, int]:
+    """How often it fetches, and how often it is handed something."""
+    counts = {"fetched": 0, "handed": 0}
+    fetch, given = transport.client.fetch, transport._given
+
+    async def fetches(*parts):
+        counts["fetched"] += 1
+        return await fetch(*parts)
+
+    def is_given(*parts):
+        counts["handed"] += 1
+        given(*parts)
+
+    transport.client.fetch, transport._given = fetches, is_given
+    return counts
+
+
+async def works(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> None:
+    """What is published arrives, and nothing else has been left."""
+    sent = envelope()
+
+    async def stored() -> bool:
+        return (await publish(transport, sent))[0] in (PublishStatus.STORED, PublishStatus.DUPLICATE)
+
+    await eventually(stored, "a publish to work again", timeout)
+    await member.drain(sent.id, timeout=timeout)
