@@ -34,6 +34,7 @@ __all__ = [
     "envelope",
     "eventually",
     "ids",
+    "left_over",
     "new_prefix",
     "opened",
     "pair",
@@ -175,10 +176,18 @@ def counted(transport: RedisTransport) -> dict[str, int]:
 
 async def works(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> None:
     """What is published arrives, and nothing else has been left."""
+    others = await left_over(transport, member, timeout=timeout)
+    assert not others, f"there were also {others}"
+
+
+async def left_over(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> list[str]:
+    """What else comes when one that is published now arrives."""
     sent = envelope()
 
     async def stored() -> bool:
         return (await publish(transport, sent))[0] in (PublishStatus.STORED, PublishStatus.DUPLICATE)
 
     await eventually(stored, "a publish to work again", timeout)
-    await member.drain(sent.id, timeout=timeout)
+    came = ids(await member.drain(sent.id, timeout=timeout))
+    came.remove(sent.id)
+    return came
