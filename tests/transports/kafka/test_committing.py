@@ -18,6 +18,7 @@ from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.transactor import InDoubt
 from neuralcore_transports.kafka.window import Window
+from tests.transports.clients import eventually
 from tests.transports.kafka.fakes import Hands
 
 BUSY = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
@@ -156,7 +157,7 @@ async def test_a_failed_commit_is_tried_again_with_what_is_new(broker):
     await broker.answer(BUSY)
     assert hands.window.changed
     assert not broker.more
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert [broker.offsets(n)[hands.partition.key] for n in range(len(broker.sent))] == [1, 2]
 
 
@@ -167,7 +168,7 @@ async def test_of_one_that_failed_in_part_only_that_part_is_tried_again(broker):
     await turns()
     await broker.answer(None, broker.told({two.partition.key: BUSY}))
     assert broker.more == [one.partition]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert broker.offsets() == {two.partition.key: 2}
 
 
@@ -175,8 +176,7 @@ async def test_one_of_which_nothing_is_heard_is_tried_again(broker, monkeypatch)
     monkeypatch.setattr(module, "_LATE", 0.01)
     hands = settled(1)
     broker.committing.want(hands.partition)
-    await asyncio.sleep(0.1)
-    assert len(broker.sent) > 1
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert not broker.more
 
 
@@ -190,8 +190,7 @@ async def test_its_late_answer_is_not_the_next_one_s(broker, monkeypatch):
     await turns()
     hands.partition.demanded = 2
     monkeypatch.setattr(module, "_LATE", 30.0)
-    while len(broker.sent) < 2:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert broker.offsets(0) == broker.offsets(1)
     await broker.answer(None, [broker.sent[0][0]])  # of the first
     assert hands.take() == [], "whether the broker has the second is not known"
@@ -279,8 +278,7 @@ async def test_a_transaction_that_ends_first(broker):
     assert first.done.done()
     assert len(broker.transactions) == 1, "the other commit is not answered yet"
     await broker.answer(BUSY)
-    await asyncio.sleep(0.05)
-    assert len(broker.transactions) == len(broker.sent) == 2, "and both are tried again"
+    await eventually(lambda: len(broker.transactions) == len(broker.sent) == 2, "both to be tried again")
     broker.ended.set_result(None)
     await turns()
     assert second.done.done()
@@ -292,11 +290,11 @@ async def test_one_that_fails_in_company_is_tried_alone(broker):
     jobs = [wanted(broker, each) for each in hands.take()]
     await turns()
     broker.ended.set_exception(NotStored("kafka", "on purpose"))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(broker.transactions) > 1, "another try")
     assert [found for found, _ in broker.transactions] == [jobs, jobs[:1]]
     broker.ended.set_exception(NotStored("kafka", "on purpose"))
-    await asyncio.sleep(0.05)
-    with pytest.raises(NotStored):
+    await eventually(lambda: len(broker.transactions) > 2, "the other's")
+    with pytest.raises(NotStored, match="on purpose"):
         jobs[0].done.result()
     assert broker.transactions[-1][0] == jobs[1:]
     broker.ended.set_result(None)
@@ -325,7 +323,7 @@ async def test_nobody_is_told_of_another_s_fault(broker):
     jobs = [wanted(broker, each, 0.05) for each in hands.take()]
     await asyncio.sleep(0.1)
     broker.ended.set_exception(PublishError("too large"))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: all(job.done.done() for job in jobs), "them to be told")
     for job in jobs:
         with pytest.raises(NotStored, match="safe to retry"):
             job.done.result()
@@ -434,14 +432,13 @@ async def test_none_begins_before_an_earlier_commit_is_answered(broker, monkeypa
     monkeypatch.setattr(module, "_LATE", 30.0)
     hands.ack(b)
     job = wanted(broker, c)
-    await asyncio.sleep(0.05)
-    assert broker.offsets() == {hands.partition.key: 2}, "it was given up, and there is another one"
+    await eventually(lambda: len(broker.sent) > 1, "it to be given up, and another one to be there")
+    assert broker.offsets() == {hands.partition.key: 2}
     await broker.answer(None, broker.told({}))
     await asyncio.sleep(0.05)
     assert not broker.transactions
     await broker.answer(None, late)
-    await asyncio.sleep(0.05)
-    assert len(broker.transactions) == 1
+    await eventually(lambda: broker.transactions, "the transaction")
     broker.ended.set_result(None)
     await turns()
     assert job.done.done()
@@ -456,9 +453,9 @@ async def test_nobody_waits_for_ever_for_such_an_answer(broker, monkeypatch):
     broker.committing.want(hands.partition)
     await turns()
     job = wanted(broker, b, 0.1)
-    await asyncio.sleep(0.3)
+    await eventually(job.done.done, "it to be told")
     assert not broker.transactions
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStored, match="not tried in time; it is safe to retry"):
         job.done.result()
 
 
@@ -499,7 +496,7 @@ async def test_who_waits_goes_on_waiting_when_a_commit_failed(broker):
     await turns()
     await broker.answer(BUSY)
     assert not waiting.done()
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert not waiting.done()
     await broker.answer()
     assert waiting.done()
@@ -544,7 +541,7 @@ async def test_nor_is_it_tried_again_if_it_went_meanwhile(broker):
     gone.partition.give_up(suspects=True)
     broker.committing.forget(gone.partition)
     await broker.answer(BUSY)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(broker.sent) > 1, "another try")
     assert broker.offsets() == {stays.partition.key: 2}
     await broker.answer()
     assert waiting.done()

@@ -192,7 +192,8 @@ async def test_a_full_disk(start_redis, tmp_path):
                 stored = [envelope()]
                 assert await publish(transport, *stored) == [STORED]
                 disk.fill(leave=100_000)
-                with pytest.raises(Unavailable):  # noqa: PT012
+                says = rf"cannot write to its disk|127\.0\.0\.1:{server.port}: .*check that it runs"
+                with pytest.raises(Unavailable, match=says):  # noqa: PT012
                     for _ in range(100):
                         sent = envelope(body=b'"%s"' % (b"x" * 5000))
                         await publish(transport, sent)
@@ -216,12 +217,12 @@ async def test_a_bus_on_a_server_that_goes_away_and_comes_back(start_redis):
         await bus.subscribe("orders", lambda message: got.append(message.payload), group="g").ready()
         await bus.publish("orders", "before")
         server.kill()
-        with pytest.raises((NotStored, PublishUnknown), match=r"safe to retry|publish it again"):
+        with pytest.raises((NotStored, PublishUnknown), match=r"safe to retry|publish it again") as caught:
             await bus.publish("orders", "meanwhile")
         server.start()
         await bus.publish("orders", "after")
-        await eventually(lambda: "after" in got, "the message to arrive")
-    assert "meanwhile" not in got or got.count("meanwhile") == 1
+        await eventually(lambda: {"before", "after"} <= set(got), "the messages to arrive")
+    assert got.count("meanwhile") <= (0 if isinstance(caught.value, NotStored) else 1)
 
 
 @pytest.mark.parametrize(("version", "expected"), [("6.2", (6, 2)), ("7.0", (7, 0)), ("8.2", (8, 2))])
