@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from neuralcore._core import Clock
@@ -23,6 +24,7 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.redis import RedisTransport
+from neuralcore_transports.redis.keeper import Beat
 from tests.servers.redis import RedisServer
 from tests.transports.clients import eventually, new_prefix
 
@@ -30,6 +32,7 @@ __all__ = [
     "Member",
     "Runtime",
     "ack",
+    "beats",
     "counted",
     "envelope",
     "eventually",
@@ -172,6 +175,19 @@ def counted(transport: RedisTransport) -> dict[str, int]:
 
     transport.client.fetch, transport._given = fetches, is_given
     return counts
+
+
+async def beats(transport: RedisTransport, count: int = 1) -> None:
+    """Until its keeper has told the server so often that this client lives."""
+    keeper, seen = transport._keeper, list[object]()
+    heard = keeper._events.beat
+
+    def beat(told: Beat) -> None:
+        seen.append(told)
+        heard(told)
+
+    keeper._events = replace(keeper._events, beat=beat)
+    await eventually(lambda: len(seen) >= count, f"{count} beats of the keeper")
 
 
 async def works(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> None:

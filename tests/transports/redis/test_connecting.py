@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,17 @@ from neuralcore_transports.redis import NotOurs, RedisRefused
 from neuralcore_transports.redis.scripts import INBOX
 from tests.servers.missing import ALL_REDIS_VERSIONS, REDIS_VERSIONS
 from tests.servers.ports import free_port
-from tests.transports.redis.clients import Member, ack, envelope, eventually, new_prefix, opened, publish, with_options
+from tests.transports.redis.clients import (
+    Member,
+    ack,
+    beats,
+    envelope,
+    eventually,
+    new_prefix,
+    opened,
+    publish,
+    with_options,
+)
 from tests.transports.redis.test_cluster import move
 
 SECRET = "hunter2"
@@ -46,9 +55,7 @@ async def works(url: str, **options: object) -> None:
         assert [each.id for each in await inbox.fetch(5.0)] == ["answer"]
         assert (await transport.health()).ok
         assert set(await transport.channels()) == {"orders"}
-        beats: list[object] = []
-        transport._keeper._events = replace(transport._keeper._events, beat=beats.append)
-        await eventually(lambda: beats, "a beat of the keeper")
+        await beats(transport)
         assert transport._runtime.counters["upkeep_failed"] == 0
 
 

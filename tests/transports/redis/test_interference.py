@@ -11,6 +11,7 @@ from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.transports.redis.clients import (
     Member,
     ack,
+    beats,
     envelope,
     eventually,
     ids,
@@ -53,7 +54,7 @@ async def test_scripts_that_are_flushed(redis_server, command):
                 await ack(transport, got)
                 assert (got.envelope.id, got.attempt, got.suspect) == (f"m{number}", 1, False)
         inbox = await transport.inbox()
-        await asyncio.sleep(0.6)  # some beats
+        await beats(transport, 2)
         assert transport._runtime.counters["upkeep_failed"] == 0
         assert inbox.address
 
