@@ -166,26 +166,25 @@ async def test_a_process_that_comes_back_keeps_its_partitions(url_with):
 async def test_a_partition_that_was_paused_is_read_again_when_it_comes_back(url):
     async with MessageBus(f"{url}&prefetch=20") as bus:
         await bus.publish_many([("orders", number) for number in range(200)])
-        began, gate, got = asyncio.Event(), asyncio.Event(), set()
+        gate, got = asyncio.Event(), set()
 
         async def hold(message):
-            began.set()
             await gate.wait()
-
-        held = bus.subscribe("orders", hold, group="g", capacity=1)
-        await asyncio.wait_for(began.wait(), WAIT)
-        await asyncio.sleep(0.5)  # more is waiting than is kept: the partition is paused
-        gate.set()
-        await held.unsubscribe()
-        everything = asyncio.Event()
+            got.add(message.payload)
 
         async def take(message):
             got.add(message.payload)
-            if 199 in got:
-                everything.set()
 
+        def paused():
+            (member,) = bus._link.transport.members
+            return any(flow._paused for flow in member._session._poller._flows.values())
+
+        held = bus.subscribe("orders", hold, group="g", capacity=1)
+        await eventually(paused, "more to wait than is kept", WAIT)
+        gate.set()
+        await held.unsubscribe()
         bus.subscribe("orders", take, group="g")
-        await asyncio.wait_for(everything.wait(), WAIT)
+        await eventually(lambda: got == set(range(200)), "all of them", WAIT)
 
 
 async def test_one_channel_that_cannot_be_leaves_the_others_of_a_commit_alone(url):
