@@ -160,15 +160,28 @@ def _names(channels: int) -> list[str]:
     return [f"{CHANNEL}.{k}" for k in range(channels)]
 
 
+class _Setting:
+    """An empty server, who handles what comes from each name, and what all that takes."""
+
+    def __init__(self, names: Sequence[str], sink: Sink) -> None:
+        self.server = wiped()
+        self.handlers = {name: TEXT.checked(sink, sink.plain(name)) for name in names}
+        self._threads = threading.active_count()
+
+    def counts(self) -> Metrics:
+        return {
+            "connections": self.server.connections(),
+            "threads": threading.active_count() - self._threads,
+        }
+
+
 def _channels(channels: int) -> Arm:
     """Batches whose messages go round the channels, all of which were used once before; one subscription to all."""
     names = _names(channels)
 
     async def run(n: int, sink: Sink) -> Metrics:
-        server = wiped()
-        handlers = {name: TEXT.checked(sink, sink.plain(name)) for name in names}
-        threads = threading.active_count()
-        async with bus_on(server.url, fresh=False) as bus:
+        setting = _Setting(names, sink)
+        async with bus_on(setting.server.url, fresh=False) as bus:
             await keep(bus, f"{CHANNEL}.*")
             warm = [(name, {"i": -1, "text": TEXT.text}, None, {"content_type": JSON}) for name in names]
             payloads = TEXT.payloads(0, n)
@@ -176,18 +189,18 @@ def _channels(channels: int) -> Arm:
 
             async def handler(message: Message) -> None:
                 if message.payload["i"] >= 0:
-                    handlers[message.channel](message)
+                    setting.handlers[message.channel](message)
 
             subscribed = bus.subscribe(f"{CHANNEL}.*", handler, group=GROUP, capacity=1_000)
             await subscribed.ready()
             for first in range(0, channels, BATCH):
                 await bus.publish_many(warm[first : first + BATCH])
             await _acked(bus, channels)
-            with (meter := Meter(server)):
+            with (meter := Meter(setting.server)):
                 for first in range(0, n, BATCH):
                     await bus.publish_many(messages[first : first + BATCH])
                 await _acked(bus, channels + n)
-            counts = {"connections": server.connections(), "threads": threading.active_count() - threads}
+            counts = setting.counts()
             await settled(bus, subscribed, channels + n)
         return {**meter.per(n), **counts}
 
@@ -203,10 +216,8 @@ def _streams(streams: int) -> Arm:
     names = _names(streams)
 
     async def run(n: int, sink: Sink) -> Metrics:
-        server = wiped()
-        handlers = {name: TEXT.checked(sink, sink.plain(name)) for name in names}
-        threads = threading.active_count()
-        async with plain_client(server.url) as client, plain_client(server.url) as reader:
+        setting = _Setting(names, sink)
+        async with plain_client(setting.server.url) as client, plain_client(setting.server.url) as reader:
             pipeline = client.pipeline(transaction=False)
             for name in names:
                 pipeline.xgroup_create(name, GROUP, id="0", mkstream=True)
@@ -219,12 +230,12 @@ def _streams(streams: int) -> Arm:
                     found = await reader.xreadgroup(GROUP, "one", dict.fromkeys(names, ">"), count=BATCH, block=1_000)
                     for name, entries in found:
                         for _, fields in entries:
-                            handlers[name.decode()](json.loads(fields[b"data"]))
+                            setting.handlers[name.decode()](json.loads(fields[b"data"]))
                         acks.xack(name, GROUP, *(id for id, _ in entries))
                         left -= len(entries)
                     await acks.execute()
 
-            with (meter := Meter(server)):
+            with (meter := Meter(setting.server)):
                 consuming = asyncio.ensure_future(consume())
                 for batch in batches(TEXT.payloads(0, n)):
                     pipeline = client.pipeline(transaction=False)
@@ -232,7 +243,7 @@ def _streams(streams: int) -> Arm:
                         pipeline.xadd(names[payload["i"] % streams], entry(payload))
                     await pipeline.execute()
                 await asyncio.wait_for(consuming, PATIENCE)
-            counts = {"connections": server.connections(), "threads": threading.active_count() - threads}
+            counts = setting.counts()
         return {**meter.per(n), **counts}
 
     return Arm(name=f"raw, {streams:,} stream{'s' if streams > 1 else ''}", run=run, expect=_shares(names))

@@ -120,6 +120,10 @@ class Worker:
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        self._signal(signal.SIGINT)
+
     def kill(self) -> int:
         """SIGKILL to it and its children; returns its exit code once it is reaped and read to the end."""
         self._signal(signal.SIGKILL)

@@ -12,12 +12,13 @@ from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settleme
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.records import headers_of
-from neuralcore_transports.kafka.window import Window
+from neuralcore_transports.kafka.window import Commit, Moment, Window
 
-__all__ = ["NOW_MS", "NOW_NS", "FakeRecord", "Hands", "a_clock", "record_of"]
+__all__ = ["NOW_MS", "NOW_NS", "SECOND", "FakeRecord", "Hands", "a_clock", "after", "crashed", "record_of"]
 
 NOW_MS = 1_772_600_767_123
 NOW_NS = NOW_MS * 1_000_000
+SECOND = 10**9
 _SOURCE = "urn:neuralcore:bus:x"
 
 
@@ -135,3 +136,14 @@ class Hands:
     def ack(self, *deliveries: Delivery) -> None:
         for delivery in deliveries:
             assert self.settle(delivery, Outcome.ACK)
+
+
+def crashed(hands: Hands) -> Hands:
+    """The next owner, after the last commit."""
+    return after(hands.window.commit(clean=False, now=Moment.now(hands.clock)), hands)
+
+
+def after(commit: Commit, hands: Hands, *, jump: float = 0) -> Hands:
+    """``jump``: hours by which the wall clock is another one there."""
+    hands.clock.jump(round(jump * 3600 * SECOND))
+    return Hands(Window.restored(commit.offset, commit.metadata, now=Moment.now(hands.clock)), clock=hands.clock)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
-from secrets import token_hex
 
 import pytest
 
 from neuralcore import MessageBus, Priority, RetryPolicy
 from neuralcore_transports.kafka.topics import band_of
-from tests.faults.processes import Worker
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
+from tests.transports.programs import program
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -25,8 +23,8 @@ AHEAD = 1
 
 
 @pytest.fixture
-def url(kafka_broker):
-    return f"kafka://{kafka_broker.bootstrap}/k{token_hex(4)}?lease=6&partitions=1"
+def url(url_with):
+    return url_with("lease=6&partitions=1")
 
 
 def band(payload):
@@ -53,6 +51,12 @@ class Handler:
 
     async def all(self, count):
         await eventually(lambda: len(self.got) >= count, f"{count} messages", WAIT)
+
+
+async def listening(bus, handle, **subscription):
+    bus.create_channel("orders", bands=BANDS)
+    await bus.subscribe("orders", handle, group="g", capacity=1, **subscription).ready()
+    return handle
 
 
 async def publish(bus, priorities):
@@ -83,9 +87,7 @@ def in_order(got):
 async def test_the_more_urgent_come_first_in_the_order_of_publishing(url):
     ranks = random.Random(7).choices(NAMED, k=60)
     async with MessageBus(url) as bus:
-        bus.create_channel("orders", bands=BANDS)
-        handle = Handler()
-        await bus.subscribe("orders", handle, group="g", capacity=1).ready()
+        handle = await listening(bus, Handler())
         await publish(bus, ranks)
         await read(bus, len(ranks))
         handle.gate.set()
@@ -96,9 +98,7 @@ async def test_the_more_urgent_come_first_in_the_order_of_publishing(url):
 
 async def test_one_that_is_published_later_overtakes_what_waits(url):
     async with MessageBus(url) as bus:
-        bus.create_channel("orders", bands=BANDS)
-        handle = Handler()
-        await bus.subscribe("orders", handle, group="g", capacity=1).ready()
+        handle = await listening(bus, Handler())
         await publish(bus, [Priority.BACKGROUND] * 20 + [Priority.NORMAL] * 20)
         await read(bus, 40)
         await bus.publish("orders", (0, 40), priority=Priority.CRITICAL)
@@ -114,9 +114,8 @@ async def test_what_has_failed_waits_behind_what_is_more_urgent(url):
     failing = {(50, 99), (0, 21)}
     policy = RetryPolicy(base=0.0, jitter=False)
     async with MessageBus(url) as bus:
-        bus.create_channel("orders", bands=BANDS)
-        handle = Handler(lambda message: message.attempt == 1 and tuple(message.payload) in failing)
-        await bus.subscribe("orders", handle, group="g", capacity=1, retry=policy).ready()
+        fails = Handler(lambda message: message.attempt == 1 and tuple(message.payload) in failing)
+        handle = await listening(bus, fails, retry=policy)
         await bus.publish("orders", (50, 99), priority=Priority.NORMAL)
         await eventually(lambda: handle.waiting, "the first in its handler", WAIT)
         await publish(bus, [50] * 20 + [0] * 20)
@@ -153,17 +152,19 @@ async def test_a_retry_whose_time_has_come_overtakes_what_is_less_urgent(url):
 
 
 OWNER = """
-import asyncio, sys
-from neuralcore import MessageBus
-
 async def main():
-    async with MessageBus(sys.argv[1]) as bus:
+    async with MessageBus(url) as bus:
         bus.create_channel("orders", bands=(0, 50, 100))
+
         async def hold(message):
             print("begun", flush=True)
             await asyncio.Event().wait()
+
         bus.subscribe("orders", hold, group="g", capacity=1)
-        await asyncio.Event().wait()
+        while True:
+            owned = [partition for member in bus._link.transport.members for partition in member.owned]
+            print("has", sum(each.buffered + each.in_flight for each in owned), flush=True)
+            await asyncio.sleep(0.01)
 
 asyncio.run(main())
 """
@@ -176,18 +177,16 @@ async def test_also_after_a_takeover(url, how):
         bus.create_channel("orders", bands=BANDS)
         if how == "leaves":
             async with MessageBus(url) as other:
-                other.create_channel("orders", bands=BANDS)
-                held = Handler()
-                await other.subscribe("orders", held, group="g", capacity=1).ready()
+                await listening(other, Handler())
                 await publish(bus, ranks)
                 await read(other, len(ranks))
                 await other.close(drain=False, timeout=0.5)
         else:
-            with Worker(sys.executable, "-W", "ignore", "-c", OWNER, url) as other:
+            with program(url, OWNER) as other:
                 await publish(bus, [Priority.NORMAL])
-                await asyncio.to_thread(other.until, lambda lines: "begun" in lines)
+                await asyncio.to_thread(other.expect, "begun")
                 await publish(bus, ranks)
-                await asyncio.sleep(1.0)  # it has read them all
+                await asyncio.to_thread(other.expect, f"has {len(ranks) + 1}")
                 other.kill()
         handle = Handler()
         bus.subscribe("orders", handle, group="g", capacity=1)

@@ -339,7 +339,7 @@ async def test_one_that_could_not_be_begun_is_begun_where_it_was_to(bench):
     bench.channel("orders", 500, 700, partitions=2)
     bench.reader.failing = lambda place: "before" if place[1] == 1 else ""
     for _ in range(2):
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="on purpose"):
             await bench.listen(1, "new")
     bench.library.ends.update({("orders", 0): (0, 502), ("orders", 1): (0, 703)})
     bench.reader.failing = lambda place: ""
@@ -353,7 +353,7 @@ async def test_channels_that_were_not_reached_are_not_taken_for_new_ones(bench):
     for name in ("a.1", "a.2", "a.3"):
         bench.channel(name, 20)
     bench.reader.failing = lambda place: "before" if place[0] == "a.2" else ""
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.listen(1, "new", "a.*")
     bench.channel("a.4", 2)
     await bench.made.refresh()  # as when the registry has changed
@@ -367,7 +367,7 @@ async def test_channels_that_were_not_reached_are_not_taken_for_new_ones(bench):
 async def test_an_answer_that_was_late_does_not_stand_in_the_way(bench):
     """The reader does what it was asked for, even if nobody waits for it any more."""
     bench.reader.failing = lambda place: "late"
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.listen(1, 490)
     bench.turn()
     while bench.calls:
@@ -381,7 +381,7 @@ async def test_an_answer_that_was_late_does_not_stand_in_the_way(bench):
 async def test_one_that_is_given_up_before_it_could_be_begun_leaves_nothing(bench):
     bench.channel("orders", 500, 700, partitions=2)
     bench.reader.failing = lambda place: "late" if place[1] == 1 else ""
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.listen(1, 0)
     del bench.interests[1]
     await bench.update()
@@ -392,7 +392,7 @@ async def test_a_new_channel_that_could_not_be_begun_is_tried_again(bench):
     await bench.listen(1, "new", "a.*")
     bench.channel("a.1", 3)
     bench.reader.failing = lambda place: "before"
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.made.refresh()
     bench.reader.failing = lambda place: ""
     await asyncio.sleep(0.01)
@@ -405,7 +405,7 @@ async def test_closing_leaves_nothing(bench):
     await bench.listen(1, 0)
     bench.reader.failing = lambda place: "late"
     bench.channel("others", 5)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.listen(2, 0, "others")
     await bench.made.close()
     assert bench.library.at == {}
@@ -416,7 +416,7 @@ async def test_who_comes_before_another_has_ended_is_not_ended_with_it(bench):
     ending = bench.made
     await ending.update(interests)
     bench.made = Broadcasts(bench)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="on purpose"):
         await bench.made.update(interests)
     await bench.made.update(interests)
     await ending.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +19,7 @@ from neuralcore.messaging.errors import (
     Unsupported,
 )
 from tests.servers.ports import free_port
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -28,13 +27,8 @@ WAIT = 20.0
 
 
 @pytest.fixture
-def prefix():
-    return f"k{token_hex(4)}"
-
-
-@pytest.fixture
-def url(kafka_broker, prefix):
-    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=2&partitions=1&upkeep=0.5"
+def url(url_with):
+    return url_with("lease=2&partitions=1&upkeep=0.5")
 
 
 async def exchanged(url):
@@ -127,9 +121,9 @@ async def test_what_every_group_has_settled_is_deleted(kafka_broker, url, prefix
     reader.close()
 
 
-async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, prefix):
+async def test_a_process_that_comes_back_keeps_its_partitions(url_with):
     """Static membership: between its lives nobody else gets them, and the group is not dealt out anew."""
-    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=12&partitions=4"
+    url = url_with("lease=12&partitions=4")
     keys = [f"key {number}" for number in range(40)]
     heard: dict[str, list[tuple[int, str]]] = {"stays": [], "leaves": []}
 
@@ -172,26 +166,25 @@ async def test_a_process_that_comes_back_keeps_its_partitions(kafka_broker, pref
 async def test_a_partition_that_was_paused_is_read_again_when_it_comes_back(url):
     async with MessageBus(f"{url}&prefetch=20") as bus:
         await bus.publish_many([("orders", number) for number in range(200)])
-        began, gate, got = asyncio.Event(), asyncio.Event(), set()
+        gate, got = asyncio.Event(), set()
 
         async def hold(message):
-            began.set()
             await gate.wait()
-
-        held = bus.subscribe("orders", hold, group="g", capacity=1)
-        await asyncio.wait_for(began.wait(), WAIT)
-        await asyncio.sleep(0.5)  # more is waiting than is kept: the partition is paused
-        gate.set()
-        await held.unsubscribe()
-        everything = asyncio.Event()
+            got.add(message.payload)
 
         async def take(message):
             got.add(message.payload)
-            if 199 in got:
-                everything.set()
 
+        def paused():
+            (member,) = bus._link.transport.members
+            return any(flow._paused for flow in member._session._poller._flows.values())
+
+        held = bus.subscribe("orders", hold, group="g", capacity=1)
+        await eventually(paused, "more to wait than is kept", WAIT)
+        gate.set()
+        await held.unsubscribe()
         bus.subscribe("orders", take, group="g")
-        await asyncio.wait_for(everything.wait(), WAIT)
+        await eventually(lambda: got == set(range(200)), "all of them", WAIT)
 
 
 async def test_one_channel_that_cannot_be_leaves_the_others_of_a_commit_alone(url):

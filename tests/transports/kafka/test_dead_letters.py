@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from secrets import token_hex
 
 import pytest
 
 from neuralcore import MessageBus, RetryPolicy
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -17,13 +16,8 @@ TWICE = RetryPolicy(max_attempts=2, base=0.0, jitter=False)
 
 
 @pytest.fixture
-def prefix():
-    return f"k{token_hex(4)}"
-
-
-@pytest.fixture
-def url(kafka_broker, prefix):
-    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=6&partitions=2&upkeep=0.5"
+def url(url_with):
+    return url_with("lease=6&partitions=2&upkeep=0.5")
 
 
 @pytest.fixture

@@ -24,13 +24,8 @@ JSON = {"content_type": "application/json"}
 
 
 @pytest.fixture
-def prefix():
-    return f"i{token_hex(4)}"
-
-
-@pytest.fixture
-def url(kafka_broker, prefix):
-    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=2&partitions=1"
+def url(url_with):
+    return url_with("lease=2&partitions=1")
 
 
 @asynccontextmanager
@@ -180,11 +175,10 @@ async def test_kcat_reads_it(kafka_broker, url, prefix):
     assert names[:6] == ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type"]
 
 
-async def test_keys_are_where_java_s_clients_put_them(kafka_broker, prefix):
+async def test_keys_are_where_java_s_clients_put_them(kafka_broker, prefix, url_with):
     """murmur2, so that a Java producer's messages of a key join ours."""
-    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?partitions=4"
     keys = [f"key-{n}" for n in range(12)]
-    async with MessageBus(url) as bus:
+    async with MessageBus(url_with("partitions=4")) as bus:
         bus.create_channel("orders", retention=Retention(count=100))
         for key in keys:
             await bus.publish("orders", key, key=key)

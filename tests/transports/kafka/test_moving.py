@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from secrets import token_hex
-from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -15,7 +13,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from neuralcore import Message, MessageBus, Retention
 from neuralcore.messaging.subscription import Subscription
 from neuralcore_transports.kafka.registry import Attached, Forgotten
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -24,9 +22,8 @@ WAIT = 20.0
 
 
 @pytest.fixture
-async def bus(kafka_broker: Any) -> AsyncIterator[MessageBus]:
-    url = f"kafka://{kafka_broker.bootstrap}/m{token_hex(4)}?lease=6&partitions=1"
-    async with MessageBus(url) as bus:
+async def bus(url_with: Callable[[str], str]) -> AsyncIterator[MessageBus]:
+    async with MessageBus(url_with("lease=6&partitions=1")) as bus:
         bus.create_channel("jobs", retention=Retention(count=1000))
         yield bus
 

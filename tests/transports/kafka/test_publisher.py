@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from secrets import token_hex
 
 import pytest
 
@@ -16,7 +15,7 @@ from neuralcore_transports.kafka.clients import Clients
 from neuralcore_transports.kafka.options import KafkaOptions
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher, handed_over
 from neuralcore_transports.kafka.statistics import Statistics
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -24,8 +23,8 @@ ROOM = 20
 
 
 @pytest.fixture
-def url(kafka_broker):
-    return f"kafka://{kafka_broker.bootstrap}/k{token_hex(4)}?partitions=1"
+def url(url_with):
+    return url_with("partitions=1")
 
 
 @pytest.fixture
@@ -81,8 +80,8 @@ async def test_what_the_producer_has_when_the_bus_closes_is_stored(url):
         assert await payloads(bus, "orders") == list(range(-1, 100))
 
 
-async def test_a_publisher_that_closes_sends_what_it_has(kafka_broker):
-    topic = kafka_broker.create_topic(f"k{token_hex(4)}")
+async def test_a_publisher_that_closes_sends_what_it_has(kafka_broker, prefix):
+    topic = kafka_broker.create_topic(prefix)
     options = KafkaOptions.from_url(f"kafka://{kafka_broker.bootstrap}/x?linger.ms=1000")
     clients = Clients(options, "test", lambda error: None, Statistics(lambda *_: None, lambda *_: None, 10))
     made, told = Publisher(clients, lambda what, *arguments: None, name="producer"), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from neuralcore import MessageBus
 from neuralcore_transports.kafka import statistics as module
 from neuralcore_transports.kafka.options import KafkaOptions
 from neuralcore_transports.kafka.statistics import Statistics
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 
 class Shown:
@@ -87,8 +88,8 @@ def test_they_can_be_turned_off() -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_a_bus_shows_them(kafka_broker: Any) -> None:
-    async with MessageBus(f"kafka://{kafka_broker.bootstrap}/shown?statistics=0.2") as bus:
+async def test_a_bus_shows_them(url_with: Callable[[str], str]) -> None:
+    async with MessageBus(url_with("statistics=0.2")) as bus:
         await bus.publish("orders", 1)
         await eventually(lambda: bus.metrics().transport_state.get("brokers_up") == 1, "a broker to be up")
         before = bus.metrics().transport["bytes_sent"]

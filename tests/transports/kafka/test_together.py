@@ -75,7 +75,7 @@ async def test_one_that_fails_alone_says_why_at_the_end_too(broker: Broker, publ
     await turns()
     broker.answer.set_exception(NotStored("kafka", "on purpose"))
     await asyncio.wait_for(closing, 1.0)
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStored, match="on purpose"):
         job.done.result()
 
 

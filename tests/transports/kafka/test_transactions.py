@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from secrets import token_hex
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -24,7 +23,7 @@ from neuralcore.messaging.errors import (
 from neuralcore_transports.kafka.clients import Clients
 from neuralcore_transports.kafka.session import Session
 from neuralcore_transports.kafka.transactor import Transactor
-from tests.transports.redis.clients import eventually
+from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -33,13 +32,8 @@ LOST_ANSWER = KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
 
 
 @pytest.fixture
-def prefix():
-    return f"k{token_hex(4)}"
-
-
-@pytest.fixture
-def url(kafka_broker, prefix):
-    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=6&partitions=1&upkeep=0.5"
+def url(url_with):
+    return url_with("lease=6&partitions=1&upkeep=0.5")
 
 
 @pytest.fixture
@@ -372,11 +366,11 @@ class TestSettling:
         assert not any(each.in_flight for each in bus.metrics().subscriptions)
 
     @pytest.mark.parametrize("slow", ["send_offsets_to_transaction", "commit_transaction"])
-    async def test_partitions_that_go_meanwhile(self, kafka_broker, prefix, first_producer, slow):
+    async def test_partitions_that_go_meanwhile(self, url_with, first_producer, slow):
         """The one that has a partition next waits for what the transaction does to it; a transaction that names an old
         generation is refused. Either way each message is done once.
         """
-        url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=10&partitions=2&handover=0.5"
+        url = url_with("lease=10&partitions=2&handover=0.5")
         loop, began = asyncio.get_running_loop(), asyncio.Event()
 
         def later(producer, *given):

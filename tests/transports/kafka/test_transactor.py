@@ -83,7 +83,7 @@ def test_what_is_answered_is_committed() -> None:
 def test_records_that_nobody_answered_for_are_not_committed() -> None:
     """Of a transaction whose end was never asked for nothing can have happened."""
     library = Library(silent=True)
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStored, match="no broker answered for its records in time"):
         transactor(library).commit([RECORD])
     assert set(library.told) == {"init", "abort"}
 
@@ -91,6 +91,6 @@ def test_records_that_nobody_answered_for_are_not_committed() -> None:
 def test_an_end_that_nobody_answered_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Transactor, "_is_there", lambda self, place: None)
     library = Library(ends=False)
-    with pytest.raises(InDoubt):
+    with pytest.raises(InDoubt, match="here: no answer"):
         transactor(library).commit([RECORD])
     assert library.told.count("init") == 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from neuralcore._core import Clock
@@ -24,16 +24,30 @@ from neuralcore.messaging.transport import (
 )
 from neuralcore.testing.conformance.runtime import BareRuntime
 from neuralcore_transports.redis import RedisTransport
+from neuralcore_transports.redis.keeper import Beat
+from tests.servers.redis import RedisServer
+from tests.transports.clients import eventually, new_prefix
 
-__all__ = ["Member", "Runtime", "ack", "envelope", "eventually", "new_prefix", "opened", "publish", "with_options"]
+__all__ = [
+    "Member",
+    "Runtime",
+    "ack",
+    "beats",
+    "counted",
+    "envelope",
+    "eventually",
+    "ids",
+    "left_over",
+    "new_prefix",
+    "opened",
+    "pair",
+    "publish",
+    "with_options",
+    "works",
+]
 
 CHANNEL = "orders"
 _numbers = itertools.count(1)
-
-
-def new_prefix() -> str:
-    """Of the test's own, on a server that is shared."""
-    return f"t{secrets.token_hex(5)}"
 
 
 def with_options(url: str, **options: object) -> str:
@@ -66,6 +80,20 @@ async def opened(url: str, **options: object) -> AsyncIterator[RedisTransport]:
         runtime.executor.shutdown()
 
 
+@asynccontextmanager
+async def pair(
+    server: RedisServer, *, lease: float = 5, **options: object
+) -> AsyncIterator[tuple[RedisTransport, RedisTransport]]:
+    """One to publish, and one to consume."""
+    prefix = new_prefix()
+    async with (
+        opened(server.url(), prefix=prefix, lease=lease, **options) as one,
+        opened(server.url(), prefix=prefix, lease=lease, **options) as other,
+    ):
+        await one.client.ensure("orders")
+        yield one, other
+
+
 async def publish(transport: RedisTransport, *envelopes: Envelope) -> list[PublishStatus]:
     return list((await transport.commit(envelopes or (envelope(),))).published)
 
@@ -89,6 +117,19 @@ class Member:
 
     async def fetch(self, limit: int = 100, timeout: float = 5.0) -> Sequence[Delivery]:
         return await self.consumer.fetch({1: Demand(limit)}, timeout)
+
+    async def waits(self) -> None:
+        """Until what is stored would be handed to it."""
+        await eventually(lambda: any(place.credit for place in self.consumer.places()), "it to wait")  # type: ignore[attr-defined]
+
+    async def fetch_all(self, count: int) -> list[Delivery]:
+        """So many, and what comes with them."""
+        got: list[Delivery] = []
+        while len(got) < count:
+            found = await self.fetch()
+            assert found, f"only {ids(got)} came"
+            got += found
+        return got
 
     async def drain(self, *ids: str, timeout: float = 20.0, silence: float = 0.1) -> list[Delivery]:
         """Fetch and settle until all of the ids have come, and then nothing any more. Goes on whatever is raised."""
@@ -115,18 +156,54 @@ class Member:
         return got
 
 
-async def eventually(true: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
-    """For what nothing tells of. Whatever it raises meanwhile counts as not yet."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    error: Exception | None = None
-    while asyncio.get_running_loop().time() < deadline:
-        try:
-            found = true()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-        except Exception as raised:
-            error = raised
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"waited {timeout} s for {what}") from error
+def ids(deliveries: Sequence[Delivery]) -> list[str]:
+    return [each.envelope.id for each in deliveries]
+
+
+def counted(transport: RedisTransport) -> dict[str, int]:
+    """How often it fetches, and how often it is handed something."""
+    counts = {"fetched": 0, "handed": 0}
+    fetch, given = transport.client.fetch, transport._given
+
+    async def fetches(*parts):
+        counts["fetched"] += 1
+        return await fetch(*parts)
+
+    def is_given(*parts):
+        counts["handed"] += 1
+        given(*parts)
+
+    transport.client.fetch, transport._given = fetches, is_given
+    return counts
+
+
+async def beats(transport: RedisTransport, count: int = 1) -> None:
+    """Until its keeper has told the server so often that this client lives."""
+    keeper, seen = transport._keeper, list[object]()
+    heard = keeper._events.beat
+
+    def beat(told: Beat) -> None:
+        seen.append(told)
+        heard(told)
+
+    keeper._events = replace(keeper._events, beat=beat)
+    await eventually(lambda: len(seen) >= count, f"{count} beats of the keeper")
+
+
+async def works(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> None:
+    """What is published arrives, and nothing else has been left."""
+    others = await left_over(transport, member, timeout=timeout)
+    assert not others, f"there were also {others}"
+
+
+async def left_over(transport: RedisTransport, member: Member, *, timeout: float = 20.0) -> list[str]:
+    """What else comes when one that is published now arrives."""
+    sent = envelope()
+
+    async def stored() -> bool:
+        return (await publish(transport, sent))[0] in (PublishStatus.STORED, PublishStatus.DUPLICATE)
+
+    await eventually(stored, "a publish to work again", timeout)
+    came = ids(await member.drain(sent.id, timeout=timeout))
+    came.remove(sent.id)
+    return came

@@ -8,28 +8,16 @@ import time
 import pytest
 
 from neuralcore import MessageBus
-from neuralcore.messaging.errors import NotStored, PublishUnknown, TransportError, Unavailable
-from neuralcore.messaging.transport import Outcome, PublishStatus, Settlement
+from neuralcore.messaging.errors import NotStored, PublishUnknown, Unavailable
+from neuralcore.messaging.transport import PublishStatus
 from tests.faults.disks import SmallDisk
 from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.servers.ports import free_port
-from tests.transports.redis.clients import Member, ack, envelope, eventually, new_prefix, opened, publish
+from tests.transports.redis.clients import Member, envelope, eventually, left_over, opened, publish, works
 
 versions = pytest.mark.parametrize("version", ALL_REDIS_VERSIONS)
-each_version = pytest.mark.parametrize("redis_server", ALL_REDIS_VERSIONS, indirect=True)
 needs_mount = pytest.mark.skipif(bool(SmallDisk.why_not()), reason=f"cannot mount: {SmallDisk.why_not()}")
 STORED = PublishStatus.STORED
-
-
-async def works(transport, member, *, timeout: float = 20.0) -> None:
-    """What is published arrives, and nothing else has been left."""
-    sent = envelope()
-
-    async def stored() -> bool:
-        return (await publish(transport, sent))[0] in (STORED, PublishStatus.DUPLICATE)
-
-    await eventually(stored, "a publish to work again", timeout)
-    await member.drain(sent.id, timeout=timeout)
 
 
 # Memory
@@ -131,7 +119,7 @@ async def test_a_replica_that_lacks_the_end_is_promoted(start_redis, version, pr
                     return served() > before + 3
 
                 await eventually(looked, "the new server to be asked")
-        await works(transport, member)
+        assert set(await left_over(transport, member)) <= {"tail-1", "tail-2"}, "they may have been here already"
         await eventually(lambda: transport._runtime.told("data lost on orders"), "the loss to be reported", 2)
 
 
@@ -204,7 +192,8 @@ async def test_a_full_disk(start_redis, tmp_path):
                 stored = [envelope()]
                 assert await publish(transport, *stored) == [STORED]
                 disk.fill(leave=100_000)
-                with pytest.raises(Unavailable):  # noqa: PT012
+                says = rf"cannot write to its disk|127\.0\.0\.1:{server.port}: .*check that it runs"
+                with pytest.raises(Unavailable, match=says):  # noqa: PT012
                     for _ in range(100):
                         sent = envelope(body=b'"%s"' % (b"x" * 5000))
                         await publish(transport, sent)
@@ -212,276 +201,13 @@ async def test_a_full_disk(start_redis, tmp_path):
                 disk.free()
                 if not server.running:  # with appendfsync always it ends itself
                     server.start()
-                await works(transport, member)
+                others = await left_over(transport, member)
+                assert {each.id for each in stored} <= set(others) <= {each.id for each in stored} | {sent.id}
         finally:
             server.kill()
 
 
-# What others do
-
-
-async def test_a_group_of_our_name_that_somebody_else_has_made(redis_server):
-    prefix = new_prefix()
-    with redis_server.client() as admin:
-        admin.xgroup_create(f"{prefix}:{{orders}}:p:50", "g", mkstream=True)
-    async with opened(redis_server.url(), prefix=prefix) as transport:
-        member = await Member.of(transport)
-        await publish(transport, envelope("one"), envelope("two", priority=3))
-        assert [each.envelope.id for each in await member.drain("one", "two")] == ["two", "one"]
-
-
-@each_version
-@pytest.mark.parametrize("command", ["SCRIPT FLUSH", "FUNCTION FLUSH"])
-async def test_scripts_that_are_flushed(redis_server, command):
-    prefix = new_prefix()
-    async with opened(redis_server.url(), prefix=prefix, lease=0.5) as transport:
-        if command == "FUNCTION FLUSH" and transport._servers.version() < (7, 0):
-            pytest.skip("for servers from 7.0 on")
-        member = await Member.of(transport)
-        with redis_server.client() as admin:
-            for number in range(20):
-                admin.execute_command(command)
-                await publish(transport, envelope(f"m{number}"))
-                admin.execute_command(command)
-                (got,) = await member.fetch()
-                admin.execute_command(command)
-                await ack(transport, got)
-                assert (got.envelope.id, got.attempt, got.suspect) == (f"m{number}", 1, False)
-        inbox = await transport.inbox()
-        await asyncio.sleep(0.6)  # some beats
-        assert transport._runtime.counters["upkeep_failed"] == 0
-        assert inbox.address
-
-
-@pytest.mark.slow
-@each_version
-async def test_everything_is_flushed(redis_server):
-    server = redis_server
-    prefix = new_prefix()
-    async with opened(server.url(), prefix=prefix, lease=0.5, poll=0.2) as transport:
-        member = await Member.of(transport)
-        broadcast = await Member.of(transport, None)
-        await publish(transport, envelope("lost"), envelope("other", channel="other"))
-        (held,) = await member.fetch()
-        forget(server, prefix)
-
-        async def told() -> bool:
-            await member.fetch(timeout=0.1)
-            return transport._runtime.told("data lost on orders")
-
-        await eventually(told, "the loss to be reported")
-        assert [each.name for each in (await ack(transport, held)).settled] == ["LEASE_LOST"]
-        await works(transport, member)
-        sent = envelope()
-        await publish(transport, sent)
-        assert sent.id in {each.envelope.id for each in await broadcast.drain(sent.id)}
-        await publish(transport, envelope(channel="other"))
-        await eventually(lambda: transport._runtime.told("data lost on other"), "the other loss to be reported")
-        assert sorted(await transport.channels()) == ["orders", "other"]
-
-
-def forget(server, prefix: str) -> None:
-    """FLUSHALL, of what one test has on a server that is shared."""
-    with server.client() as admin:
-        admin.eval(
-            "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end", 0, f"{prefix}:*"
-        )
-
-
-@versions
-async def test_flushall_while_traffic_runs(start_redis, version):
-    server = start_redis(version=version)
-    async with opened(server.url(), lease=0.5, poll=0.2) as transport:
-        member = await Member.of(transport)
-        await publish(transport)
-        ended = asyncio.Event()
-
-        async def send() -> int:
-            sent = 0
-            while not ended.is_set():
-                await publish(transport)
-                sent += 1
-            return sent
-
-        sending = asyncio.ensure_future(send())
-        receiving = asyncio.ensure_future(member.drain("never", timeout=1.0))
-        with server.client() as admin:
-            for _ in range(5):
-                await asyncio.sleep(0.1)
-                admin.flushall()
-        await asyncio.wait({receiving})
-        receiving.exception()
-        ended.set()
-        assert await sending > 20
-        assert transport._runtime.told("data lost on orders")
-        await works(transport, member)
-
-
-@each_version
-async def test_a_group_that_somebody_else_destroys(redis_server):
-    prefix = new_prefix()
-    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
-        member = await Member.of(transport)
-        await publish(transport, envelope("settled"))
-        await member.drain("settled")
-        with redis_server.client() as admin:
-            assert admin.xgroup_destroy(f"{prefix}:{{orders}}:p:50", "g")
-        await publish(transport, envelope("after"))
-        await member.drain("after")
-        assert transport._runtime.told("data lost on orders: the group 'g' was missing")
-        await works(transport, member)
-
-
-@each_version
-async def test_a_group_that_somebody_destroys_while_messages_are_in_flight(redis_server):
-    prefix = new_prefix()
-    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
-        member = await Member.of(transport)
-        await publish(transport, envelope("held"))
-        (held,) = await member.fetch()
-        with redis_server.client() as admin:
-            admin.xgroup_destroy(f"{prefix}:{{orders}}:p:50", "g")
-        result = await ack(transport, held)
-        assert result.settled[0].name in ("SETTLED", "LEASE_LOST")
-        await works(transport, member)
-
-
-@each_version
-async def test_streams_that_somebody_trims(redis_server):
-    prefix = new_prefix()
-    async with opened(redis_server.url(), prefix=prefix, poll=0.2) as transport:
-        member = await Member.of(transport)
-        await publish(transport, envelope("held"), envelope("queued"))
-        (held,) = await member.fetch(1)
-        with redis_server.client() as admin:
-            admin.xtrim(f"{prefix}:{{orders}}:p:50", maxlen=0)
-        assert [each.name for each in (await ack(transport, held)).settled] == ["SETTLED"]
-        await works(transport, member)
-        assert (await transport.stats())["orders"].depth == 0
-
-
-# Durability
-
-
-@pytest.mark.slow
-@versions
-async def test_a_replica_that_does_not_confirm(start_redis, version):
-    """Stored, but not as durably as was asked for: never a false acknowledgement."""
-    master = start_redis(version=version)
-    replica = start_redis(version=version, replica_of=master)
-    await asyncio.to_thread(master.wait_for_replicas)
-    async with opened(master.url(), replicas=1, timeout=1, patience=2) as transport:
-        assert await publish(transport) == [STORED]
-        replica.pause()
-        with pytest.raises(Unavailable, match=r"only 0 of 1 replicas have it") as caught:
-            await publish(transport, envelope("unsure"))
-        assert not isinstance(caught.value, NotStored)
-        replica.resume()
-        assert (await publish(transport, envelope("unsure")))[0] in (STORED, PublishStatus.DUPLICATE)
-    replica.pause()
-    async with MessageBus(f"{master.url()}?replicas=1&timeout=0.5&patience=1") as bus:
-        with pytest.raises(PublishUnknown, match="not known whether"):
-            await bus.publish("orders", 1)
-    replica.resume()
-
-
-@versions
-@pytest.mark.parametrize("settling", [False, True])
-async def test_an_answer_that_is_lost_is_no_confirmation_by_a_replica(start_redis, proxy_to, version, settling):
-    """The new connection has written nothing yet, and must not wait for nothing."""
-    master = start_redis(version=version)
-    replica = start_redis(version=version, replica_of=master)
-    await asyncio.to_thread(master.wait_for_replicas)
-    proxy = proxy_to(master.port)
-    async with opened(f"redis://127.0.0.1:{proxy.port}", replicas=1, timeout=1, patience=2) as transport:
-        member = await Member.of(transport)
-        await publish(transport, envelope("before"))
-        (got,) = await member.fetch()
-        replica.pause()
-        try:
-            proxy.drop_replies(after=b"unsure", cut=True)
-            settlements = [Settlement(got, Outcome.NACK)] if settling else []
-            with pytest.raises(Unavailable, match="only 0 of 1 replicas have it") as caught:
-                await transport.commit([envelope("unsure")], settlements)
-            assert not isinstance(caught.value, NotStored)
-        finally:
-            replica.resume()
-
-
-@versions
-async def test_a_publish_again_by_a_new_client_is_no_confirmation_by_a_replica(start_redis, version):
-    master = start_redis(version=version)
-    replica = start_redis(version=version, replica_of=master)
-    await asyncio.to_thread(master.wait_for_replicas)
-    replica.pause()
-    url = f"{master.url()}?replicas=1&timeout=1&patience=1"
-    try:
-        for _ in range(2):
-            async with MessageBus(url) as bus:
-                with pytest.raises(PublishUnknown, match="not known whether"):
-                    await bus.publish("orders", 1, idempotency_key="same")
-    finally:
-        replica.resume()
-    await asyncio.to_thread(master.wait_for_replicas)
-    async with MessageBus(url) as bus:
-        await bus.publish("orders", 1, idempotency_key="same")
-
-
-async def test_a_publish_again_by_a_new_client_is_not_on_disk_either(start_redis):
-    server = start_redis(version="8.2", appendfsync="no")
-    for _ in range(2):
-        async with opened(server.url(), durability="disk", timeout=1) as transport:
-            with pytest.raises(Unavailable, match="not on disk"):
-                await publish(transport, envelope("same"))
-
-
-async def test_more_replicas_than_there_are(start_redis):
-    server = start_redis()
-    async with opened(server.url(), replicas=1, timeout=0.5, patience=1) as transport:
-        with pytest.raises(Unavailable, match="only 0 of 1 replicas"):
-            await publish(transport)
-
-
-@pytest.mark.parametrize("appendfsync", ["everysec", "always", pytest.param("no", marks=pytest.mark.slow)])
-async def test_on_disk_by_waitaof(start_redis, appendfsync):
-    server = start_redis(version="8.2", appendfsync=appendfsync)
-    began = time.monotonic()
-    async with opened(server.url(), durability="disk") as transport:
-        if appendfsync == "no":
-            with pytest.raises(Unavailable, match="not on disk"):
-                await publish(transport)
-            return
-        assert await publish(transport, envelope("kept")) == [STORED]
-        with server.client() as admin:
-            assert admin.info("persistence")["aof_pending_bio_fsync"] == 0
-            calls = admin.info("commandstats")["cmdstat_waitaof"]["calls"]
-        assert calls >= 1
-        assert time.monotonic() - began < 4
-
-
-@pytest.mark.parametrize(
-    ("version", "appendfsync"), [("6.2", "everysec"), ("7.0", "everysec"), ("7.0", "no"), ("7.0", None), ("8.2", None)]
-)
-async def test_on_disk_is_refused_where_it_cannot_be_had(start_redis, version, appendfsync):
-    server = start_redis(version=version, appendfsync=appendfsync)
-    says = "appendonly yes" if appendfsync is None else "appendfsync always"
-    with pytest.raises(TransportError, match=says) as caught:
-        async with opened(server.url(), durability="disk"):
-            pass
-    assert not isinstance(caught.value, Unavailable)
-
-
-@pytest.mark.parametrize("version", ["6.2", "7.0"])
-async def test_on_disk_before_waitaof(start_redis, version):
-    server = start_redis(version=version, appendfsync="always")
-    async with opened(server.url(), durability="disk") as transport:
-        assert await publish(transport, envelope("kept")) == [STORED]
-    server.restart(kill=True)
-    with server.client() as admin:
-        assert admin.xlen("nc:{orders}:p:50") == 1
-
-
-# What a bus says
+# Going away, and coming back as another
 
 
 async def test_a_bus_on_a_server_that_goes_away_and_comes_back(start_redis):
@@ -491,12 +217,12 @@ async def test_a_bus_on_a_server_that_goes_away_and_comes_back(start_redis):
         await bus.subscribe("orders", lambda message: got.append(message.payload), group="g").ready()
         await bus.publish("orders", "before")
         server.kill()
-        with pytest.raises((NotStored, PublishUnknown), match=r"safe to retry|publish it again"):
+        with pytest.raises((NotStored, PublishUnknown), match=r"safe to retry|publish it again") as caught:
             await bus.publish("orders", "meanwhile")
         server.start()
         await bus.publish("orders", "after")
-        await eventually(lambda: "after" in got, "the message to arrive")
-    assert "meanwhile" not in got or got.count("meanwhile") == 1
+        await eventually(lambda: {"before", "after"} <= set(got), "the messages to arrive")
+    assert got.count("meanwhile") <= (0 if isinstance(caught.value, NotStored) else 1)
 
 
 @pytest.mark.parametrize(("version", "expected"), [("6.2", (6, 2)), ("7.0", (7, 0)), ("8.2", (8, 2))])
