@@ -13,6 +13,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from neuralcore import Message, MessageBus, Retention
 from neuralcore.messaging.subscription import Subscription
 from neuralcore_transports.kafka.registry import Attached, Forgotten
+from tests.servers.kafka_cluster import KafkaCluster
 from tests.transports.clients import eventually
 
 pytestmark = pytest.mark.timeout(90)
@@ -97,10 +98,11 @@ async def test_a_position_that_moves_while_the_partition_is_looked_for_is_follow
     await subscription.unsubscribe()
 
 
-async def test_offsets_that_the_broker_s_tools_reset_are_followed(kafka_broker: Any) -> None:
+async def test_offsets_that_the_broker_s_tools_reset_are_followed(
+    kafka_broker: KafkaCluster, prefix: str, url_with: Callable[[str], str]
+) -> None:
     """As ``kafka-consumer-groups --reset-offsets`` does it: a commit without metadata, while nobody is in the group."""
-    prefix = f"m{token_hex(4)}"
-    url = f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=6&partitions=1"
+    url = url_with("lease=6&partitions=1")
     async with MessageBus(url) as bus:
         bus.create_channel("jobs", retention=Retention(count=1000))
         _, seen = await reading(bus)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from secrets import token_hex
-from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -12,23 +10,19 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from neuralcore import MessageBus
 from neuralcore_transports.kafka import NotOurs
 from neuralcore_transports.kafka.registry import FORMAT, Channel, Format, written
+from tests.servers.kafka_cluster import KafkaCluster
 
 pytestmark = pytest.mark.timeout(90)
 
 
-@pytest.fixture
-def prefix() -> str:
-    return f"r{token_hex(4)}"
-
-
-def append(broker: Any, prefix: str, *values: bytes) -> None:
+def append(broker: KafkaCluster, prefix: str, *values: bytes) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     for value in values:
         producer.produce(f"{prefix}._registry", value, partition=0)
     assert producer.flush(20) == 0
 
 
-def log_of(broker: Any, prefix: str) -> list[bytes]:
+def log_of(broker: KafkaCluster, prefix: str) -> list[bytes]:
     place = TopicPartition(f"{prefix}._registry", 0)
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": prefix, "enable.auto.commit": False})
     try:
@@ -39,16 +33,16 @@ def log_of(broker: Any, prefix: str) -> list[bytes]:
         consumer.close()
 
 
-def url_of(broker: Any, prefix: str) -> str:
+def url_of(broker: KafkaCluster, prefix: str) -> str:
     return f"kafka://{broker.bootstrap}/{prefix}"
 
 
-async def used(broker: Any, prefix: str) -> None:
+async def used(broker: KafkaCluster, prefix: str) -> None:
     async with MessageBus(url_of(broker, prefix)) as bus:
         await bus.publish("orders", 1)
 
 
-async def test_a_new_log_begins_with_its_format(kafka_broker: Any, prefix: str) -> None:
+async def test_a_new_log_begins_with_its_format(kafka_broker: KafkaCluster, prefix: str) -> None:
     await used(kafka_broker, prefix)
     await used(kafka_broker, prefix)
     first, *others = log_of(kafka_broker, prefix)
@@ -56,7 +50,7 @@ async def test_a_new_log_begins_with_its_format(kafka_broker: Any, prefix: str) 
     assert not [each for each in others if json.loads(each)["type"] == "format"]
 
 
-async def test_a_log_that_was_begun_without_one_is_told_it(kafka_broker: Any, prefix: str) -> None:
+async def test_a_log_that_was_begun_without_one_is_told_it(kafka_broker: KafkaCluster, prefix: str) -> None:
     for name in ("_registry", "orders"):
         kafka_broker.create_topic(f"{prefix}.{name}")
     append(kafka_broker, prefix, written(Channel("orders", 1)))
@@ -73,7 +67,7 @@ async def test_a_log_that_was_begun_without_one_is_told_it(kafka_broker: Any, pr
     ids=["of another version", "of somebody else"],
 )
 async def test_another_log_is_refused_and_left_as_it_is(
-    kafka_broker: Any, prefix: str, first: bytes, reason: str
+    kafka_broker: KafkaCluster, prefix: str, first: bytes, reason: str
 ) -> None:
     kafka_broker.create_topic(f"{prefix}._registry")
     append(kafka_broker, prefix, first)
@@ -83,7 +77,7 @@ async def test_another_log_is_refused_and_left_as_it_is(
     assert log_of(kafka_broker, prefix) == [first]
 
 
-async def test_what_is_no_change_later_on_is_skipped(kafka_broker: Any, prefix: str) -> None:
+async def test_what_is_no_change_later_on_is_skipped(kafka_broker: KafkaCluster, prefix: str) -> None:
     await used(kafka_broker, prefix)
     append(kafka_broker, prefix, b"\xff")
     await used(kafka_broker, prefix)

@@ -10,7 +10,8 @@ import pytest
 
 from neuralcore.messaging.transport import PublishStatus
 from neuralcore_transports.redis import RedisTransport
-from tests.transports.redis.clients import envelope, eventually, new_prefix, opened, publish
+from tests.transports.clients import eventually, new_prefix
+from tests.transports.redis.clients import envelope, opened, publish
 
 LARGE = b'"' + b"x" * 300_000 + b'"'
 """It is kept, and not told."""

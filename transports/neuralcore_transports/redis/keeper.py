@@ -23,6 +23,8 @@ __all__ = ["Beat", "Events", "Keeper"]
 
 _BEATS: Final = 4
 """In a lease."""
+_FLUSHES: Final = 3
+"""Of scripts, that may come between teaching one and using it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,15 @@ class Keeper:
             self._servers.close()
 
     def _script(self, script: Script, key: str, *parts: Any) -> Any:
-        try:
-            return self._servers.script(self._dialect, script, key, *parts)
-        except ResponseError as error:
-            if not unknown(error):
-                raise
-        # The other connections use functions, where they can; this one must do without rights to load any.
-        self._dialect = replace(self._dialect, functions=False)
-        self._servers.teach(self._dialect, script, key)
+        for _ in range(_FLUSHES):
+            try:
+                return self._servers.script(self._dialect, script, key, *parts)
+            except ResponseError as error:
+                if not unknown(error):
+                    raise
+            # The other connections use functions, where they can; this one must do without rights to load any.
+            self._dialect = replace(self._dialect, functions=False)
+            self._servers.teach(self._dialect, script, key)
         return self._servers.script(self._dialect, script, key, *parts)
 
     def _beat(self) -> None:

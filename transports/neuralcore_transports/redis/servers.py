@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -23,6 +24,8 @@ __all__ = ["Node", "Part", "Servers", "Standalone", "connection_options", "conne
 log = logging.getLogger("neuralcore.redis")
 
 Part = str | bytes | int
+
+_HUNG_UP: Final = re.compile("reset by peer|closed", re.IGNORECASE)
 
 
 def connection_options(options: RedisOptions) -> dict[str, Any]:
@@ -121,7 +124,8 @@ class Node:
                 except BaseException:
                     await pipe.close()
                     raise
-            except (RedisError, OSError, asyncio.TimeoutError) as error:
+            except (RedisError, OSError, asyncio.TimeoutError) as raised:
+                error = self._explained(raised)
                 self._on_broken(error)
                 raise NotSent(str(error) or type(error).__name__) from error
             try:
@@ -132,6 +136,12 @@ class Node:
             pipe.on_broken = self._on_broken
             self._pipes[lane] = pipe
             return pipe
+
+    def _explained(self, error: Exception) -> Exception:
+        """A server that misses a client's certificate may hang up before its reason can be read."""
+        if not self._options.tls or self._options.tls_cert is not None or not _HUNG_UP.search(str(error)):
+            return error
+        return ConnectionResetError(f"{error}; if it asks for a client's certificate, it wants ?tls_cert= and tls_key=")
 
     def _check_open(self) -> None:
         if self._closed:

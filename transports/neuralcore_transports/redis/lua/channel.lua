@@ -106,6 +106,9 @@ end
 local function delivered(key, group)
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   if groups.err then
+    if not string.find(groups.err, 'no such key', 1, true) then
+      redis.call('XINFO', 'GROUPS', key) -- the client is to read what is wrong
+    end
     return nil
   end
   for _, info in ipairs(groups) do
