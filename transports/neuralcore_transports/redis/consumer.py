@@ -14,11 +14,11 @@ from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.redis.agenda import ANY, Agenda, Place
-from neuralcore_transports.redis.client import Fetched, Found
-from neuralcore_transports.redis.entries import envelope_of
-from neuralcore_transports.redis.leases import Lease, lease_of
+from neuralcore_transports.redis.client import Fetched
+from neuralcore_transports.redis.leases import lease_of
 from neuralcore_transports.redis.membership import Membership
 from neuralcore_transports.redis.pipe import Broken, NotSent
+from neuralcore_transports.redis.prefetched import Prefetched
 
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
@@ -53,8 +53,7 @@ class RedisConsumer(Consumer):
         self._agenda = Agenda(transport.client.options.poll)
         self._crowd: Counter[int] = Counter()
         """How many places answer each interest."""
-        self._got: list[Delivery] = []
-        """Handed out, and not yet asked for."""
+        self._prefetched = Prefetched(transport.leases)
         self._event = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         """It looks everywhere, or gives back what nobody asks for."""
@@ -150,8 +149,7 @@ class RedisConsumer(Consumer):
     async def _leave(self, ended: Mapping[str, Interest]) -> None:
         """A broadcast is over with its interest. What it has in flight may still be settled."""
         ids = {interest.id for interest in ended.values()}
-        gone = [delivery for delivery in self._got if delivery.interest in ids]
-        self._got = [delivery for delivery in self._got if delivery.interest not in ids]
+        gone = self._prefetched.remove(lambda delivery: delivery.interest in ids)
         if gone:
             await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
         if self._name is None:
@@ -201,8 +199,7 @@ class RedisConsumer(Consumer):
         if 2 * place.credit < place.promised:
             self._agenda.mark(place)
         self._set_due(place, fetched.due)
-        for found in fetched.found:
-            self._hand_out(place, found)
+        self._prefetched.add(place, fetched.found)
         self._event.set()
         if not self._fetching:
             self._watch()
@@ -216,7 +213,7 @@ class RedisConsumer(Consumer):
         if not self._transport.running:
             return
         places, looking = self._unwanted(), self._looking
-        if self._got or places:
+        if self._prefetched or places:
             self._watch()
         if looking is not None and looking.done() and not self._fetching:  # nobody is here to be told how it went
             if not looking.cancelled() and (error := looking.exception()) is not None:
@@ -230,8 +227,7 @@ class RedisConsumer(Consumer):
         handed to a name that is no more, if nobody fetches there.
         """
         before = time.monotonic() - _UNWANTED * 0.9
-        leases = [lease for each in self._got if (lease := lease_of(each)) is not None]
-        old = {(lease.base, lease.group) for lease in leases if lease.since <= before}
+        old = self._prefetched.since(before)
         if not self._fetching:
             old |= {key for key, place in self._places.items() if place.broken}
         return [place for each in old if (place := self._places.get(each)) is not None]
@@ -249,11 +245,7 @@ class RedisConsumer(Consumer):
         for place in places:
             await self._recover(place)
             await self._be_handed_nothing(place, "rest")
-        gone: list[Delivery] = []
-        kept: list[Delivery] = []
-        for delivery in self._got:
-            (gone if self._place_of(delivery) in places else kept).append(delivery)
-        self._got = kept
+        gone = self._prefetched.remove(lambda delivery: self._place_of(delivery) in places)
         try:
             if gone:
                 await self._transport.commit((), [Settlement(each, Outcome.RELEASE) for each in gone])
@@ -335,23 +327,10 @@ class RedisConsumer(Consumer):
             timer.cancel()
 
     def _take(self, demand: Mapping[int, Demand]) -> list[Delivery]:
-        """Of what is here what is asked for."""
-        if not self._got:
-            return []
-        left = {id: wanted.limit for id, wanted in demand.items()}
-        taken, kept = [], []
-        for delivery in sorted(self._got, key=lambda each: each.envelope.priority):
-            id = delivery.interest
-            bound = demand[id].more_urgent_than if id in demand else None
-            if left.get(id, 0) > 0 and (bound is None or delivery.envelope.priority < bound):
-                left[id] -= 1
-                taken.append(delivery)
-            else:
-                kept.append(delivery)
-        self._got = kept
-        if kept:
+        found = self._prefetched.take(demand)
+        if self._prefetched:
             self._watch()
-        return taken
+        return found
 
     def _wanted(self, demand: Mapping[int, Demand]) -> list[Place]:
         """Where something may be that is asked for."""
@@ -379,10 +358,7 @@ class RedisConsumer(Consumer):
         places = self._wanted(demand)
         if len(places) > 1:
             places = await self._by_urgency(places, demand)
-        left = {id: wanted.limit for id, wanted in demand.items()}
-        for delivery in self._got:
-            if delivery.interest in left:
-                left[delivery.interest] -= 1
+        left = self._prefetched.missing(demand)
         for together in _equals(places):
             crowd = Counter(place.interest for place in together)
             tasks = []
@@ -471,23 +447,9 @@ class RedisConsumer(Consumer):
         place.seen = self._loop.time()
         if fetched.more:
             self._agenda.mark(place)
-        for found in fetched.found:
-            self._hand_out(place, found)
+        self._prefetched.add(place, fetched.found)
         if fetched.turn:
             place.turns.took(fetched.turn)
-
-    def _hand_out(self, place: Place, found: Found) -> None:
-        priority, entry, failed, suspect, fields, tried = found
-        id = entry.decode()
-        delivery = Delivery(
-            envelope=envelope_of(place.channel, priority, id, fields),
-            interest=place.interest,
-            attempt=failed + 1,
-            suspect=bool(suspect),
-            lease=Lease(place.base, place.group, place.consumer, priority, id, bool(tried), time.monotonic()),
-        )
-        self._transport.leases.begin(delivery)
-        self._got.append(delivery)
 
     async def _recover(self, place: Place) -> None:
         """Give back what was handed to it and has not come."""
@@ -533,7 +495,7 @@ class RedisConsumer(Consumer):
         for place in places:
             await self._client.channel("seek", place.base, place.group, start)
             held = self._transport.leases.of(place.base, place.group)
-            self._got = [delivery for delivery in self._got if delivery not in held]
+            self._prefetched.remove(held.__contains__)
             self._transport.leases.lose(held)
             place.rename(self._transport.consumer_name())
             self._agenda.mark(place)
@@ -552,9 +514,9 @@ class RedisConsumer(Consumer):
         if not self._transport.running:
             return
         await self.update(())
-        if self._got:
-            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in self._got])
-            self._got = []
+        if self._prefetched:
+            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in self._prefetched])
+            self._prefetched.remove(lambda delivery: True)
 
 
 def _bound(demand: Demand) -> int:
