@@ -7,7 +7,6 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from neuralcore.messaging.errors import TransportError
@@ -15,6 +14,7 @@ from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.redis.agenda import ANY, Agenda, Place
 from neuralcore_transports.redis.client import Fetched
+from neuralcore_transports.redis.fetcher import Fetcher
 from neuralcore_transports.redis.leases import lease_of
 from neuralcore_transports.redis.membership import Membership
 from neuralcore_transports.redis.pipe import Broken, NotSent
@@ -54,6 +54,7 @@ class RedisConsumer(Consumer):
         self._crowd: Counter[int] = Counter()
         """How many places answer each interest."""
         self._prefetched = Prefetched(transport.leases)
+        self._fetcher = Fetcher(transport, self._agenda, self._prefetched, self._came)
         self._event = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         """It looks everywhere, or gives back what nobody asks for."""
@@ -64,7 +65,7 @@ class RedisConsumer(Consumer):
         self._fetching = 0
         self._stale = False
         """The channels have changed."""
-        self._came = 0
+        self._news = 0
         """How often it was told which channels have come."""
         transport.consumers.add(self)
 
@@ -103,8 +104,8 @@ class RedisConsumer(Consumer):
 
     async def _leave_place(self, place: Place) -> None:
         try:
-            await self._be_handed_nothing(place, "away")
-            await self._recover(place)
+            await self._fetcher.stop(place, "away")
+            await self._fetcher.recover(place)
         except BaseException:
             self._stale = True
             raise
@@ -113,13 +114,13 @@ class RedisConsumer(Consumer):
         """All that there are. What is told of new ones comes on another connection, and may overtake the answer."""
         self._stale = False
         while True:
-            came = self._came
+            news = self._news
             try:
                 channels = await self._client.channels()
             except BaseException:
                 self._stale = True
                 raise
-            if came == self._came:
+            if news == self._news:
                 return channels
 
     def _cover(self, channel: str) -> list[tuple[str, str]]:
@@ -141,7 +142,7 @@ class RedisConsumer(Consumer):
 
     def channels_came(self, channels: Sequence[str]) -> None:
         """They were made just now."""
-        self._came += 1
+        self._news += 1
         for channel in channels:
             self._cover(channel)
         self._event.set()
@@ -189,17 +190,11 @@ class RedisConsumer(Consumer):
         place = self._places.get((base, group))
         if place is None:
             return False
-        self._tell_lost(place, fetched)
-        if place.consumer == consumer:  # what an old name was handed goes back
-            place.turns.came(fetched.turn, partial(self._take_given, place, fetched))
+        self._fetcher.given(place, consumer, fetched)
         return True
 
-    def _take_given(self, place: Place, fetched: Fetched) -> None:
-        place.credit -= len(fetched.found)
-        if 2 * place.credit < place.promised:
-            self._agenda.mark(place)
-        self._set_due(place, fetched.due)
-        self._prefetched.add(place, fetched.found)
+    def _came(self) -> None:
+        """Something was handed out unasked."""
         self._event.set()
         if not self._fetching:
             self._watch()
@@ -243,8 +238,8 @@ class RedisConsumer(Consumer):
     async def _try_to_give_back(self, places: Sequence[Place]) -> None:
         """All that is here of them, the newest too, or it would come before the others."""
         for place in places:
-            await self._recover(place)
-            await self._be_handed_nothing(place, "rest")
+            await self._fetcher.recover(place)
+            await self._fetcher.stop(place, "rest")
         gone = self._prefetched.remove(lambda delivery: self._place_of(delivery) in places)
         try:
             if gone:
@@ -258,13 +253,6 @@ class RedisConsumer(Consumer):
         for place in places:
             place.credit = 0
             self._agenda.mark(place)
-
-    async def _be_handed_nothing(self, place: Place, how: str) -> None:
-        """For now (``rest``), or for ever (``away``). What was on its way has come then."""
-        turns = place.turns
-        reply = await self._client.channel(how, place.base, place.group, self._client.session, place.consumer)
-        if reply[0] == b"ok":
-            await turns.reach(reply[1] + 1)
 
     def _place_of(self, delivery: Delivery) -> Place | None:
         lease = lease_of(delivery)
@@ -349,9 +337,6 @@ class RedisConsumer(Consumer):
         """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
         return min(wanted.limit // self._crowd[place.interest], _MOST_UNASKED) if self._transport.listening else 0
 
-    def _set_due(self, place: Place, seconds: float | None) -> None:
-        self._agenda.set_due(place, None if seconds is None else self._loop.time() + seconds)
-
     async def _look(self, demand: dict[int, Demand]) -> None:
         if self._stale:
             await self._find_places()
@@ -382,87 +367,16 @@ class RedisConsumer(Consumer):
         return sorted(found, key=lambda place: (ANY if place.head is None else place.head, place.looked))
 
     async def _peek(self, place: Place, wanted: Demand) -> None:
-        self._agenda.looking(place, self._loop.time())
-        place.credit = place.promised = self._credit(place, wanted)
-        place.below = _bound(wanted)
-        place.asked = True
-        try:
-            place.head, due = await self._client.peek(
-                place.base, place.group, place.consumer, place.credit, place.below, place.turns.last
-            )
-        except (NotSent, Broken) as error:
-            self._agenda.mark(place)
-            raise self._transport.unavailable(error) from error
-        except BaseException:
-            self._agenda.mark(place)
-            raise
-        place.seen = self._loop.time()
-        self._set_due(place, due)
-        if place.head is not None:
-            self._agenda.mark(place)
+        await self._fetcher.peek(place, self._credit(place, wanted), _bound(wanted))
 
     async def _fetch(self, place: Place, limit: int, wanted: Demand) -> tuple[Place, int, int]:
-        await self._recover(place)
-        self._agenda.looking(place, self._loop.time())
-        consumer, turns, below = place.consumer, place.turns, _bound(wanted)
-        credit = self._credit(place, wanted)
-        place.asked = True
-        try:
-            fetched = await self._client.fetch(
-                place.channel, place.base, place.group, consumer, limit, credit, below, turns.last
-            )
-            self._tell_lost(place, fetched)
-            if fetched.turn:
-                await turns.reach(fetched.turn)
-            if fetched.state == "stale":
-                self._rename(place, consumer)
-            if place.consumer == consumer:
-                self._take_fetched(place, fetched, credit, below)
-        except (NotSent, Broken) as error:
-            self._agenda.mark(place)
-            if isinstance(error, Broken):
-                self._rename(place, consumer)
-            raise self._transport.unavailable(error) from error
-        except BaseException:
-            self._agenda.mark(place)
-            self._rename(place, consumer)
-            raise
-        if place.consumer != consumer:  # it goes back with all that was handed to that name
-            return await self._fetch(place, limit, wanted)
+        fetched = None
+        while fetched is None:
+            await self._fetcher.recover(place)
+            fetched = await self._fetcher.fetch(place, limit, self._credit(place, wanted), _bound(wanted))
         if fetched.state != "ok":
             await self._missing(place, fetched)
         return place, limit, len(fetched.found)
-
-    def _rename(self, place: Place, consumer: str) -> None:
-        """Unless it has another name by now."""
-        if place.consumer == consumer:
-            place.rename(self._transport.consumer_name())
-
-    def _take_fetched(self, place: Place, fetched: Fetched, credit: int, below: int) -> None:
-        self._set_due(place, fetched.due)
-        place.promised = credit
-        place.credit = 0 if fetched.more else max(0, credit - len(fetched.found))
-        place.below = below
-        place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
-        place.seen = self._loop.time()
-        if fetched.more:
-            self._agenda.mark(place)
-        self._prefetched.add(place, fetched.found)
-        if fetched.turn:
-            place.turns.took(fetched.turn)
-
-    async def _recover(self, place: Place) -> None:
-        """Give back what was handed to it and has not come."""
-        for name in list(place.broken):
-            await self._transport.recover(place.base, place.group, name)
-            place.broken.discard(name)
-
-    def _tell_lost(self, place: Place, fetched: Fetched) -> None:
-        if fetched.recreated:
-            detail = f"the group {place.group!r} was missing on a stream, and begins with what is there"
-            self._transport.data_lost(place.channel, detail)
-        if fetched.trimmed:
-            self._transport.trimmed(place.channel, fetched.trimmed)
 
     async def _missing(self, place: Place, fetched: Fetched) -> None:
         """The server has lost the group, or the channel; or somebody has removed it."""
