@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from neuralcore.messaging.errors import TransportError
-from neuralcore.messaging.names import matches, specificity
 from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
 from neuralcore_transports.redis.agenda import ANY, Agenda, Place
 from neuralcore_transports.redis.client import Fetched
+from neuralcore_transports.redis.coverage import Coverage
 from neuralcore_transports.redis.fetcher import Fetcher
 from neuralcore_transports.redis.leases import lease_of
-from neuralcore_transports.redis.membership import Membership
 from neuralcore_transports.redis.pipe import Broken, NotSent
 from neuralcore_transports.redis.prefetched import Prefetched
 
@@ -37,24 +36,17 @@ _UNWANTED: Final = 0.1
 _AGAIN: Final = 1.0
 """Seconds after which that is tried again."""
 
-_numbers = itertools.count(1)
-
 
 class RedisConsumer(Consumer):
     def __init__(self, transport: RedisTransport, group: str | None) -> None:
         self._transport = transport
         self._client = transport.client
-        self._name = group
-        self._membership = Membership(transport.client, transport.places, broadcast=group is None)
         self._loop = asyncio.get_running_loop()
-        self._interests: dict[int, Interest] = {}
-        self._groups: dict[int, str] = {}
-        self._places: dict[tuple[str, str], Place] = {}
         self._agenda = Agenda(transport.client.options.poll)
-        self._crowd: Counter[int] = Counter()
-        """How many places answer each interest."""
         self._prefetched = Prefetched(transport.leases)
         self._fetcher = Fetcher(transport, self._agenda, self._prefetched, self._came)
+        self._coverage = Coverage(transport, self._agenda, self._fetcher, group)
+        self._durable = group is not None
         self._event = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         """It looks everywhere, or gives back what nobody asks for."""
@@ -63,114 +55,48 @@ class RedisConsumer(Consumer):
         self._resting = 0.0
         """Until when nothing is given back, because that has failed."""
         self._fetching = 0
-        self._stale = False
-        """The channels have changed."""
-        self._news = 0
-        """How often it was told which channels have come."""
         transport.consumers.add(self)
 
     # What it is interested in
 
     async def update(self, interests: Sequence[Interest]) -> None:
         """Raises ValueError for a start that cannot be found."""
-        wanted = {interest.id: interest for interest in interests}
-        groups = {id: self._groups.get(id) or self._group() for id in wanted}
         if self._looking is not None:
             await asyncio.wait({self._looking})
-        await self._membership.join(list(interests), groups)
-        ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
-        self._interests, self._groups = wanted, groups
-        await self._find_places()
-        await self._leave(ended)
-
-    def _group(self) -> str:
-        return self._name if self._name is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
-
-    async def _find_places(self) -> None:
-        """The channels that its patterns cover, each with the interest that it answers."""
-        channels = await self._channels()
-        wanted: set[tuple[str, str]] = set()
-        for channel in channels:
-            wanted.update(self._cover(channel))
-        for key in [key for key in self._places if key not in wanted]:
-            place = self._places[key]
-            if place.channel not in channels:
-                self._client.known.gone(place.channel)
-            await self._leave_place(place)
-            self._agenda.remove(place)
-            self._places.pop(key, None)
-        self._crowd = Counter(place.interest for place in self._places.values())
+        ended = await self._coverage.update(interests)
         self._event.set()
-
-    async def _leave_place(self, place: Place) -> None:
-        try:
-            await self._fetcher.stop(place, "away")
-            await self._fetcher.recover(place)
-        except BaseException:
-            self._stale = True
-            raise
-
-    async def _channels(self) -> list[str]:
-        """All that there are. What is told of new ones comes on another connection, and may overtake the answer."""
-        self._stale = False
-        while True:
-            news = self._news
-            try:
-                channels = await self._client.channels()
-            except BaseException:
-                self._stale = True
-                raise
-            if news == self._news:
-                return channels
-
-    def _cover(self, channel: str) -> list[tuple[str, str]]:
-        """Have the places that its interests want there."""
-        found = [interest for interest in self._interests.values() if matches(interest.pattern, channel)]
-        if self._name is not None and found:
-            found = [min(found, key=lambda interest: specificity(interest.pattern))]
-        base = self._client.layout.base(channel)
-        for interest in found:
-            group = self._groups[interest.id]
-            place = self._places.get((base, group))
-            if place is None:
-                place = Place(channel, base, group, interest.id, self._transport.consumer_name())
-                self._places[base, group] = place
-                self._agenda.add(place)
-                self._crowd[interest.id] += 1
-            place.interest = interest.id
-        return [(base, self._groups[interest.id]) for interest in found]
-
-    def channels_came(self, channels: Sequence[str]) -> None:
-        """They were made just now."""
-        self._news += 1
-        for channel in channels:
-            self._cover(channel)
-        self._event.set()
-
-    async def _leave(self, ended: Mapping[str, Interest]) -> None:
-        """A broadcast is over with its interest. What it has in flight may still be settled."""
         ids = {interest.id for interest in ended.values()}
         gone = self._prefetched.remove(lambda delivery: delivery.interest in ids)
         if gone:
             await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
-        if self._name is None:
-            for group, interest in ended.items():
-                self._transport.ended.add(group)
-                await self._membership.end(group, interest.pattern)
+        await self._coverage.leave(ended)
+
+    async def rejoin(self) -> None:
+        """The server may have forgotten what it is interested in."""
+        await self._coverage.rejoin()
 
     async def end(self) -> None:
-        """Its client leaves: nobody waits here any more, and its broadcasts are over."""
-        for place in self._places.values():
-            await self._client.channel("away", place.base, place.group, self._client.session)
-        if self._name is None:
-            for id, interest in self._interests.items():
-                await self._membership.end(self._groups[id], interest.pattern)
+        """Its client leaves."""
+        await self._coverage.end()
+
+    def places(self) -> Iterable[Place]:
+        return list(self._coverage)
+
+    async def _find_places(self) -> None:
+        """The channels that its patterns cover."""
+        await self._coverage.find()
+        self._event.set()
+
+    def channels_came(self, channels: Sequence[str]) -> None:
+        """They were made just now."""
+        self._coverage.came(channels)
+        self._event.set()
 
     # Fetching
 
     def heard(self, base: str, group: str) -> bool:
         """There may be something. Answers whether that is a place of its own."""
-        place = self._places.get((base, group))
+        place = self._coverage.get(base, group)
         if place is None:
             return False
         place.head = None
@@ -182,12 +108,12 @@ class RedisConsumer(Consumer):
 
     def _pass_on(self, place: Place) -> None:
         """It was told of something, and does not want it now: another member may."""
-        if self._agenda.is_ready(place) and not self._fetching and self._name is not None and self._transport.running:
+        if self._agenda.is_ready(place) and not self._fetching and self._durable and self._transport.running:
             self._transport.spawn(self._client.channel("ring", place.base, place.group))
 
     def given(self, base: str, group: str, consumer: str, fetched: Fetched) -> bool:
         """Handed out unasked. Answers whether that is a place of its own."""
-        place = self._places.get((base, group))
+        place = self._coverage.get(base, group)
         if place is None:
             return False
         self._fetcher.given(place, consumer, fetched)
@@ -224,8 +150,8 @@ class RedisConsumer(Consumer):
         before = time.monotonic() - _UNWANTED * 0.9
         old = self._prefetched.since(before)
         if not self._fetching:
-            old |= {key for key, place in self._places.items() if place.broken}
-        return [place for each in old if (place := self._places.get(each)) is not None]
+            old |= {(place.base, place.group) for place in self._coverage if place.broken}
+        return [place for each in old if (place := self._coverage.get(*each)) is not None]
 
     async def _give_back(self, places: Sequence[Place]) -> None:
         """No fetch is to hear what goes wrong: it has not asked for this."""
@@ -256,21 +182,15 @@ class RedisConsumer(Consumer):
 
     def _place_of(self, delivery: Delivery) -> Place | None:
         lease = lease_of(delivery)
-        return None if lease is None else self._places.get((lease.base, lease.group))
+        return None if lease is None else self._coverage.get(lease.base, lease.group)
 
     def look_again(self, *, channels: bool = False) -> None:
         """There may be something anywhere."""
-        self._stale |= channels
+        if channels:
+            self._coverage.outdated()
         self._agenda.mark_all()
         self._event.set()
         self._watch()
-
-    async def rejoin(self) -> None:
-        """The server may have forgotten what it is interested in."""
-        await self._membership.join(list(self._interests.values()), self._groups)
-
-    def places(self) -> Iterable[Place]:
-        return list(self._places.values())
 
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
         deadline = self._loop.time() + timeout
@@ -282,7 +202,7 @@ class RedisConsumer(Consumer):
                 found = self._take(demand)
                 if found:
                     return found
-                own = self._looking is None and (self._stale or bool(self._wanted(demand)))
+                own = self._looking is None and (self._coverage.stale or bool(self._wanted(demand)))
                 if own:
                     self._looking = self._loop.create_task(self._look(dict(demand)))
                 if self._looking is not None:
@@ -322,7 +242,7 @@ class RedisConsumer(Consumer):
 
     def _wanted(self, demand: Mapping[int, Demand]) -> list[Place]:
         """Where something may be that is asked for."""
-        for place in self._places.values() if len(self._places) <= _PEEKS else ():
+        for place in self._coverage if len(self._coverage) <= _PEEKS else ():
             wanted = demand.get(place.interest)
             if wanted is not None and self._starves(place, wanted):
                 self._agenda.mark(place)
@@ -335,10 +255,12 @@ class RedisConsumer(Consumer):
 
     def _credit(self, place: Place, wanted: Demand) -> int:
         """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
-        return min(wanted.limit // self._crowd[place.interest], _MOST_UNASKED) if self._transport.listening else 0
+        return (
+            min(wanted.limit // self._coverage.crowd(place.interest), _MOST_UNASKED) if self._transport.listening else 0
+        )
 
     async def _look(self, demand: dict[int, Demand]) -> None:
-        if self._stale:
+        if self._coverage.stale:
             await self._find_places()
         places = self._wanted(demand)
         if len(places) > 1:
@@ -375,36 +297,13 @@ class RedisConsumer(Consumer):
             await self._fetcher.recover(place)
             fetched = await self._fetcher.fetch(place, limit, self._credit(place, wanted), _bound(wanted))
         if fetched.state != "ok":
-            await self._missing(place, fetched)
+            await self._coverage.restore(place, fetched.state)
         return place, limit, len(fetched.found)
-
-    async def _missing(self, place: Place, fetched: Fetched) -> None:
-        """The server has lost the group, or the channel; or somebody has removed it."""
-        interest = self._interests.get(place.interest)
-        if interest is None:  # it has ended meanwhile
-            return
-        if await self._client.registry("removed", place.group, interest.pattern, place.channel):
-            self._agenda.remove(self._places.pop((place.base, place.group), place))
-            return
-        if fetched.state == "no group":
-            self._transport.data_lost(
-                place.channel, f"the server had forgotten the group {place.group!r}; it begins with what is there"
-            )
-        await self._membership.restore(place.channel, place.group, list(self._interests.values()), self._groups)
-        self._agenda.mark(place)
 
     async def seek(self, interest: int, position: Cursor) -> None:
         """Raises ValueError for a position that cannot be found."""
-        if interest not in self._interests:
-            raise ValueError(f"this consumer has no interest {interest}; update() it first")
-        pattern, group = self._interests[interest].pattern, self._groups[interest]
-        places = [
-            place
-            for place in list(self._places.values())
-            if place.group == group
-            and matches(pattern, place.channel)
-            and await self._client.has_group(place.channel, group)
-        ]
+        found = self._coverage.of(interest)
+        places = [place for place in found if await self._client.has_group(place.channel, place.group)]
         start = await self._transport.places.start(position, [place.channel for place in places])
         for place in places:
             await self._client.channel("seek", place.base, place.group, start)
