@@ -325,7 +325,7 @@ class Twins:
         mine, theirs = slot.readers[group]
         interest = slot.interests[group][which % len(slot.interests[group])].id
         theirs.look_again(channels=True)
-        await theirs._find_places()
+        await theirs.find_places()
         await self.both(
             lambda: self.memory.seek(mine, interest, self._cursor(cursor, 0), self.now),
             theirs.seek(interest, self._cursor(cursor, 1)),
