@@ -32,7 +32,7 @@ async def pair(server, *, lease=5, **options):
 def counted(transport):
     """How often it fetches, and how often it is handed something."""
     counts = {"fetched": 0, "handed": 0}
-    fetch, given = transport.client.fetch, transport._given
+    fetch, given = transport.client.fetch, transport._news._given
 
     async def fetches(*parts):
         counts["fetched"] += 1
@@ -42,7 +42,7 @@ def counted(transport):
         counts["handed"] += 1
         given(*parts)
 
-    transport.client.fetch, transport._given = fetches, is_given
+    transport.client.fetch, transport._news._given = fetches, is_given
     return counts
 
 

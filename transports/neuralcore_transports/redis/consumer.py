@@ -101,7 +101,7 @@ class RedisConsumer(Consumer):
     def _pass_on(self, place: Place) -> None:
         """It was told of something, and does not want it now: another member may."""
         if self._agenda.is_ready(place) and not self._fetching and not self._broadcast and self._transport.running:
-            self._transport.spawn(self._client.channel("ring", place.base, place.group))
+            self._transport.background.spawn(self._client.channel("ring", place.base, place.group))
 
     def given(self, base: str, group: str, consumer: str, fetched: Fetched) -> bool:
         """Handed out unasked. Answers whether that is a place of its own."""
@@ -194,7 +194,7 @@ class RedisConsumer(Consumer):
             self._watch()
         if working is not None and working.done() and not self._fetching:  # nobody is here to be told how it went
             if not working.cancelled() and (error := working.exception()) is not None:
-                self._transport.failed(error)
+                self._transport.background.failed(error)
             self._working = working = None
         if places and working is None and not self._releasing.rests:
             self._working = self._loop.create_task(self._releasing.give_back(places))

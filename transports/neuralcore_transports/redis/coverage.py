@@ -86,7 +86,7 @@ class Coverage:
         """A broadcast is over with its interest. What it has in flight may still be settled."""
         if self._group is None:
             for group, interest in ended.items():
-                self._transport.ended.add(group)
+                self._transport.leases.end_group(group)
                 await self._membership.end(group, interest.pattern)
 
     async def end(self) -> None:

@@ -61,7 +61,7 @@ class Releasing:
             await self._try_to_give_back(places)
         except (TransportError, NotSent, Broken) as error:
             self._resting = self._loop.time() + _AGAIN
-            self._transport.failed(error)
+            self._transport.background.failed(error)
 
     async def _try_to_give_back(self, places: Sequence[Place]) -> None:
         """All that is here of them, the newest too, or it would come before the others."""
