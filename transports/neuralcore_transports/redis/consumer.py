@@ -47,11 +47,10 @@ class RedisConsumer(Consumer):
         """Raises ValueError for a start that cannot be found."""
         if self._working is not None:
             await asyncio.wait({self._working})
-        ended = await self._coverage.update(interests)
+        await self._coverage.update(interests)
         self._event.set()
-        ids = {interest.id for interest in ended.values()}
-        await self._releasing.release(self._prefetched.remove(lambda delivery: delivery.interest in ids))
-        await self._coverage.leave(ended)
+        await self._releasing.release(self._prefetched.remove(lambda each: not self._coverage.wants(each.interest)))
+        await self._coverage.leave()
 
     async def rejoin(self) -> None:
         """The server may have forgotten what it is interested in."""

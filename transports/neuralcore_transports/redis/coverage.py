@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from neuralcore.messaging.names import matches, specificity
@@ -34,6 +34,8 @@ class Coverage:
         self._membership = Membership(transport.client, transport.places, broadcast=group is None)
         self._interests: dict[int, Interest] = {}
         self._groups: dict[int, str] = {}
+        self._ended: list[tuple[str, Interest]] = []
+        """They are still to be left: that may have failed."""
         self._places: dict[tuple[str, str], Place] = {}
         self._crowd: Counter[int] = Counter()
         self._stale = False
@@ -65,15 +67,14 @@ class Coverage:
 
     # Interests
 
-    async def update(self, interests: Sequence[Interest]) -> dict[str, Interest]:
-        """Answers which have ended, by their groups. Raises ValueError for a start that cannot be found."""
+    async def update(self, interests: Sequence[Interest]) -> None:
+        """Raises ValueError for a start that cannot be found."""
         wanted = {interest.id: interest for interest in interests}
         groups = {id: self._groups.get(id) or self._new_group() for id in wanted}
         await self._membership.join(list(interests), groups)
-        ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
+        self._ended += [(self._groups[id], each) for id, each in self._interests.items() if id not in wanted]
         self._interests, self._groups = wanted, groups
         await self.find()
-        return ended
 
     def _new_group(self) -> str:
         return self._group if self._group is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
@@ -82,12 +83,17 @@ class Coverage:
         """The server may have forgotten the interests."""
         await self._membership.join(list(self._interests.values()), self._groups)
 
-    async def leave(self, ended: Mapping[str, Interest]) -> None:
+    def wants(self, interest: int) -> bool:
+        return interest in self._interests
+
+    async def leave(self) -> None:
         """A broadcast is over with its interest. What it has in flight may still be settled."""
-        if self._group is None:
-            for group, interest in ended.items():
+        while self._ended:
+            group, interest = self._ended[0]
+            if self._group is None:
                 self._transport.leases.end_group(group)
                 await self._membership.end(group, interest.pattern)
+            self._ended.pop(0)
 
     async def end(self) -> None:
         """The client leaves: nobody waits here any more, and its broadcasts are over."""
