@@ -163,7 +163,7 @@ def ids(deliveries: Sequence[Delivery]) -> list[str]:
 def counted(transport: RedisTransport) -> dict[str, int]:
     """How often it fetches, and how often it is handed something."""
     counts = {"fetched": 0, "handed": 0}
-    fetch, given = transport.client.fetch, transport._given
+    fetch, given = transport.client.fetch, transport._news._given
 
     async def fetches(*parts):
         counts["fetched"] += 1
@@ -173,7 +173,7 @@ def counted(transport: RedisTransport) -> dict[str, int]:
         counts["handed"] += 1
         given(*parts)
 
-    transport.client.fetch, transport._given = fetches, is_given
+    transport.client.fetch, transport._news._given = fetches, is_given
     return counts
 
 

@@ -76,9 +76,9 @@ async def test_what_goes_back_unwanted_keeps_its_place(redis_server):
         member = await Member.of(consumer)
         assert await member.fetch(timeout=0.1) == []
         await publish(publisher, envelope("1"))
-        await eventually(lambda: member.consumer._got, "it to be handed out")
+        await eventually(lambda: member.consumer._prefetched, "it to be handed out")
         await publish(publisher, envelope("2"))
-        await eventually(lambda: not member.consumer._got, "it to go back")
+        await eventually(lambda: not member.consumer._prefetched, "it to go back")
         await publish(publisher, envelope("3"))
         got = await member.fetch_all(3)
         assert ids(got) == ["1", "2", "3"]
@@ -96,8 +96,8 @@ async def test_what_could_not_be_given_back_is_given_back_later(redis_server, mo
 
         monkeypatch.setattr(consumer, "commit", fails)
         await publish(publisher, envelope("1"))
-        await eventually(lambda: member.consumer._got, "it to be handed out")
-        await eventually(lambda: not member.consumer._got, "it to go back")
+        await eventually(lambda: member.consumer._prefetched, "it to be handed out")
+        await eventually(lambda: not member.consumer._prefetched, "it to go back")
         with pytest.raises(ConnectionResetError):
             await member.fetch()
         assert ids(await member.fetch()) == ["1"]

@@ -39,7 +39,7 @@ async def test_channels_that_could_not_be_listed_are_listed_again(redis_server):
             transport.client.channels = ask
             raise Unavailable("redis", "for a moment")
 
-        transport._version = None  # it has missed something
+        transport._news._version = None  # it has missed something
         transport.client.channels = fails
         await publish(other, envelope("1", channel="orders.new"))
         got = await member.drain("1")

@@ -46,6 +46,7 @@ from neuralcore.testing.memory.records import Moment
 from neuralcore_transports.redis import RedisTransport
 from neuralcore_transports.redis.bells import Bells
 from neuralcore_transports.redis.keeper import Keeper
+from neuralcore_transports.redis.tidying import Tidying
 from tests.transports.histories import CHANNELS, GROUPS, LATE, SLOTS, Op
 
 __all__ = ["run"]
@@ -70,13 +71,6 @@ class Runtime(BareRuntime):
         self.gone += deliveries
 
 
-class Quiet(RedisTransport):
-    """Nothing happens by itself."""
-
-    async def _keep_tidy(self) -> None:
-        await asyncio.Event().wait()
-
-
 class Slot:
     """A client in both stores."""
 
@@ -85,7 +79,7 @@ class Slot:
         self.twins = twins
         self.mine = twins.memory.connect(f"slot{number}")
         self.runtime = Runtime()
-        self.theirs = Quiet.from_url(
+        self.theirs = RedisTransport.from_url(
             f"{twins.url}?prefix={twins.prefix}&lease={LEASE}&session_ttl={SESSION}&dedup_window=10"
         )
         self.silent: int | None = None
@@ -181,19 +175,19 @@ class Twins:
         live = self.anybody.theirs
         names = await live.channels()
         for channel in names:
-            await live._tidy(live._layout.base(channel))
+            await live._tidying.tidy(live._layout.base(channel))
         self.same("channels", sorted(self.memory.channels()), sorted(names))
         expected, found = self.memory.stats(self.now), await live.stats()
         self.same("stats", _numbers_of(expected), _numbers_of(found))
         for slot in self.slots:
             if slot.silent is None:
                 await self._lost(slot)
-                await asyncio.gather(*slot.theirs._tasks)
+                await asyncio.gather(*slot.theirs.background._tasks)
                 self.same("complaints", [], slot.runtime.events)
 
     async def _lost(self, slot: Slot) -> None:
         for base, group in slot.theirs.leases.places():
-            await slot.theirs._find_lost(base, group)
+            await slot.theirs._news.find_lost(base, group)
         expected = {id(delivery) for delivery in slot.mine.lost}
         slot.mine.lost.clear()
         found = set(map(id, slot.runtime.gone))
@@ -325,7 +319,7 @@ class Twins:
         mine, theirs = slot.readers[group]
         interest = slot.interests[group][which % len(slot.interests[group])].id
         theirs.look_again(channels=True)
-        await theirs._find_places()
+        await theirs.find_places()
         await self.both(
             lambda: self.memory.seek(mine, interest, self._cursor(cursor, 0), self.now),
             theirs.seek(interest, self._cursor(cursor, 1)),
@@ -448,7 +442,11 @@ def _told(delivery: Delivery) -> tuple[Any, ...]:
 
 async def _run(ops: Sequence[Op], url: str) -> str | None:
     twins = Twins(url)
-    with patch.object(Keeper, "start", lambda self: None), patch.object(Bells, "open", _nothing):
+    with (
+        patch.object(Keeper, "start", lambda self: None),
+        patch.object(Bells, "open", _nothing),
+        patch.object(Tidying, "keep", _nothing),
+    ):
         await twins.open()
         try:
             for at, op in enumerate(ops):

@@ -1,296 +1,129 @@
-"""The readers of groups and broadcasts."""
+"""The readers of groups and broadcasts: who waits for what, and when it is looked for or given back."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from neuralcore.messaging.errors import TransportError
-from neuralcore.messaging.names import matches, specificity
-from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest, Outcome, Settlement
-from neuralcore_transports.redis.agenda import ANY, Agenda, Place
-from neuralcore_transports.redis.client import Fetched, Found
-from neuralcore_transports.redis.entries import envelope_of
-from neuralcore_transports.redis.leases import Lease, lease_of
-from neuralcore_transports.redis.membership import Membership
-from neuralcore_transports.redis.pipe import Broken, NotSent
+from neuralcore.messaging.transport import Consumer, Cursor, Delivery, Demand, Interest
+from neuralcore_transports.redis.agenda import Agenda, Place
+from neuralcore_transports.redis.client import Fetched
+from neuralcore_transports.redis.coverage import Coverage
+from neuralcore_transports.redis.fetcher import Fetcher
+from neuralcore_transports.redis.poller import Poller
+from neuralcore_transports.redis.prefetched import Prefetched
+from neuralcore_transports.redis.releasing import UNWANTED, Releasing
 
 if TYPE_CHECKING:
     from neuralcore_transports.redis.transport import RedisTransport
 
 __all__ = ["RedisConsumer"]
 
-_MOST: Final = 500
-"""Entries that one fetch hands out."""
-_MOST_UNASKED: Final = 100
-"""What one place may be handed before it fetches again: it waits for a lease to end when its client falls silent."""
-_PEEKS: Final = 64
-_FRESH: Final = 0.2
-"""Seconds for which it is believed what a peek has seen."""
-_UNWANTED: Final = 0.1
-"""Seconds after which what was handed out, and is not asked for, goes back."""
-_AGAIN: Final = 1.0
-"""Seconds after which that is tried again."""
-
-_numbers = itertools.count(1)
-
 
 class RedisConsumer(Consumer):
     def __init__(self, transport: RedisTransport, group: str | None) -> None:
         self._transport = transport
         self._client = transport.client
-        self._name = group
-        self._membership = Membership(transport.client, transport.places, broadcast=group is None)
+        self._broadcast = group is None
         self._loop = asyncio.get_running_loop()
-        self._interests: dict[int, Interest] = {}
-        self._groups: dict[int, str] = {}
-        self._places: dict[tuple[str, str], Place] = {}
-        self._agenda = Agenda(transport.client.options.poll)
-        self._crowd: Counter[int] = Counter()
-        """How many places answer each interest."""
-        self._got: list[Delivery] = []
-        """Handed out, and not yet asked for."""
+        self._agenda = agenda = Agenda(transport.client.options.poll)
+        self._prefetched = prefetched = Prefetched(transport.leases)
+        self._fetcher = fetcher = Fetcher(transport, agenda, prefetched, self._came)
+        self._coverage = coverage = Coverage(transport, agenda, fetcher, group)
+        self._poller = Poller(transport, agenda, coverage, fetcher, prefetched)
+        self._releasing = Releasing(transport, agenda, coverage, fetcher, prefetched)
         self._event = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[None] | None = None
         """It looks everywhere, or gives back what nobody asks for."""
         self._watching: asyncio.TimerHandle | None = None
         """While something is here that nobody has asked for."""
-        self._resting = 0.0
-        """Until when nothing is given back, because that has failed."""
         self._fetching = 0
-        self._stale = False
-        """The channels have changed."""
-        self._came = 0
-        """How often it was told which channels have come."""
         transport.consumers.add(self)
 
     # What it is interested in
 
     async def update(self, interests: Sequence[Interest]) -> None:
         """Raises ValueError for a start that cannot be found."""
-        wanted = {interest.id: interest for interest in interests}
-        groups = {id: self._groups.get(id) or self._group() for id in wanted}
-        if self._looking is not None:
-            await asyncio.wait({self._looking})
-        await self._membership.join(list(interests), groups)
-        ended = {self._groups[id]: each for id, each in self._interests.items() if id not in wanted}
-        self._interests, self._groups = wanted, groups
-        await self._find_places()
-        await self._leave(ended)
+        if self._working is not None:
+            await asyncio.wait({self._working})
+        await self._coverage.update(interests)
+        self._event.set()
+        await self._releasing.release(self._prefetched.remove(lambda each: not self._coverage.wants(each.interest)))
+        await self._coverage.leave()
 
-    def _group(self) -> str:
-        return self._name if self._name is not None else f"_broadcast.{self._client.session}.{next(_numbers)}"
+    async def rejoin(self) -> None:
+        """The server may have forgotten what it is interested in."""
+        await self._coverage.rejoin()
 
-    async def _find_places(self) -> None:
-        """The channels that its patterns cover, each with the interest that it answers."""
-        channels = await self._channels()
-        wanted: set[tuple[str, str]] = set()
-        for channel in channels:
-            wanted.update(self._cover(channel))
-        for key in [key for key in self._places if key not in wanted]:
-            place = self._places[key]
-            if place.channel not in channels:
-                self._client.known.gone(place.channel)
-            await self._leave_place(place)
-            self._agenda.remove(place)
-            self._places.pop(key, None)
-        self._crowd = Counter(place.interest for place in self._places.values())
+    def places(self) -> Iterable[Place]:
+        return list(self._coverage)
+
+    async def find_places(self) -> None:
+        """The channels may have changed. Raises TransportError."""
+        await self._coverage.find()
         self._event.set()
 
-    async def _leave_place(self, place: Place) -> None:
-        try:
-            await self._be_handed_nothing(place, "away")
-            await self._recover(place)
-        except BaseException:
-            self._stale = True
-            raise
+    async def seek(self, interest: int, position: Cursor) -> None:
+        """Raises ValueError for a position that cannot be found."""
+        found = self._coverage.of(interest)
+        places = [place for place in found if await self._client.has_group(place.channel, place.group)]
+        start = await self._transport.places.start(position, [place.channel for place in places])
+        for place in places:
+            await self._client.channel("seek", place.base, place.group, start)
+            held = self._transport.leases.of(place.base, place.group)
+            self._prefetched.remove(held.__contains__)
+            self._transport.leases.lose(held)
+            place.rename(self._transport.consumer_name())
+            self._agenda.mark(place)
+        self._event.set()
 
-    async def _channels(self) -> list[str]:
-        """All that there are. What is told of new ones comes on another connection, and may overtake the answer."""
-        self._stale = False
-        while True:
-            came = self._came
-            try:
-                channels = await self._client.channels()
-            except BaseException:
-                self._stale = True
-                raise
-            if came == self._came:
-                return channels
-
-    def _cover(self, channel: str) -> list[tuple[str, str]]:
-        """Have the places that its interests want there."""
-        found = [interest for interest in self._interests.values() if matches(interest.pattern, channel)]
-        if self._name is not None and found:
-            found = [min(found, key=lambda interest: specificity(interest.pattern))]
-        base = self._client.layout.base(channel)
-        for interest in found:
-            group = self._groups[interest.id]
-            place = self._places.get((base, group))
-            if place is None:
-                place = Place(channel, base, group, interest.id, self._transport.consumer_name())
-                self._places[base, group] = place
-                self._agenda.add(place)
-                self._crowd[interest.id] += 1
-            place.interest = interest.id
-        return [(base, self._groups[interest.id]) for interest in found]
+    # What it is told
 
     def channels_came(self, channels: Sequence[str]) -> None:
         """They were made just now."""
-        self._came += 1
-        for channel in channels:
-            self._cover(channel)
+        self._coverage.came(channels)
         self._event.set()
-
-    async def _leave(self, ended: Mapping[str, Interest]) -> None:
-        """A broadcast is over with its interest. What it has in flight may still be settled."""
-        ids = {interest.id for interest in ended.values()}
-        gone = [delivery for delivery in self._got if delivery.interest in ids]
-        self._got = [delivery for delivery in self._got if delivery.interest not in ids]
-        if gone:
-            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in gone])
-        if self._name is None:
-            for group, interest in ended.items():
-                self._transport.ended.add(group)
-                await self._membership.end(group, interest.pattern)
-
-    async def end(self) -> None:
-        """Its client leaves: nobody waits here any more, and its broadcasts are over."""
-        for place in self._places.values():
-            await self._client.channel("away", place.base, place.group, self._client.session)
-        if self._name is None:
-            for id, interest in self._interests.items():
-                await self._membership.end(self._groups[id], interest.pattern)
-
-    # Fetching
 
     def heard(self, base: str, group: str) -> bool:
         """There may be something. Answers whether that is a place of its own."""
-        place = self._places.get((base, group))
+        place = self._coverage.get(base, group)
         if place is None:
             return False
         place.head = None
         self._agenda.mark(place)
         self._event.set()
         if not self._fetching:
-            self._loop.call_later(_UNWANTED, self._pass_on, place)
+            self._loop.call_later(UNWANTED, self._pass_on, place)
         return True
 
     def _pass_on(self, place: Place) -> None:
         """It was told of something, and does not want it now: another member may."""
-        if self._agenda.is_ready(place) and not self._fetching and self._name is not None and self._transport.running:
-            self._transport.spawn(self._client.channel("ring", place.base, place.group))
+        if self._agenda.is_ready(place) and not self._fetching and not self._broadcast and self._transport.running:
+            self._transport.background.spawn(self._client.channel("ring", place.base, place.group))
 
     def given(self, base: str, group: str, consumer: str, fetched: Fetched) -> bool:
         """Handed out unasked. Answers whether that is a place of its own."""
-        place = self._places.get((base, group))
+        place = self._coverage.get(base, group)
         if place is None:
             return False
-        self._tell_lost(place, fetched)
-        if place.consumer == consumer:  # what an old name was handed goes back
-            place.turns.came(fetched.turn, partial(self._take_given, place, fetched))
+        self._fetcher.given(place, consumer, fetched)
         return True
 
-    def _take_given(self, place: Place, fetched: Fetched) -> None:
-        place.credit -= len(fetched.found)
-        if 2 * place.credit < place.promised:
-            self._agenda.mark(place)
-        self._set_due(place, fetched.due)
-        for found in fetched.found:
-            self._hand_out(place, found)
+    def _came(self) -> None:
         self._event.set()
         if not self._fetching:
             self._watch()
 
-    def _watch(self) -> None:
-        if self._watching is None:
-            self._watching = self._loop.call_later(_UNWANTED, self._give_back_unwanted)
-
-    def _give_back_unwanted(self) -> None:
-        self._watching = None
-        if not self._transport.running:
-            return
-        places, looking = self._unwanted(), self._looking
-        if self._got or places:
-            self._watch()
-        if looking is not None and looking.done() and not self._fetching:  # nobody is here to be told how it went
-            if not looking.cancelled() and (error := looking.exception()) is not None:
-                self._transport.failed(error)
-            self._looking = looking = None
-        if places and looking is None and self._loop.time() >= self._resting:
-            self._looking = self._loop.create_task(self._give_back(places))
-
-    def _unwanted(self) -> list[Place]:
-        """Where others may want what nobody has asked for yet, though it was handed out a while ago; and what was
-        handed to a name that is no more, if nobody fetches there.
-        """
-        before = time.monotonic() - _UNWANTED * 0.9
-        leases = [lease for each in self._got if (lease := lease_of(each)) is not None]
-        old = {(lease.base, lease.group) for lease in leases if lease.since <= before}
-        if not self._fetching:
-            old |= {key for key, place in self._places.items() if place.broken}
-        return [place for each in old if (place := self._places.get(each)) is not None]
-
-    async def _give_back(self, places: Sequence[Place]) -> None:
-        """No fetch is to hear what goes wrong: it has not asked for this."""
-        try:
-            await self._try_to_give_back(places)
-        except (TransportError, NotSent, Broken) as error:
-            self._resting = self._loop.time() + _AGAIN
-            self._transport.failed(error)
-
-    async def _try_to_give_back(self, places: Sequence[Place]) -> None:
-        """All that is here of them, the newest too, or it would come before the others."""
-        for place in places:
-            await self._recover(place)
-            await self._be_handed_nothing(place, "rest")
-        gone: list[Delivery] = []
-        kept: list[Delivery] = []
-        for delivery in self._got:
-            (gone if self._place_of(delivery) in places else kept).append(delivery)
-        self._got = kept
-        try:
-            if gone:
-                await self._transport.commit((), [Settlement(each, Outcome.RELEASE) for each in gone])
-        except BaseException:
-            for delivery in gone:
-                self._transport.leases.end(delivery)
-            for place in places:
-                place.rename(self._transport.consumer_name())
-            raise
-        for place in places:
-            place.credit = 0
-            self._agenda.mark(place)
-
-    async def _be_handed_nothing(self, place: Place, how: str) -> None:
-        """For now (``rest``), or for ever (``away``). What was on its way has come then."""
-        turns = place.turns
-        reply = await self._client.channel(how, place.base, place.group, self._client.session, place.consumer)
-        if reply[0] == b"ok":
-            await turns.reach(reply[1] + 1)
-
-    def _place_of(self, delivery: Delivery) -> Place | None:
-        lease = lease_of(delivery)
-        return None if lease is None else self._places.get((lease.base, lease.group))
-
     def look_again(self, *, channels: bool = False) -> None:
         """There may be something anywhere."""
-        self._stale |= channels
+        if channels:
+            self._coverage.outdated()
         self._agenda.mark_all()
         self._event.set()
         self._watch()
 
-    async def rejoin(self) -> None:
-        """The server may have forgotten what it is interested in."""
-        await self._membership.join(list(self._interests.values()), self._groups)
-
-    def places(self) -> Iterable[Place]:
-        return list(self._places.values())
+    # Fetching
 
     async def fetch(self, demand: Mapping[int, Demand], timeout: float) -> Sequence[Delivery]:
         deadline = self._loop.time() + timeout
@@ -302,16 +135,16 @@ class RedisConsumer(Consumer):
                 found = self._take(demand)
                 if found:
                     return found
-                own = self._looking is None and (self._stale or bool(self._wanted(demand)))
+                own = self._working is None and (self._coverage.stale or bool(self._poller.wanted(demand)))
                 if own:
-                    self._looking = self._loop.create_task(self._look(dict(demand)))
-                if self._looking is not None:
-                    await self._looked(self._looking)
+                    self._working = self._loop.create_task(self._look(dict(demand)))
+                if self._working is not None:
+                    await self._worked(self._working)
                     found = self._take(demand)
                     if found:
                         return found
                     looked = looked or own
-                    if self._wanted(demand) and (not looked or self._loop.time() < deadline):
+                    if self._poller.wanted(demand) and (not looked or self._loop.time() < deadline):
                         continue
                 left = deadline - self._loop.time()
                 if left <= 0:
@@ -320,12 +153,23 @@ class RedisConsumer(Consumer):
         finally:
             self._fetching -= 1
 
-    async def _looked(self, looking: asyncio.Task[None]) -> None:
+    def _take(self, demand: Mapping[int, Demand]) -> list[Delivery]:
+        found = self._prefetched.take(demand)
+        if self._prefetched:
+            self._watch()
+        return found
+
+    async def _look(self, demand: Mapping[int, Demand]) -> None:
+        if self._coverage.stale:
+            await self.find_places()
+        await self._poller.poll(demand)
+
+    async def _worked(self, working: asyncio.Task[None]) -> None:
         """A caller that is cancelled leaves it running: what it brings is the next one's. Raises what it raised."""
-        await asyncio.wait({looking})
-        if self._looking is looking:
-            self._looking = None
-        looking.result()
+        await asyncio.wait({working})
+        if self._working is working:
+            self._working = None
+        working.result()
 
     async def _told(self, timeout: float) -> None:
         timer = self._loop.call_later(timeout, self._event.set)
@@ -334,210 +178,31 @@ class RedisConsumer(Consumer):
         finally:
             timer.cancel()
 
-    def _take(self, demand: Mapping[int, Demand]) -> list[Delivery]:
-        """Of what is here what is asked for."""
-        if not self._got:
-            return []
-        left = {id: wanted.limit for id, wanted in demand.items()}
-        taken, kept = [], []
-        for delivery in sorted(self._got, key=lambda each: each.envelope.priority):
-            id = delivery.interest
-            bound = demand[id].more_urgent_than if id in demand else None
-            if left.get(id, 0) > 0 and (bound is None or delivery.envelope.priority < bound):
-                left[id] -= 1
-                taken.append(delivery)
-            else:
-                kept.append(delivery)
-        self._got = kept
-        if kept:
+    # What nobody asks for
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = self._loop.call_later(UNWANTED, self._give_back_unwanted)
+
+    def _give_back_unwanted(self) -> None:
+        self._watching = None
+        if not self._transport.running:
+            return
+        places, working = self._releasing.unwanted(fetching=self._fetching > 0), self._working
+        if self._prefetched or places:
             self._watch()
-        return taken
+        if working is not None and working.done() and not self._fetching:  # nobody is here to be told how it went
+            if not working.cancelled() and (error := working.exception()) is not None:
+                self._transport.background.failed(error)
+            self._working = working = None
+        if places and working is None and not self._releasing.rests:
+            self._working = self._loop.create_task(self._releasing.give_back(places))
 
-    def _wanted(self, demand: Mapping[int, Demand]) -> list[Place]:
-        """Where something may be that is asked for."""
-        for place in self._places.values() if len(self._places) <= _PEEKS else ():
-            wanted = demand.get(place.interest)
-            if wanted is not None and self._starves(place, wanted):
-                self._agenda.mark(place)
-        return list(self._agenda.ready(demand, self._loop.time()))
+    # The end
 
-    def _starves(self, place: Place, wanted: Demand) -> bool:
-        """The server would hand out too little of what is wanted."""
-        credit = self._credit(place, wanted)
-        return credit > 0 and (2 * place.credit < credit or place.below < _bound(wanted))
-
-    def _credit(self, place: Place, wanted: Demand) -> int:
-        """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
-        return min(wanted.limit // self._crowd[place.interest], _MOST_UNASKED) if self._transport.listening else 0
-
-    def _set_due(self, place: Place, seconds: float | None) -> None:
-        self._agenda.set_due(place, None if seconds is None else self._loop.time() + seconds)
-
-    async def _look(self, demand: dict[int, Demand]) -> None:
-        if self._stale:
-            await self._find_places()
-        places = self._wanted(demand)
-        if len(places) > 1:
-            places = await self._by_urgency(places, demand)
-        left = {id: wanted.limit for id, wanted in demand.items()}
-        for delivery in self._got:
-            if delivery.interest in left:
-                left[delivery.interest] -= 1
-        for together in _equals(places):
-            crowd = Counter(place.interest for place in together)
-            tasks = []
-            for place in together:
-                share = -(-left[place.interest] // crowd[place.interest])
-                crowd[place.interest] -= 1
-                limit = min(share, _MOST)
-                if limit > 0:
-                    left[place.interest] -= limit
-                    tasks.append(self._fetch(place, limit, demand[place.interest]))
-            for place, asked, given in await _all(tasks):
-                left[place.interest] += asked - given
-
-    async def _by_urgency(self, places: list[Place], demand: Mapping[int, Demand]) -> list[Place]:
-        """Most urgent first; those that turn out to have nothing are left out."""
-        now = self._loop.time()
-        unknown = [place for place in places if place.head is None or now - place.seen > _FRESH]
-        await asyncio.gather(*(self._peek(place, demand[place.interest]) for place in unknown[:_PEEKS]))
-        left = set(map(id, unknown[:_PEEKS]))
-        found = [place for place in places if place.head is not None or id(place) not in left]
-        return sorted(found, key=lambda place: (ANY if place.head is None else place.head, place.looked))
-
-    async def _peek(self, place: Place, wanted: Demand) -> None:
-        self._agenda.looking(place, self._loop.time())
-        place.credit = place.promised = self._credit(place, wanted)
-        place.below = _bound(wanted)
-        place.asked = True
-        try:
-            place.head, due = await self._client.peek(
-                place.base, place.group, place.consumer, place.credit, place.below, place.turns.last
-            )
-        except (NotSent, Broken) as error:
-            self._agenda.mark(place)
-            raise self._transport.unavailable(error) from error
-        except BaseException:
-            self._agenda.mark(place)
-            raise
-        place.seen = self._loop.time()
-        self._set_due(place, due)
-        if place.head is not None:
-            self._agenda.mark(place)
-
-    async def _fetch(self, place: Place, limit: int, wanted: Demand) -> tuple[Place, int, int]:
-        await self._recover(place)
-        self._agenda.looking(place, self._loop.time())
-        consumer, turns, below = place.consumer, place.turns, _bound(wanted)
-        credit = self._credit(place, wanted)
-        place.asked = True
-        try:
-            fetched = await self._client.fetch(
-                place.channel, place.base, place.group, consumer, limit, credit, below, turns.last
-            )
-            self._tell_lost(place, fetched)
-            if fetched.turn:
-                await turns.reach(fetched.turn)
-            if fetched.state == "stale":
-                self._rename(place, consumer)
-            if place.consumer == consumer:
-                self._take_fetched(place, fetched, credit, below)
-        except (NotSent, Broken) as error:
-            self._agenda.mark(place)
-            if isinstance(error, Broken):
-                self._rename(place, consumer)
-            raise self._transport.unavailable(error) from error
-        except BaseException:
-            self._agenda.mark(place)
-            self._rename(place, consumer)
-            raise
-        if place.consumer != consumer:  # it goes back with all that was handed to that name
-            return await self._fetch(place, limit, wanted)
-        if fetched.state != "ok":
-            await self._missing(place, fetched)
-        return place, limit, len(fetched.found)
-
-    def _rename(self, place: Place, consumer: str) -> None:
-        """Unless it has another name by now."""
-        if place.consumer == consumer:
-            place.rename(self._transport.consumer_name())
-
-    def _take_fetched(self, place: Place, fetched: Fetched, credit: int, below: int) -> None:
-        self._set_due(place, fetched.due)
-        place.promised = credit
-        place.credit = 0 if fetched.more else max(0, credit - len(fetched.found))
-        place.below = below
-        place.head = fetched.found[-1].priority if fetched.found and fetched.more else None
-        place.seen = self._loop.time()
-        if fetched.more:
-            self._agenda.mark(place)
-        for found in fetched.found:
-            self._hand_out(place, found)
-        if fetched.turn:
-            place.turns.took(fetched.turn)
-
-    def _hand_out(self, place: Place, found: Found) -> None:
-        priority, entry, failed, suspect, fields, tried = found
-        id = entry.decode()
-        delivery = Delivery(
-            envelope=envelope_of(place.channel, priority, id, fields),
-            interest=place.interest,
-            attempt=failed + 1,
-            suspect=bool(suspect),
-            lease=Lease(place.base, place.group, place.consumer, priority, id, bool(tried), time.monotonic()),
-        )
-        self._transport.leases.begin(delivery)
-        self._got.append(delivery)
-
-    async def _recover(self, place: Place) -> None:
-        """Give back what was handed to it and has not come."""
-        for name in list(place.broken):
-            await self._transport.recover(place.base, place.group, name)
-            place.broken.discard(name)
-
-    def _tell_lost(self, place: Place, fetched: Fetched) -> None:
-        if fetched.recreated:
-            detail = f"the group {place.group!r} was missing on a stream, and begins with what is there"
-            self._transport.data_lost(place.channel, detail)
-        if fetched.trimmed:
-            self._transport.trimmed(place.channel, fetched.trimmed)
-
-    async def _missing(self, place: Place, fetched: Fetched) -> None:
-        """The server has lost the group, or the channel; or somebody has removed it."""
-        interest = self._interests.get(place.interest)
-        if interest is None:  # it has ended meanwhile
-            return
-        if await self._client.registry("removed", place.group, interest.pattern, place.channel):
-            self._agenda.remove(self._places.pop((place.base, place.group), place))
-            return
-        if fetched.state == "no group":
-            self._transport.data_lost(
-                place.channel, f"the server had forgotten the group {place.group!r}; it begins with what is there"
-            )
-        await self._membership.restore(place.channel, place.group, list(self._interests.values()), self._groups)
-        self._agenda.mark(place)
-
-    async def seek(self, interest: int, position: Cursor) -> None:
-        """Raises ValueError for a position that cannot be found."""
-        if interest not in self._interests:
-            raise ValueError(f"this consumer has no interest {interest}; update() it first")
-        pattern, group = self._interests[interest].pattern, self._groups[interest]
-        places = [
-            place
-            for place in list(self._places.values())
-            if place.group == group
-            and matches(pattern, place.channel)
-            and await self._client.has_group(place.channel, group)
-        ]
-        start = await self._transport.places.start(position, [place.channel for place in places])
-        for place in places:
-            await self._client.channel("seek", place.base, place.group, start)
-            held = self._transport.leases.of(place.base, place.group)
-            self._got = [delivery for delivery in self._got if delivery not in held]
-            self._transport.leases.lose(held)
-            place.rename(self._transport.consumer_name())
-            self._agenda.mark(place)
-        self._event.set()
+    async def end(self) -> None:
+        """Its client leaves."""
+        await self._coverage.end()
 
     async def close(self) -> None:
         try:
@@ -546,30 +211,11 @@ class RedisConsumer(Consumer):
             self._transport.consumers.discard(self)
 
     async def _close(self) -> None:
-        if self._looking is not None:
-            await asyncio.wait({self._looking})
-            _ = self._looking.exception()  # nobody asks any more
+        if self._working is not None:
+            await asyncio.wait({self._working})
+            _ = self._working.exception()  # nobody asks any more
         if not self._transport.running:
             return
         await self.update(())
-        if self._got:
-            await self._transport.commit((), [Settlement(delivery, Outcome.RELEASE) for delivery in self._got])
-            self._got = []
-
-
-def _bound(demand: Demand) -> int:
-    return ANY if demand.more_urgent_than is None else demand.more_urgent_than
-
-
-def _equals(places: Sequence[Place]) -> Iterable[list[Place]]:
-    for _, together in itertools.groupby(places, key=lambda place: place.head):
-        yield list(together)
-
-
-async def _all(tasks: Sequence[object]) -> list[tuple[Place, int, int]]:
-    """Like gather, but what has come is kept, and the first error raised when all are through."""
-    results = await asyncio.gather(*tasks, return_exceptions=True)  # type: ignore[call-overload]
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return list(results)
+        await self._releasing.release(list(self._prefetched))
+        self._prefetched.remove(lambda delivery: True)
