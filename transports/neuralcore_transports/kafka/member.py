@@ -84,7 +84,14 @@ class Member(Consumer):
         """Partitions are being handed over."""
         self._session: Session | None = None
         """None as long as there is nothing to read."""
-        self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._apply)
+        self._committing = Committing(
+            group,
+            self._send,
+            self._transact,
+            more=self._may_have_more,
+            settled=self._apply,
+            count=transport.count,
+        )
         self.together = self._committing.together
         self._transacting = Transacting(transport, transport.topics.transactions(transport.id, group))
 
