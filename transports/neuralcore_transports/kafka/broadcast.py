@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from neuralcore.messaging.names import is_pattern
 from neuralcore.messaging.transport import Consumer as Contract
@@ -350,14 +350,12 @@ class _Fan:
 
     def _seek(self, offset: int) -> None:
         """In the thread: what was read before arrives before it."""
-        client: Consumer = self._transport.reader.client
         try:
-            client.seek(self._flow.at(offset))
+            self._transport.reader.poller.seek(self._flow, offset)
         except KafkaException as error:
             log.debug("seeking in %s failed, it is tried again: %s", self._flow.key, error)
             self._transport.call(self._later, self._sought)
             return
-        self._flow._next = offset  # where it goes on if it is paused
         self._transport.call(self._caught_up)
 
     def _caught_up(self) -> None:

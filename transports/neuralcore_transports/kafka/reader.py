@@ -54,7 +54,7 @@ class Reader:
             self.client.list_topics(flow.topic, self._timeout)
             self._looked_up.add(flow.topic)
         self.client.incremental_assign([flow.at(offset)])
-        self.poller.add(flow)
+        self.poller.add(flow, offset)
 
     def remove(self, flow: Flow) -> None:
         self._ask(partial(self._remove, flow))
