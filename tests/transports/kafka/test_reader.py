@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import TopicPartition
@@ -20,7 +21,8 @@ class Library:
         self.sought: list[tuple[str, int, int]] = []
         self.first: FakeRecord | None = None
 
-    def list_topics(self, topic: str, timeout: float) -> None: ...
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=range(8))})
 
     def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
         self.at.update(((each.topic, each.partition), each.offset) for each in places)

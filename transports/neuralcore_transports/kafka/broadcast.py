@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +35,8 @@ _SOON: Final = 0.02
 """Seconds after which the reader is asked again."""
 _AGAIN: Final = 1.0
 """Seconds after which new channels that could not be reached are tried again."""
+_LOOK: Final = 30.0
+"""Seconds after which it is looked whether somebody else has added partitions."""
 
 
 class Broadcasts(Contract):
@@ -49,6 +51,8 @@ class Broadcasts(Contract):
         self._servings: dict[int, Serving] = {}
         self._answers: dict[int, dict[str, int]] = {}
         """By interest: the channels that it listens to, as Serving asks for it."""
+        self._reached: dict[int, dict[str, int]] = {}
+        """By interest and channel: so many partitions of it."""
         self._fans: dict[Place, _Fan] = {}
         self._ending: list[_Fan] = []
         """Those whose partitions nobody is to hear any more, and the reader may have yet."""
@@ -56,6 +60,7 @@ class Broadcasts(Contract):
         """A channel that comes while subscriptions change is listened to once."""
         self._event = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def update(self, interests: Sequence[Interest]) -> None:
@@ -65,6 +70,7 @@ class Broadcasts(Contract):
             wanted = {interest.id: interest for interest in interests}
             new = [interest for id, interest in wanted.items() if id not in self._interests]
             await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+            await self._count_partitions(new)  # what is in those that come later is new, and heard from its beginning
             for interest in new:
                 if interest.id not in self._fixed:
                     covered, cursor = registry.covered(interest.pattern), interest.start or "new"
@@ -74,12 +80,15 @@ class Broadcasts(Contract):
             for interest in new:
                 await self._begin(interest)
         await self.refresh()
+        if self._look is None:
+            self._look_later()
 
     async def _begin(self, interest: Interest) -> None:
         """What was reached when it fails is kept, and not begun again."""
         id = interest.id
         self._servings.setdefault(id, Serving())
         self._answers.setdefault(id, {})
+        self._reached.setdefault(id, {})
         covered, starts = self._fixed[id]
         for channel in covered:
             await self._listen(id, channel, starts)
@@ -87,7 +96,7 @@ class Broadcasts(Contract):
         del self._fixed[id]
 
     async def refresh(self) -> None:
-        """New channels of its patterns, from their beginnings. When that fails, it is tried again."""
+        """New channels and partitions, from their beginnings. When that fails, it is tried again."""
         try:
             async with self._changing:
                 for id, interest in self._interests.items():
@@ -103,14 +112,35 @@ class Broadcasts(Contract):
         if self._transport.running:
             self._transport.in_background(self.refresh())
 
+    async def _count_partitions(self, interests: Iterable[Interest]) -> None:
+        covered = self._transport.registrar.registry.covered
+        channels = {channel.channel for each in interests for channel in covered(each.pattern)}
+        await self._transport.count_partitions(channels)
+
+    def _look_later(self) -> None:
+        if not self._closed:
+            self._look = asyncio.get_running_loop().call_later(_LOOK, self._look_now)
+
+    def _look_now(self) -> None:
+        if self._transport.running:
+            self._transport.in_background(self._look_for_partitions())
+
+    async def _look_for_partitions(self) -> None:
+        """The registry knows those that a client of ours has added."""
+        try:
+            await self._count_partitions(self._interests.values())
+        finally:
+            self._look_later()
+
     async def _listen(self, id: int, channel: Channel, starts: Mapping[Place, int]) -> None:
-        if channel.channel in self._answers[id]:
+        if self._reached[id].get(channel.channel, 0) >= channel.partitions:
             return
         for band, place in self._transport.positions.places(channel):
             fan = self._fans.get(place)
             if fan is None or not fan.has(id):
                 await self._listen_to(place, _Listener(self, id, channel, band, place, starts.get(place, 0)))
         self._answers[id][channel.channel] = id
+        self._reached[id][channel.channel] = channel.partitions
         self._event.set()
 
     async def _listen_to(self, place: Place, listener: _Listener) -> None:
@@ -130,7 +160,7 @@ class Broadcasts(Contract):
 
     async def _end(self, ids: Collection[int]) -> None:
         for id in ids:
-            for known in (self._interests, self._fixed, self._servings, self._answers):
+            for known in (self._interests, self._fixed, self._servings, self._answers, self._reached):
                 known.pop(id, None)
             for place, fan in list(self._fans.items()):
                 if fan.remove(id):
@@ -210,8 +240,9 @@ class Broadcasts(Contract):
     async def close(self) -> None:
         self._closed = True
         self._event.set()
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._look):
+            if timer is not None:
+                timer.cancel()
         if self._transport.running:
             async with self._changing:
                 await self._end([*self._interests, *self._fixed])

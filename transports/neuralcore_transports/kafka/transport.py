@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import KafkaError
+from msgspec import structs
 
 from neuralcore._core import Clock
 from neuralcore.messaging.channel import ChannelConfig
@@ -290,6 +291,15 @@ class KafkaTransport(Transport):
         changed = [channel for channel in wanted if channel != known.get(channel.channel)]
         await self.registrar.append(*changed)
         self._touched.update(channel.channel for channel in changed)
+
+    async def count_partitions(self, names: Collection[str]) -> None:
+        """If somebody else has added some to the topics of these channels, the registry says so from now on."""
+        known = [self.registrar.topics_of(name) for name in names if name in self.registrar.registry.channels]
+        there = await self.run(self.administration.partitions, [topic for _, topics in known for topic in topics])
+        counted = [(channel, min(there.get(topic, 0) for topic in topics)) for channel, topics in known]
+        await self.registrar.append(
+            *(structs.replace(channel, partitions=count) for channel, count in counted if count > channel.partitions)
+        )
 
     async def look_for(self, names: Iterable[str]) -> None:
         """Publishes to these channels were not answered: perhaps somebody has deleted their topics."""
