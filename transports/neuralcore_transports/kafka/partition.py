@@ -27,6 +27,8 @@ _RUN_NS: Final = 250_000_000
 """A pause."""
 _HELD: Final = 20_000
 """Messages that wait for their time or their key, in memory; beyond, the partition waits with them."""
+_HELD_BYTES: Final = 32_000_000
+"""The same, by their size; the last one may go beyond."""
 
 
 class Entry(Struct, eq=False):
@@ -43,6 +45,10 @@ class Entry(Struct, eq=False):
     """While it is out."""
     attempted: bool = False
     """This attempt was stored before its handler was called."""
+
+    @property
+    def size(self) -> int:
+        return len(self.envelope.body)
 
 
 class Partition:
@@ -89,6 +95,8 @@ class Partition:
         self._end = 0
         """Offsets before it that do not arrive hold no message."""
         self._keys = Keys()
+        self._held = 0
+        """Bytes of those that wait for their time or their key."""
         self.in_flight = 0
         self.demanded = 0
         """How many more were wanted when it was last asked, before others were."""
@@ -164,8 +172,9 @@ class Partition:
     def _next(self, now: int) -> Entry | None:
         delayed, ready = self._delayed, self._ready
         while delayed and delayed[0][0] <= now:
-            offset = heappop(delayed)[1]
-            heappush(ready, (self._entries[offset].rank, offset))
+            entry = self._entries[heappop(delayed)[1]]
+            self._held -= entry.size
+            heappush(ready, (entry.rank, entry.offset))
         buffer = self._buffer
         while True:
             fresh = buffer[0].offset() if buffer else None
@@ -189,9 +198,10 @@ class Partition:
                 return entry
 
     def _may_read(self, offset: int) -> bool:
-        if self.window.told_of(offset):
-            return True  # it takes no more room than it does already
-        return len(self._delayed) + self._keys.parked < _HELD and not self.window.full
+        """Whatever waits ends by itself, so there will be room again."""
+        if len(self._delayed) + self._keys.parked >= _HELD or self._held >= _HELD_BYTES:
+            return False
+        return self.window.told_of(offset) or not self.window.full  # it takes no more of a commit than it does already
 
     def _read(self, record: Record, offset: int, now: int) -> Entry | None:
         """The next of what arrived, if it is ready."""
@@ -213,8 +223,12 @@ class Partition:
             return entry
         if again > 0 and self._admits(entry, park=False):  # it has failed, and its key waits for it
             self._keys.hold(envelope.key, offset)
-        heappush(self._delayed, (now + due, offset))
+        self._wait(entry, now + due)
         return None
+
+    def _wait(self, entry: Entry, until: int) -> None:
+        heappush(self._delayed, (until, entry.offset))
+        self._held += entry.size
 
     def _admits(self, entry: Entry, *, park: bool = True) -> bool:
         key = entry.envelope.key
@@ -223,6 +237,7 @@ class Partition:
         if park:
             assert key is not None
             self._keys.park(key, (entry.rank, entry.offset))
+            self._held += entry.size
         return False
 
     # Settling
@@ -269,7 +284,7 @@ class Partition:
             entry.rank = max(last, self.window.next) + 1
             self._free_key(entry)
         if delay:
-            heappush(self._delayed, (now + delay, entry.offset))
+            self._wait(entry, now + delay)
         else:
             heappush(self._ready, (entry.rank, entry.offset))
 
@@ -285,6 +300,7 @@ class Partition:
             return
         following = self._keys.free(entry.envelope.key, entry.offset)
         if following is not None:
+            self._held -= self._entries[following[1]].size
             heappush(self._ready, following)
 
     # Ending
@@ -316,6 +332,7 @@ class Partition:
         self._ready.clear()
         self._delayed.clear()
         self._keys = Keys()
+        self._held = 0
         self._end = 0
         self.in_flight = 0
         self.closing = False
