@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -197,9 +196,7 @@ class Member(Consumer):
         ]
 
     async def _is_confirmed(self) -> bool:
-        """False also when partitions move: the thread that commits waits for their handlers then, and what these
-        settle may wait behind this.
-        """
+        """False also when partitions move: what their handlers settle, which is urgent then, may wait behind this."""
         confirmed = self._committing.confirmed()
         moving = asyncio.ensure_future(self._moving.wait())
         either: set[asyncio.Future[Any]] = {confirmed, moving}
@@ -292,7 +289,7 @@ class Member(Consumer):
         partition.closing = False
         self.look_at_positions()
 
-    def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: threading.Event) -> None:
+    def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: Callable[[], None]) -> None:
         going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
         for partition in going:
             partition.closing = True
@@ -306,7 +303,9 @@ class Member(Consumer):
         if not self._handing_over:
             self._moving.clear()
 
-    async def _hand_over(self, going: Sequence[Partition], commits: dict[Place, Commit], done: threading.Event) -> None:
+    async def _hand_over(
+        self, going: Sequence[Partition], commits: dict[Place, Commit], done: Callable[[], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         patience = 0.0 if self._leaving is not None else self._transport.options.handover
         out = [delivery for partition in going for delivery in partition.out]
@@ -324,7 +323,7 @@ class Member(Consumer):
                     commits[partition.key] = commit
         if out and self._leaving is None:
             self._transport.lost(out)
-        done.set()
+        done()
 
     def gone(self, keys: Sequence[Place]) -> None:
         for key in keys:
