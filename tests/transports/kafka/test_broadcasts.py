@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest, Outcome, Settlement
-from neuralcore_transports.kafka import broadcast as module
+from neuralcore_transports.kafka import broadcast, fan
 from neuralcore_transports.kafka.broadcast import Broadcasts
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.registry import Channel
@@ -136,7 +136,7 @@ class Bench:
         self.calls: deque[tuple[Callable[..., object], Any]] = deque()
         self.reader = Reading(self)
         self.channels: dict[str, Channel] = {}
-        self.registrar = self.registry = self.positions = self
+        self.registrar = self.registry = self.positions = self.declaring = self
         self.told: list[str] = []
         self.outs: list[Delivery] = []
         self.tasks: list[asyncio.Task[Any]] = []
@@ -216,6 +216,12 @@ class Bench:
         await self.made.settle([Settlement(delivery, Outcome.ACK) for delivery in found])
         return found
 
+    async def until_read(self, partitions: int) -> None:
+        deadline = asyncio.get_running_loop().time() + 10
+        while len(self.reader.added) < partitions:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.001)
+
     async def settle_down(self, *ids: int) -> None:
         """Until nothing comes any more. Those named take what there is."""
         quiet = 0
@@ -232,9 +238,9 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SOON", 0.001, raising=False)
-    monkeypatch.setattr(module, "_AGAIN", 0.001, raising=False)
-    monkeypatch.setattr(module, "_LOOK", 0.005, raising=False)
+    monkeypatch.setattr(fan, "_SOON", 0.001)
+    monkeypatch.setattr(broadcast, "_AGAIN", 0.001)
+    monkeypatch.setattr(broadcast, "_LOOK", 0.005)
     monkeypatch.setattr("neuralcore_transports.kafka.poller._BYTES", 10**9)
 
 
@@ -452,7 +458,7 @@ async def test_of_added_partitions_those_that_could_not_be_reached_are_tried_aga
         await bench.made.refresh()
     bench.library.ends[ORDERS] = 0, 501
     bench.reader.failing = lambda place: ""
-    await asyncio.sleep(0.01)
+    await bench.until_read(3)
     await bench.settle_down(1)
     assert sorted(bench.heard[1]) == [0, 0, 1, 1, 2, 500]
 
@@ -460,7 +466,7 @@ async def test_of_added_partitions_those_that_could_not_be_reached_are_tried_aga
 async def test_partitions_that_somebody_else_has_added_are_found(bench):
     await bench.listen(1, "new")
     bench.library.ends["orders", 1] = 0, 3
-    await asyncio.sleep(0.02)
+    await bench.until_read(2)
     await bench.settle_down(1)
     assert bench.heard[1] == [0, 1, 2]
     await bench.made.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -384,9 +385,10 @@ class Member(Consumer):
 
     @property
     def in_flight(self) -> Mapping[str, int]:
-        found: dict[str, int] = {}
+        """By channel."""
+        found: Counter[str] = Counter()
         for partition in self._partitions.values():
-            found[partition.channel] = found.get(partition.channel, 0) + partition.in_flight
+            found[partition.channel] += partition.in_flight
         return found
 
     @property
