@@ -177,7 +177,7 @@ class Committing:
         failed = {}
         for key, (partition, window, commit) in sent.items():
             wrong = error if error is not None else errors.get(key)
-            if not partition.owned or partition.window is not window:  # it has gone, or goes on elsewhere
+            if not partition.is_at(window):
                 continue
             if wrong is None:
                 partition.window.committed(commit)

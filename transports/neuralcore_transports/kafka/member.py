@@ -277,10 +277,7 @@ class Member(Consumer):
 
     def sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow
-        partition.owned = True  # it was forsaken, perhaps
-        out = partition.seek(window)
-        if out:
-            self._transport.lost(out)
+        self._lost(partition.seek(window))
         self._committing.want(partition)
         self.look_at_positions()
         self._event.set()
@@ -316,14 +313,14 @@ class Member(Consumer):
         while any(partition.in_flight for partition in going) and (left := deadline - loop.time()) > 0:
             self._event.clear()
             await woken(self._event, left)
-        out = [delivery for partition in going for delivery in partition.out]
         for partition in going:
             if partition.owned:
+                out = partition.out
                 commit = partition.give_up(suspects=self._leaving is None)
                 if not partition.in_transaction:  # who is next learns from that how it went
                     commits[partition.key] = commit
-        if out and self._leaving is None:
-            self._transport.lost(out)
+                if self._leaving is None:
+                    self._lost(out)
         done()
 
     def gone(self, keys: Sequence[Place]) -> None:
@@ -332,13 +329,18 @@ class Member(Consumer):
             self._flows.pop(key, None)
             if partition is None:
                 continue
-            self._committing.forget(partition)
             self._serving.remove(partition)
-            if partition.owned:
-                partition.owned = False
-                if partition.out:
-                    self._transport.lost(partition.out)
+            self._disown(partition)
         self._event.set()
+
+    def _disown(self, partition: Partition) -> None:
+        """Whatever has taken it: nothing of it is committed any more, and who has something of it is told, once."""
+        self._committing.forget(partition)
+        self._lost(partition.disown())
+
+    def _lost(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self._transport.lost(deliveries)
 
     # Positions that somebody has moved
 
@@ -373,11 +375,8 @@ class Member(Consumer):
         group is given another position before that.
         """
         if partition.owned:
-            partition.owned = False
-            self._committing.forget(partition)
-            out = partition.seek(Window(0, epoch=_NOWHERE))
-            if out:
-                self._transport.lost(out)
+            self._lost(partition.seek(Window(0, epoch=_NOWHERE)))
+            self._disown(partition)
             if self._closed:
                 self._leave_when_empty()
 

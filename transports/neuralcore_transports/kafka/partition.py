@@ -79,8 +79,9 @@ class Partition:
         self.below = below
         self.window = window
         self.owned = True
+        """This process's to hand out, settle and commit. ``disown`` ends it, and ``seek`` has it begin again."""
         self.closing = False
-        """Nothing more is handed out: it moves to another process."""
+        """Nothing more is handed out: it moves to another process, or the group to another position in it."""
         self.in_transaction = False
         """A transaction has the next commit: nothing may be committed past it."""
         self._clock = clock
@@ -310,22 +311,38 @@ class Partition:
         """What is in somebody's hands."""
         return [entry.delivery for entry in self._entries.values() if entry.delivery is not None]
 
-    def give_up(self, *, suspects: bool) -> Commit:
-        """The last commit. ``suspects``: who is next is to take for suspects what is still out."""
+    def disown(self) -> list[Delivery]:
+        """It is not this process's any more: nothing of it is handed out, settled or committed. What was out, and is
+        lost; nothing when that was said before.
+        """
+        if not self.owned:
+            return []
         self.owned = False
+        return self.out
+
+    def give_up(self, *, suspects: bool) -> Commit:
+        """The last commit, after which it is disowned. ``suspects``: who is next is to take for suspects what is still
+        out.
+        """
+        self.disown()
         for entry in self._entries.values():
             if entry.delivery is not None and (suspects or entry.attempted):
                 failed = entry.failed + (entry.attempted and suspects)
                 self.window.note(entry.offset, failed, suspect=suspects or entry.suspect)
         return self.window.commit(clean=True, now=Moment.now(self._clock))
 
+    def is_at(self, window: Window) -> bool:
+        """Nobody has taken it away since, and the group is at the same position."""
+        return self.owned and self.window is window
+
     def commit(self, also: Collection[int]) -> Commit:
         """What the broker is to hear now. ``also``: as in Window.commit."""
         return self.window.commit(clean=False, ahead=self.ahead, also=also, now=Moment.now(self._clock))
 
     def seek(self, window: Window) -> list[Delivery]:
-        """Go on elsewhere; what was out, and cannot be settled any more."""
+        """Go on elsewhere, also if it was disowned; what was out, and cannot be settled any more."""
         out = self.out
+        self.owned = True
         self.window = window
         self._buffer.clear()
         self._entries.clear()
