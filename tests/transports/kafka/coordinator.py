@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,14 @@ class Broker:
         self.settled: list[Settlement] = []
         self.transactions: list[tuple[list[Job], list[TopicPartition]]] = []
         self.ended: asyncio.Future[None]
+        self.counted: Counter[str] = Counter()
         self.committing = Committing(
-            "g", self.sent.append, self.transact, more=self.more.append, settled=self.settled.extend
+            "g",
+            self.sent.append,
+            self.transact,
+            more=self.more.append,
+            settled=self.settled.extend,
+            count=lambda name: self.counted.update([name]),
         )
 
     async def transact(self, jobs: list[Job], offsets: list[TopicPartition]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from neuralcore.messaging.errors import Unavailable
 from neuralcore.messaging.names import matches
 from neuralcore.messaging.transport import Delivery, Demand, Envelope, Interest, Outcome, Settlement
-from neuralcore_transports.kafka import broadcast as module
+from neuralcore_transports.kafka import broadcast, fan
 from neuralcore_transports.kafka.broadcast import Broadcasts
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.registry import Channel
@@ -136,7 +136,7 @@ class Bench:
         self.calls: deque[tuple[Callable[..., object], Any]] = deque()
         self.reader = Reading(self)
         self.channels: dict[str, Channel] = {}
-        self.registrar = self.registry = self.positions = self
+        self.registrar = self.registry = self.positions = self.declaring = self
         self.told: list[str] = []
         self.outs: list[Delivery] = []
         self.tasks: list[asyncio.Task[Any]] = []
@@ -157,6 +157,12 @@ class Bench:
     async def refresh(self) -> None: ...
 
     async def ensure(self, names: Sequence[str]) -> None: ...
+
+    async def count_partitions(self, names: Collection[str]) -> None:
+        for name in names:
+            there = [number for topic, number in self.library.ends if topic == name]
+            self.channels[name] = Channel(name, len(there))
+            self.in_background(self.made.refresh())  # as when the registry has changed
 
     def covered(self, pattern: str) -> list[Channel]:
         return [channel for name, channel in self.channels.items() if matches(pattern, name)]
@@ -210,6 +216,12 @@ class Bench:
         await self.made.settle([Settlement(delivery, Outcome.ACK) for delivery in found])
         return found
 
+    async def until_read(self, partitions: int) -> None:
+        deadline = asyncio.get_running_loop().time() + 10
+        while len(self.reader.added) < partitions:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.001)
+
     async def settle_down(self, *ids: int) -> None:
         """Until nothing comes any more. Those named take what there is."""
         quiet = 0
@@ -226,8 +238,9 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SOON", 0.001, raising=False)
-    monkeypatch.setattr(module, "_AGAIN", 0.001, raising=False)
+    monkeypatch.setattr(fan, "_SOON", 0.001)
+    monkeypatch.setattr(broadcast, "_AGAIN", 0.001)
+    monkeypatch.setattr(broadcast, "_LOOK", 0.005)
     monkeypatch.setattr("neuralcore_transports.kafka.poller._BYTES", 10**9)
 
 
@@ -423,6 +436,52 @@ async def test_who_comes_before_another_has_ended_is_not_ended_with_it(bench):
     bench.heard[1] = []
     await bench.settle_down(1)
     assert bench.heard[1] == list(range(500))
+
+
+async def test_partitions_that_are_added_are_heard_from_their_beginnings(bench):
+    await bench.listen(1, "new")
+    await bench.listen(2, 490)
+    bench.channel("orders", 500, 3, 2, partitions=3)
+    await bench.made.refresh()  # as when the registry has changed
+    await bench.made.refresh()
+    await bench.settle_down(1, 2)
+    assert sorted(bench.heard[1]) == [0, 0, 1, 1, 2]
+    assert sorted(bench.heard[2]) == [0, 0, 1, 1, 2, *range(490, 500)]
+    assert len(bench.reader.added) == 3
+
+
+async def test_of_added_partitions_those_that_could_not_be_reached_are_tried_again(bench):
+    await bench.listen(1, "new")
+    bench.channel("orders", 500, 3, 2, partitions=3)
+    bench.reader.failing = lambda place: "before" if place[1] == 2 else ""
+    with pytest.raises(Unavailable):
+        await bench.made.refresh()
+    bench.library.ends[ORDERS] = 0, 501
+    bench.reader.failing = lambda place: ""
+    await bench.until_read(3)
+    await bench.settle_down(1)
+    assert sorted(bench.heard[1]) == [0, 0, 1, 1, 2, 500]
+
+
+async def test_partitions_that_somebody_else_has_added_are_found(bench):
+    await bench.listen(1, "new")
+    bench.library.ends["orders", 1] = 0, 3
+    await bench.until_read(2)
+    await bench.settle_down(1)
+    assert bench.heard[1] == [0, 1, 2]
+    await bench.made.close()
+    bench.library.ends["orders", 2] = 0, 3
+    await asyncio.sleep(0.02)
+    assert bench.channels["orders"].partitions == 2, "nobody looks any more"
+
+
+async def test_what_was_in_them_before_somebody_listens_is_not_new(bench):
+    """The registry does not know them yet."""
+    bench.library.ends["orders", 1] = 0, 3
+    await bench.listen(1, "new")
+    bench.library.ends["orders", 1] = 0, 4
+    await bench.settle_down(1)
+    assert bench.heard[1] == [3]
 
 
 async def test_a_position_that_is_sought_counts_for_a_channel_that_is_just_being_begun(bench):

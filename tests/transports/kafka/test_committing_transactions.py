@@ -171,7 +171,7 @@ async def test_one_whose_message_is_somebody_elses_by_then(broker):
     hands.publish("a")
     (a,) = hands.take()
     job = wanted(broker, a)
-    hands.partition.owned = False
+    hands.partition.disown()
     await turns()
     assert not broker.transactions
     with pytest.raises(LeaseLost, match="orders"):

@@ -128,6 +128,15 @@ def test_a_partition_of_which_enough_waits_is_paused_and_read_on_where_it_was(be
     assert bench.library.told == [("pause", 3), ("resume", 3), ("seek", 12)]
 
 
+def test_one_that_is_paused_goes_on_where_it_was_sought_meanwhile(bench: Bench) -> None:
+    bench.give(*records(*range(12)))
+    bench.until(lambda: len(bench.arrived) == 12)
+    bench.poller.ask(lambda: bench.poller.seek(bench.flow, 4), 5)
+    bench.poller.taken(bench.flow, 12)
+    bench.until(lambda: len(bench.library.told) == 4)
+    assert bench.library.told == [("pause", 3), ("seek", 4), ("resume", 3), ("seek", 4)]
+
+
 def test_of_big_messages_fewer_may_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BYTES", 300)
     bench.give(*records(0, 1, 2, size=100))

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from neuralcore.messaging.errors import LeaseLost
 from neuralcore.messaging.transport import Settlement
-from neuralcore_transports.kafka.clients import log
+from neuralcore_transports.kafka.complaints import Complaints
 from neuralcore_transports.kafka.partition import Entry, Partition
 from neuralcore_transports.kafka.together import Job, Jobs
 from neuralcore_transports.kafka.window import Commit, Window
@@ -45,11 +45,12 @@ class Committing:
         *,
         more: Callable[[Partition], None],
         settled: Callable[[Sequence[Settlement]], object],
+        count: Callable[[str], None],
     ) -> None:
         """``send`` begins a commit, of which ``told`` will hear; ``transact`` makes one that is part of a transaction.
-        After it a partition may hand out ``more``, and what was ``settled`` by the transaction is.
+        After it a partition may hand out ``more``, and what was ``settled`` by the transaction is. ``count``: those
+        that fail.
         """
-        self._name = name
         self._send = send
         self._transact = transact
         self._more = more
@@ -57,6 +58,7 @@ class Committing:
         self._jobs = Jobs()
         self._transaction: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._complaints = Complaints(name, count, self._loop.time)
         self._wanted: dict[Partition, None] = {}
         self._sent: _Sent = {}
         """In the commit under way, not in the transaction."""
@@ -102,6 +104,7 @@ class Committing:
     def forget(self, partition: Partition) -> None:
         """It is not this process's any more."""
         self._wanted.pop(partition, None)
+        self._complaints.gone(partition.key)
 
     def _begin(self) -> None:
         self._timer = None
@@ -171,20 +174,21 @@ class Committing:
         error: KafkaError | None,
         errors: Mapping[tuple[str, int], KafkaError | None] = MappingProxyType({}),
     ) -> None:
-        failed = None
+        failed = {}
         for key, (partition, window, commit) in sent.items():
             wrong = error if error is not None else errors.get(key)
-            if not partition.owned or partition.window is not window:  # it has gone, or goes on elsewhere
+            if not partition.is_at(window):
                 continue
             if wrong is None:
                 partition.window.committed(commit)
+                self._complaints.worked(key)
                 self._more(partition)
             else:
-                failed = wrong
+                failed[key] = wrong
                 partition.window.not_committed()
                 self._wanted[partition] = None
-        if failed is not None:
-            log.info("a commit of %s failed, it is tried again: %s", self._name, failed.str())
+        if failed:
+            self._complaints.failed(failed)
             self._failed = True
         if self._under_way:
             return

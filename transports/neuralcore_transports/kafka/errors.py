@@ -21,6 +21,7 @@ __all__ = [
     "NotOurs",
     "code_of",
     "group_is_changing",
+    "is_refusing",
     "position_is_gone",
     "record_is_refused",
     "translated",
@@ -52,9 +53,11 @@ _REFUSING: Final = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.ILLEGAL_SASL_STATE,
+        KafkaError.INVALID_COMMIT_OFFSET_SIZE,
         KafkaError.INVALID_CONFIG,
         KafkaError.INVALID_PARTITIONS,
         KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.OFFSET_METADATA_TOO_LARGE,
         KafkaError.POLICY_VIOLATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -84,6 +87,11 @@ def position_is_gone(error: KafkaError | KafkaException) -> bool:
     return (error.code() if isinstance(error, KafkaError) else code_of(error)) in _GONE
 
 
+def is_refusing(error: KafkaError) -> bool:
+    """The brokers will say so again, until somebody has changed something there."""
+    return error.code() in _REFUSING
+
+
 def record_is_refused(error: KafkaError) -> bool:
     """Whoever sends it again is told the same."""
     return error.code() in _REFUSED
@@ -105,6 +113,6 @@ def translated(error: Exception | KafkaError, where: str) -> Exception:
     found = error.args[0] if isinstance(error, KafkaException) and error.args else error
     if not isinstance(found, KafkaError):
         return Unavailable("kafka", f"{where}: {found}")
-    if found.code() in _REFUSING:
+    if is_refusing(found):
         return KafkaRefused(where, found.str())
     return Unavailable("kafka", f"{where}: {found.str()}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,7 +84,14 @@ class Member(Consumer):
         """Partitions are being handed over."""
         self._session: Session | None = None
         """None as long as there is nothing to read."""
-        self._committing = Committing(group, self._send, self._transact, more=self._may_have_more, settled=self._apply)
+        self._committing = Committing(
+            group,
+            self._send,
+            self._transact,
+            more=self._may_have_more,
+            settled=self._apply,
+            count=transport.count,
+        )
         self.together = self._committing.together
         self._transacting = Transacting(transport, transport.topics.transactions(transport.id, group))
 
@@ -190,9 +197,7 @@ class Member(Consumer):
         ]
 
     async def _is_confirmed(self) -> bool:
-        """False also when partitions move: the thread that commits waits for their handlers then, and what these
-        settle may wait behind this.
-        """
+        """False also when partitions move: what their handlers settle, which is urgent then, may wait behind this."""
         confirmed = self._committing.confirmed()
         moving = asyncio.ensure_future(self._moving.wait())
         either: set[asyncio.Future[Any]] = {confirmed, moving}
@@ -272,10 +277,7 @@ class Member(Consumer):
 
     def sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow
-        partition.owned = True  # it was forsaken, perhaps
-        out = partition.seek(window)
-        if out:
-            self._transport.lost(out)
+        self._lost(partition.seek(window))
         self._committing.want(partition)
         self.look_at_positions()
         self._event.set()
@@ -285,7 +287,7 @@ class Member(Consumer):
         partition.closing = False
         self.look_at_positions()
 
-    def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: threading.Event) -> None:
+    def revoking(self, keys: Sequence[Place], commits: dict[Place, Commit], done: Callable[[], None]) -> None:
         going = [partition for key in keys if (partition := self._partitions.get(key)) is not None]
         for partition in going:
             partition.closing = True
@@ -299,7 +301,9 @@ class Member(Consumer):
         if not self._handing_over:
             self._moving.clear()
 
-    async def _hand_over(self, going: Sequence[Partition], commits: dict[Place, Commit], done: threading.Event) -> None:
+    async def _hand_over(
+        self, going: Sequence[Partition], commits: dict[Place, Commit], done: Callable[[], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         patience = 0.0 if self._leaving is not None else self._transport.options.handover
         out = [delivery for partition in going for delivery in partition.out]
@@ -309,15 +313,15 @@ class Member(Consumer):
         while any(partition.in_flight for partition in going) and (left := deadline - loop.time()) > 0:
             self._event.clear()
             await woken(self._event, left)
-        out = [delivery for partition in going for delivery in partition.out]
         for partition in going:
             if partition.owned:
+                out = partition.out
                 commit = partition.give_up(suspects=self._leaving is None)
                 if not partition.in_transaction:  # who is next learns from that how it went
                     commits[partition.key] = commit
-        if out and self._leaving is None:
-            self._transport.lost(out)
-        done.set()
+                if self._leaving is None:
+                    self._lost(out)
+        done()
 
     def gone(self, keys: Sequence[Place]) -> None:
         for key in keys:
@@ -325,13 +329,18 @@ class Member(Consumer):
             self._flows.pop(key, None)
             if partition is None:
                 continue
-            self._committing.forget(partition)
             self._serving.remove(partition)
-            if partition.owned:
-                partition.owned = False
-                if partition.out:
-                    self._transport.lost(partition.out)
+            self._disown(partition)
         self._event.set()
+
+    def _disown(self, partition: Partition) -> None:
+        """Whatever has taken it: nothing of it is committed any more, and who has something of it is told, once."""
+        self._committing.forget(partition)
+        self._lost(partition.disown())
+
+    def _lost(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self._transport.lost(deliveries)
 
     # Positions that somebody has moved
 
@@ -366,11 +375,8 @@ class Member(Consumer):
         group is given another position before that.
         """
         if partition.owned:
-            partition.owned = False
-            self._committing.forget(partition)
-            out = partition.seek(Window(0, epoch=_NOWHERE))
-            if out:
-                self._transport.lost(out)
+            self._lost(partition.seek(Window(0, epoch=_NOWHERE)))
+            self._disown(partition)
             if self._closed:
                 self._leave_when_empty()
 
@@ -378,9 +384,10 @@ class Member(Consumer):
 
     @property
     def in_flight(self) -> Mapping[str, int]:
-        found: dict[str, int] = {}
+        """By channel."""
+        found: Counter[str] = Counter()
         for partition in self._partitions.values():
-            found[partition.channel] = found.get(partition.channel, 0) + partition.in_flight
+            found[partition.channel] += partition.in_flight
         return found
 
     @property

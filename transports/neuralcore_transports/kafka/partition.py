@@ -27,6 +27,8 @@ _RUN_NS: Final = 250_000_000
 """A pause."""
 _HELD: Final = 20_000
 """Messages that wait for their time or their key, in memory; beyond, the partition waits with them."""
+_HELD_BYTES: Final = 32_000_000
+"""The same, by their size; the last one may go beyond."""
 
 
 class Entry(Struct, eq=False):
@@ -43,6 +45,10 @@ class Entry(Struct, eq=False):
     """While it is out."""
     attempted: bool = False
     """This attempt was stored before its handler was called."""
+
+    @property
+    def size(self) -> int:
+        return len(self.envelope.body)
 
 
 class Partition:
@@ -73,8 +79,9 @@ class Partition:
         self.below = below
         self.window = window
         self.owned = True
+        """This process's to hand out, settle and commit. ``disown`` ends it, and ``seek`` has it begin again."""
         self.closing = False
-        """Nothing more is handed out: it moves to another process."""
+        """Nothing more is handed out: it moves to another process, or the group to another position in it."""
         self.in_transaction = False
         """A transaction has the next commit: nothing may be committed past it."""
         self._clock = clock
@@ -89,6 +96,8 @@ class Partition:
         self._end = 0
         """Offsets before it that do not arrive hold no message."""
         self._keys = Keys()
+        self._held = 0
+        """Bytes of those that wait for their time or their key."""
         self.in_flight = 0
         self.demanded = 0
         """How many more were wanted when it was last asked, before others were."""
@@ -164,8 +173,9 @@ class Partition:
     def _next(self, now: int) -> Entry | None:
         delayed, ready = self._delayed, self._ready
         while delayed and delayed[0][0] <= now:
-            offset = heappop(delayed)[1]
-            heappush(ready, (self._entries[offset].rank, offset))
+            entry = self._entries[heappop(delayed)[1]]
+            self._held -= entry.size
+            heappush(ready, (entry.rank, entry.offset))
         buffer = self._buffer
         while True:
             fresh = buffer[0].offset() if buffer else None
@@ -189,9 +199,10 @@ class Partition:
                 return entry
 
     def _may_read(self, offset: int) -> bool:
-        if self.window.told_of(offset):
-            return True  # it takes no more room than it does already
-        return len(self._delayed) + self._keys.parked < _HELD and not self.window.full
+        """Whatever waits ends by itself, so there will be room again."""
+        if len(self._delayed) + self._keys.parked >= _HELD or self._held >= _HELD_BYTES:
+            return False
+        return self.window.told_of(offset) or not self.window.full  # it takes no more of a commit than it does already
 
     def _read(self, record: Record, offset: int, now: int) -> Entry | None:
         """The next of what arrived, if it is ready."""
@@ -213,8 +224,12 @@ class Partition:
             return entry
         if again > 0 and self._admits(entry, park=False):  # it has failed, and its key waits for it
             self._keys.hold(envelope.key, offset)
-        heappush(self._delayed, (now + due, offset))
+        self._wait(entry, now + due)
         return None
+
+    def _wait(self, entry: Entry, until: int) -> None:
+        heappush(self._delayed, (until, entry.offset))
+        self._held += entry.size
 
     def _admits(self, entry: Entry, *, park: bool = True) -> bool:
         key = entry.envelope.key
@@ -223,6 +238,7 @@ class Partition:
         if park:
             assert key is not None
             self._keys.park(key, (entry.rank, entry.offset))
+            self._held += entry.size
         return False
 
     # Settling
@@ -269,7 +285,7 @@ class Partition:
             entry.rank = max(last, self.window.next) + 1
             self._free_key(entry)
         if delay:
-            heappush(self._delayed, (now + delay, entry.offset))
+            self._wait(entry, now + delay)
         else:
             heappush(self._ready, (entry.rank, entry.offset))
 
@@ -285,6 +301,7 @@ class Partition:
             return
         following = self._keys.free(entry.envelope.key, entry.offset)
         if following is not None:
+            self._held -= self._entries[following[1]].size
             heappush(self._ready, following)
 
     # Ending
@@ -294,28 +311,45 @@ class Partition:
         """What is in somebody's hands."""
         return [entry.delivery for entry in self._entries.values() if entry.delivery is not None]
 
-    def give_up(self, *, suspects: bool) -> Commit:
-        """The last commit. ``suspects``: who is next is to take for suspects what is still out."""
+    def disown(self) -> list[Delivery]:
+        """It is not this process's any more: nothing of it is handed out, settled or committed. What was out, and is
+        lost; nothing when that was said before.
+        """
+        if not self.owned:
+            return []
         self.owned = False
+        return self.out
+
+    def give_up(self, *, suspects: bool) -> Commit:
+        """The last commit, after which it is disowned. ``suspects``: who is next is to take for suspects what is still
+        out.
+        """
+        self.disown()
         for entry in self._entries.values():
             if entry.delivery is not None and (suspects or entry.attempted):
                 failed = entry.failed + (entry.attempted and suspects)
                 self.window.note(entry.offset, failed, suspect=suspects or entry.suspect)
         return self.window.commit(clean=True, now=Moment.now(self._clock))
 
+    def is_at(self, window: Window) -> bool:
+        """Nobody has taken it away since, and the group is at the same position."""
+        return self.owned and self.window is window
+
     def commit(self, also: Collection[int]) -> Commit:
         """What the broker is to hear now. ``also``: as in Window.commit."""
         return self.window.commit(clean=False, ahead=self.ahead, also=also, now=Moment.now(self._clock))
 
     def seek(self, window: Window) -> list[Delivery]:
-        """Go on elsewhere; what was out, and cannot be settled any more."""
+        """Go on elsewhere, also if it was disowned; what was out, and cannot be settled any more."""
         out = self.out
+        self.owned = True
         self.window = window
         self._buffer.clear()
         self._entries.clear()
         self._ready.clear()
         self._delayed.clear()
         self._keys = Keys()
+        self._held = 0
         self._end = 0
         self.in_flight = 0
         self.closing = False

@@ -173,6 +173,11 @@ class Poller:
             flow.closed = True
         return flow
 
+    def seek(self, flow: Flow, offset: int) -> None:
+        """Read it from there, if it is paused once it goes on. Raises KafkaException."""
+        self._consumer.seek(flow.at(offset))
+        flow._next = offset
+
     def taken(self, flow: Flow, count: int) -> None:
         """So many of what arrived wait no more. On the loop."""
         flow._taken += count
@@ -210,7 +215,7 @@ class Poller:
         except Exception:
             self._sort([first])
             for flow in self._flows.values():
-                self._seek(flow)
+                self._read_on(flow)
             raise
 
     def _sort(self, records: list[Record]) -> None:
@@ -259,9 +264,9 @@ class Poller:
     def _resume(self, flow: Flow) -> None:
         """By itself the library looks at it again up to a second later, if nothing else is read; a seek wakes it."""
         self._tell(self._consumer.resume, flow)
-        self._seek(flow)
+        self._read_on(flow)
 
-    def _seek(self, flow: Flow) -> None:
+    def _read_on(self, flow: Flow) -> None:
         """To what was not read yet."""
         if flow._next is not None:
             self._tell(lambda at: self._consumer.seek(at[0]), flow, flow._next)

@@ -32,7 +32,7 @@ class Positions:
         await registrar.refresh()
         registry = registrar.registry
         new = [each for each in interests if not registry.wants(group, each.pattern)]
-        await self._transport.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+        await self._transport.declaring.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
         missing: dict[Interest, list[Channel]] = {}
         attached: set[str] = set()
         for interest in new:

@@ -31,7 +31,8 @@ class Reader:
         self._timeout = timeout
         self._where = where
         self._name = name
-        self._looked_up: set[str] = set()
+        self._known: dict[str, int] = {}
+        """How many partitions of each topic the client has heard of."""
         self._running = False
 
     def start(self) -> None:
@@ -50,18 +51,18 @@ class Reader:
         self._ask(partial(self._add, flow, offset))
 
     def _add(self, flow: Flow, offset: int) -> None:
-        if flow.topic not in self._looked_up:  # else a new topic's leader is looked for much later
-            self.client.list_topics(flow.topic, self._timeout)
-            self._looked_up.add(flow.topic)
+        if flow.partition >= self._known.get(flow.topic, 0):  # else a new one's leader is looked for much later
+            found = self.client.list_topics(flow.topic, self._timeout).topics[flow.topic]
+            self._known[flow.topic] = len(found.partitions)
         self.client.incremental_assign([flow.at(offset)])
-        self.poller.add(flow)
+        self.poller.add(flow, offset)
 
     def remove(self, flow: Flow) -> None:
         self._ask(partial(self._remove, flow))
 
     def _remove(self, flow: Flow) -> None:
         if self.poller.remove(*flow.key) is not None:
-            self._looked_up.discard(flow.topic)
+            self._known.pop(flow.topic, None)
             self.client.incremental_unassign([TopicPartition(*flow.key)])
 
     def _ask(self, what: Callable[[], None]) -> None:

@@ -50,16 +50,18 @@ class Sending:
         gone = await self._send(envelopes, left, statuses, reasons)
         if gone:
             channels = {envelopes[index].channel for index in gone}
-            await self._transport.make_again([name for name in channels if not name.startswith(INBOX_PREFIX)])
+            await self._transport.declaring.make_again([name for name in channels if not name.startswith(INBOX_PREFIX)])
             await self._send(envelopes, gone, statuses, reasons)
         late = {envelopes[index].channel for index in left if statuses[index] is PublishStatus.UNKNOWN}
         if late:
-            self._transport.in_background(self._transport.look_for(late))
+            self._transport.in_background(self._transport.declaring.look_for(late))
         return statuses, reasons
 
     async def prepared(self, envelopes: Sequence[Envelope]) -> list[Outgoing]:
         """For a transaction: all of them or none. Raises NeuralCoreError."""
-        await self._transport.ensure({each.channel for each in envelopes if not each.channel.startswith(INBOX_PREFIX)})
+        await self._transport.declaring.ensure(
+            {each.channel for each in envelopes if not each.channel.startswith(INBOX_PREFIX)}
+        )
         now = self._transport.clock.time_ns()
         return [record for each in envelopes if (record := self._outgoing(each, now)) is not None]
 
@@ -67,7 +69,7 @@ class Sending:
         """Those that cannot be published to, and why."""
         names = [name for name in channels if not name.startswith(INBOX_PREFIX)]
         try:
-            await self._transport.ensure(names)
+            await self._transport.declaring.ensure(names)
         except NeuralCoreError as error:
             if len(names) == 1:
                 return {names[0]: error}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,9 @@ _LATER: Final = 0.5
 """Seconds before what the brokers refused is tried again."""
 
 
+_Content = tuple[str, int, int, str | None]
+
+
 class Session:
     """What the loop asks by ``subscribe``, ``commit`` and ``follow`` the thread does. ``taken`` is the loop's, ``stop``
     blocks.
@@ -49,6 +53,14 @@ class Session:
         self._member = member
         self._owned: dict[Place, Partition] = {}
         self._topics: list[str] = []
+        self._commits: deque[list[TopicPartition]] = deque()
+        """Those that were asked for."""
+        self._sent: list[TopicPartition] | None = None
+        """The last of those that the library has, and has not told of."""
+        self._answered: list[frozenset[_Content]] = []
+        """Those that it may tell of, and the member knows."""
+        self._asked = threading.Event()
+        """Of the thread, while it waits for those whose partitions go."""
         self._standing: tuple[Any, frozenset[Place]] = None, frozenset()
         name = transport.topics.group(group)
         self._client: Consumer = transport.clients.member(name, on_commit=self._on_commit)
@@ -67,7 +79,9 @@ class Session:
         self._poller.order(partial(self._subscribe, topics))
 
     def commit(self, offsets: list[TopicPartition]) -> None:
-        self._poller.order(partial(self._commit, offsets))
+        self._commits.append(offsets)
+        self._poller.order(self._commit_all)
+        self._asked.set()
 
     def follow(self, partition: Partition) -> None:
         """The group was given another position there."""
@@ -109,17 +123,45 @@ class Session:
         else:
             self._client.unsubscribe()
 
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        mine = [each for each in offsets if (each.topic, each.partition) in self._owned]
-        if not mine:
-            self._on_commit(None, ())
-            return
-        try:
-            self._client.commit(offsets=mine, asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], ())
+    def _commit_all(self) -> None:
+        while self._commits:
+            mine = self._owned_of(self._commits.popleft())
+            if not mine:
+                self._answer(None, ())
+                continue
+            try:
+                self._client.commit(offsets=mine, asynchronous=True)
+                self._sent = mine
+            except KafkaException as error:
+                self._answer(error.args[0], ())
+
+    def _commit_at_once(self) -> None:
+        """Inside a callback, where the library tells of no commit: of the one under way only after it, too late."""
+        if self._sent is not None:
+            self._answered.append(_contents(self._sent))
+            self._commits.appendleft(self._sent)
+            self._sent = None
+        while self._commits:
+            mine = self._owned_of(self._commits.popleft())
+            try:
+                answer = self._client.commit(offsets=mine, asynchronous=False) if mine else ()
+            except KafkaException as error:
+                self._answer(error.args[0], ())
+            else:
+                self._answer(None, answer)
+
+    def _owned_of(self, offsets: list[TopicPartition]) -> list[TopicPartition]:
+        return [each for each in offsets if (each.topic, each.partition) in self._owned]
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        contents = _contents(partitions)
+        if contents in self._answered:
+            self._answered.remove(contents)
+            return
+        self._sent = None
+        self._answer(error, partitions)
+
+    def _answer(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         self._call(self._member.told, error, partitions)
 
     # Partitions come
@@ -277,13 +319,7 @@ class Session:
     def _revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
         self._stand()
-        done, commits = threading.Event(), dict[Place, Commit]()
-        self._call(self._member.revoking, keys, commits, done)
-        patience = self._transport.options.handover + 1.0
-        if not done.wait(patience):
-            log.warning(
-                "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
-            )
+        commits = self._last_words(keys)
         self._disown(keys)
         last = [TopicPartition(*key, commit.offset, commit.metadata) for key, commit in list(commits.items())]
         if last:
@@ -292,6 +328,30 @@ class Session:
             self._poller.remove(*key)
         self._call(self._member.gone, keys)
         client.incremental_unassign(partitions)
+
+    def _last_words(self, keys: list[Place]) -> dict[Place, Commit]:
+        """The member's, of partitions that go; it hands out meanwhile what it has of the others, so commits go on. The
+        library has paused them all until these have gone.
+        """
+        commits: dict[Place, Commit] = {}
+        over = threading.Event()
+
+        def done() -> None:
+            over.set()
+            self._asked.set()
+
+        self._call(self._member.revoking, keys, commits, done)
+        patience = self._transport.options.handover + 1.0
+        deadline = time.monotonic() + patience
+        while not over.is_set() and (left := deadline - time.monotonic()) > 0:
+            self._commit_at_once()
+            self._asked.wait(left)
+            self._asked.clear()
+        if not over.is_set():
+            log.warning(
+                "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
+            )
+        return commits
 
     def _commit_last(self, client: Consumer, offsets: list[TopicPartition]) -> None:
         """The group's generation may change just now, and is known a little later."""
@@ -323,3 +383,7 @@ class Session:
         for key in keys:
             self._owned.pop(key, None)
         self._stand()
+
+
+def _contents(offsets: Sequence[TopicPartition]) -> frozenset[_Content]:
+    return frozenset((each.topic, each.partition, each.offset, each.metadata) for each in offsets)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import KafkaError
@@ -42,6 +39,7 @@ from neuralcore_transports.kafka.administration import Administration
 from neuralcore_transports.kafka.broadcast import Broadcasts
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import Clients, log
+from neuralcore_transports.kafka.declaring import Declaring
 from neuralcore_transports.kafka.errors import KafkaRefused
 from neuralcore_transports.kafka.inbox import KafkaInbox
 from neuralcore_transports.kafka.making import MAX_PAYLOAD, Making
@@ -52,14 +50,16 @@ from neuralcore_transports.kafka.positions import Positions
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher
 from neuralcore_transports.kafka.reader import Reader
 from neuralcore_transports.kafka.registrar import Registrar
-from neuralcore_transports.kafka.registry import Change, Channel, Forgotten, Removed
+from neuralcore_transports.kafka.registry import Change, Channel
 from neuralcore_transports.kafka.sending import Sending
+from neuralcore_transports.kafka.settling import Settling
 from neuralcore_transports.kafka.statistics import Statistics
 from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.topics import Topics
 from neuralcore_transports.kafka.transactions import KafkaTransaction, Publishing, Transacting
 from neuralcore_transports.kafka.transactor import Transactor
-from neuralcore_transports.kafka.trimming import Groups, Progress
+from neuralcore_transports.kafka.trimming import groups_of
+from neuralcore_transports.kafka.upkeep import Upkeep
 
 __all__ = ["KafkaTransport"]
 
@@ -102,17 +102,16 @@ class KafkaTransport(Transport):
         self.administration: Administration
         self.registrar: Registrar
         self.making: Making
+        self.declaring: Declaring
         self._sending: Sending
         self.positions = Positions(self)
         self.members: set[Member] = set()
         self.broadcasts: set[Broadcasts] = set()
         self._publishing: Publishing
-        self._ensuring = asyncio.Lock()
         self._refreshing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._touched: set[str] = set()
-        """Channels of which there may be something to delete."""
-        self._rejected: Counter[str] = Counter()
+        self._upkeep = Upkeep(self)
+        self._settling = Settling(self._upkeep.settled_late)
 
     @classmethod
     def from_url(cls, url: str) -> KafkaTransport:
@@ -150,6 +149,15 @@ class KafkaTransport(Transport):
             lost=lambda text: self.data_lost(self.topics.registry, text),
             **common,
         )
+        self.declaring = Declaring(
+            self.topics,
+            self.registrar,
+            self.making,
+            self.administration,
+            self.run,
+            changed=self._upkeep.touched,
+            lost=self.data_lost,
+        )
         self._state = "open"
         try:
             await self.run(self._connect)
@@ -158,7 +166,7 @@ class KafkaTransport(Transport):
             await self._shut()
             self._state = "closed"
             raise
-        self.in_background(self._upkeep())
+        self.in_background(self._upkeep.run())
 
     def _connect(self) -> None:
         """Blocks."""
@@ -273,49 +281,14 @@ class KafkaTransport(Transport):
 
     async def declare(self, channel: ChannelConfig) -> None:
         self._check_open()
-        await self._make([channel])
-
-    async def ensure(self, names: Collection[str]) -> None:
-        """These channels are there. Raises TransportError."""
-        channels = self.registrar.registry.channels
-        if all(name in channels for name in names):
-            return
-        async with self._ensuring:  # who comes next finds them there
-            await self._make([ChannelConfig(name) for name in names if name not in channels], implied=True)
-
-    async def _make(self, configs: Sequence[ChannelConfig], *, implied: bool = False) -> None:
-        known = self.registrar.registry.channels
-        asked = [(config, known.get(config.name)) for config in configs]
-        wanted = await self.run(partial(self.making.channels, asked, implied=implied))
-        changed = [channel for channel in wanted if channel != known.get(channel.channel)]
-        await self.registrar.append(*changed)
-        self._touched.update(channel.channel for channel in changed)
-
-    async def look_for(self, names: Iterable[str]) -> None:
-        """Publishes to these channels were not answered: perhaps somebody has deleted their topics."""
-        known = [name for name in names if name in self.registrar.registry.channels]
-        topics = {name: self.registrar.topics_of(name)[1] for name in known}
-        there = await self.run(self.administration.partitions, [topic for each in topics.values() for topic in each])
-        await self.make_again([name for name in known if any(topic not in there for topic in topics[name])])
-
-    async def make_again(self, names: Sequence[str]) -> None:
-        """Somebody has deleted their topics."""
-        for name in names:
-            self.data_lost(name, "its topic was deleted, with what was in it; it is made again")
-        await self._make([ChannelConfig(name) for name in names], implied=True)
+        await self.declaring.declare(channel)
 
     async def remove(self, target: ChannelRef | GroupRef) -> None:
         self._check_open()
-        await self.registrar.refresh()
         if isinstance(target, GroupRef):
-            await self.registrar.append(Forgotten(target.group, target.channel))
-            if target.channel is None:
-                await self.run(self.administration.forget, self.topics.group(target.group))
-            return
-        if target.channel in self.registrar.registry.channels:
-            _, topics = self.registrar.topics_of(target.channel)
-            await self.registrar.append(Removed(target.channel))
-            await self.run(self.administration.remove, topics)
+            await self.declaring.forget(target.group, target.channel)
+        else:
+            await self.declaring.remove(target.channel)
 
     async def channels(self) -> Sequence[str]:
         self._check_open()
@@ -327,48 +300,24 @@ class KafkaTransport(Transport):
         if not self.running:
             self._check_open()
         if not publishes:
-            return CommitResult((), await self._settle(settlements))
+            return CommitResult((), await self._settling.settle(settlements))
         if not settlements:
             return await self._publish(publishes)
         at_once = [index for index, each in enumerate(settlements) if each.after is None]
-        settling = asyncio.ensure_future(self._settle([settlements[index] for index in at_once]))
+        settling = asyncio.ensure_future(self._settling.settle([settlements[index] for index in at_once]))
         result = await self._publish(publishes)
         published = result.published
         stored = (PublishStatus.STORED, PublishStatus.DUPLICATE)
         later = [i for i, each in enumerate(settlements) if each.after is not None and published[each.after] in stored]
-        answers = [*await self._settle([settlements[index] for index in later]), *await settling]
+        answers = [*await self._settling.settle([settlements[index] for index in later]), *await settling]
         statuses = dict(zip([*later, *at_once], answers, strict=True))
         settled = [statuses.get(index, SettleStatus.SKIPPED) for index in range(len(settlements))]
         return CommitResult(published, settled, result.reasons)
 
     async def _publish(self, publishes: Sequence[Envelope]) -> CommitResult:
         published, reasons = await self._sending.publish(publishes)
-        self._touched.update(each.channel for each in publishes)
+        self._upkeep.touched(each.channel for each in publishes)
         return CommitResult(published, (), reasons)
-
-    async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleStatus]:
-        """By those whose deliveries they are; mostly that is one."""
-        owners = [each.delivery.lease.partition.owner for each in settlements]  # type: ignore[attr-defined]
-        if len(set(owners)) == 1:
-            return self._counted(settlements, await owners[0].settle(settlements))
-        statuses = [SettleStatus.UNKNOWN] * len(settlements)
-
-        async def settle(owner: Member | Broadcasts) -> None:
-            its = [index for index, each in enumerate(owners) if each is owner]
-            for index, status in zip(its, await owner.settle([settlements[i] for i in its]), strict=True):
-                statuses[index] = status
-
-        await asyncio.gather(*map(settle, set(owners)))
-        return self._counted(settlements, statuses)
-
-    def _counted(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> Sequence[SettleStatus]:
-        if SettleStatus.LEASE_LOST in statuses:
-            self._rejected.update(
-                settlement.delivery.envelope.channel
-                for settlement, status in zip(settlements, statuses, strict=True)
-                if status is SettleStatus.LEASE_LOST
-            )
-        return statuses
 
     # Transactions
 
@@ -381,7 +330,7 @@ class KafkaTransport(Transport):
 
     async def prepared(self, envelopes: Sequence[Envelope]) -> list[Outgoing]:
         """Raises NeuralCoreError."""
-        self._touched.update(each.channel for each in envelopes)
+        self._upkeep.touched(each.channel for each in envelopes)
         return await self._sending.prepared(envelopes)
 
     def together(self, job: Job) -> None:
@@ -433,35 +382,13 @@ class KafkaTransport(Transport):
         known = self.registrar.registry.channels.get(channel)
         if known is None:
             return Page((), None)
-        return await self.run(page, self, known, self._groups([known]), start, limit)
-
-    def _groups(self, channels: Sequence[Channel]) -> Groups:
-        """As of now: other threads look into it, while the registry goes on changing."""
-        return {channel.channel: self.registrar.registry.positions(channel.channel) for channel in channels}
+        return await self.run(page, self, known, groups_of(self.registrar.registry, [known]), start, limit)
 
     # Looking after it
 
     async def stats(self) -> Mapping[str, StoreStats]:
         self._check_open()
-        await self.registrar.refresh()
-        channels = list(self.registrar.registry.channels.values())
-        progress = await self.run(Progress, self, channels, self._groups(channels))
-        in_flight: dict[str, int] = {}
-        for member in self.members:
-            for name, count in member.in_flight.items():
-                in_flight[name] = in_flight.get(name, 0) + count
-        found = {}
-        for channel in channels:
-            name = channel.channel
-            lag = progress.lag(name)
-            found[name] = StoreStats(
-                depth=max(lag.values(), default=progress.stored(name)),
-                in_flight=in_flight.get(name, 0),
-                stored=progress.stored(name),
-                lag=lag,
-                rejected_settlements=self._rejected[name],
-            )
-        return found
+        return await self._upkeep.stats()
 
     async def health(self) -> Health:
         if self._state != "open":
@@ -471,32 +398,3 @@ class KafkaTransport(Transport):
         except (Unavailable, KafkaRefused) as error:
             return Health(False, str(error))
         return Health(True, f"{brokers} brokers")
-
-    async def _upkeep(self) -> None:
-        while self.options.trim:
-            await asyncio.sleep(self.options.upkeep * (0.75 + 0.5 * random.random()))  # not all clients at once
-            touched, self._touched = self._touched, set()
-            for member in self.members:
-                touched.update(partition.channel for partition in member.owned if partition.window.position)
-            try:
-                await self._trim(touched)
-            except Exception as error:  # noqa: BLE001 - it is tried again, whatever it was
-                self._touched |= touched
-                self.count("upkeep_failed")
-                log.warning("what nobody needs could not be deleted, it is tried again: %s", error)
-
-    async def _trim(self, names: Collection[str]) -> None:
-        if not names:
-            return
-        await self.registrar.refresh()  # a group that has just come may want what nobody else does
-        channels = [found for name in names if (found := self.registrar.registry.channels.get(name)) is not None]
-        await self.run(self._delete, channels, self._groups(channels))
-        self._touched.update(channel.channel for channel in channels if channel.kept)  # time alone ends that
-
-    def _delete(self, channels: Sequence[Channel], groups: Groups) -> None:
-        """Blocks."""
-        progress = Progress(self, channels, groups)
-        wall_ms = self.clock.time_ns() // 1_000_000
-        trims = {place: offset for each in channels for place, offset in progress.trims(each, wall_ms).items()}
-        if trims:
-            self.administration.delete_before(trims)

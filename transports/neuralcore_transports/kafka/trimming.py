@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 from confluent_kafka import TopicPartition
 
 from neuralcore_transports.kafka.administration import Place
-from neuralcore_transports.kafka.registry import Channel, Position
+from neuralcore_transports.kafka.registry import Channel, Position, Registry
 from neuralcore_transports.kafka.window import BadMetadata, Moment, Window
 
 if TYPE_CHECKING:
     from neuralcore_transports.kafka.transport import KafkaTransport
 
-__all__ = ["Groups", "Progress"]
+__all__ = ["Groups", "Progress", "groups_of"]
 
 Groups = Mapping[str, Mapping[str, Position]]
 """Positions by channel and group."""
+
+
+def groups_of(registry: Registry, channels: Sequence[Channel]) -> Groups:
+    """As of now: other threads look into it, while the registry goes on changing."""
+    return {channel.channel: registry.positions(channel.channel) for channel in channels}
 
 
 class Progress:

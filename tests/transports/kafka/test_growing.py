@@ -1,0 +1,65 @@
+"""A channel that gets more partitions while a broadcast listens to it."""
+
+from __future__ import annotations
+
+import asyncio
+from secrets import token_hex
+
+import pytest
+from confluent_kafka.cimpl import NewPartitions
+
+from neuralcore import MessageBus
+from neuralcore_transports.kafka import broadcast
+from tests.transports.clients import eventually
+
+pytestmark = pytest.mark.timeout(90)
+
+WAIT = 20.0
+KEYS = [f"key {number}" for number in range(30)]
+
+
+@pytest.fixture
+def prefix():
+    return f"g{token_hex(4)}"
+
+
+@pytest.fixture
+def url(kafka_broker, prefix):
+    return f"kafka://{kafka_broker.bootstrap}/{prefix}?lease=6&partitions=1"
+
+
+async def said(url, *, partitions=None):
+    """By a bus that has just come, and whose client knows all partitions."""
+    async with MessageBus(url) as bus:
+        if partitions is not None:
+            bus.create_channel("orders", partitions=partitions)
+        await bus.publish_many([("orders", key, None, {"key": key}) for key in KEYS])
+
+
+async def test_partitions_that_a_bus_has_added_are_heard_from_their_beginnings(url):
+    heard = []
+    async with MessageBus(url) as bus:
+        await bus.publish("orders", "too early")
+        await bus.subscribe("orders", lambda message: heard.append(message.payload), broadcast=True).ready()
+        await said(url, partitions=4)
+        await eventually(lambda: len(heard) >= len(KEYS), "all of them", WAIT)
+        assert sorted(heard) == sorted(KEYS)
+
+
+async def test_partitions_that_somebody_else_has_added_are_heard_too(kafka_broker, url, prefix, monkeypatch):
+    monkeypatch.setattr(broadcast, "_LOOK", 1.0)
+    heard, later = [], []
+    topic = f"{prefix}.orders"
+    async with MessageBus(url) as bus:
+        await bus.subscribe("orders", lambda message: heard.append(message.payload), broadcast=True).ready()
+        kafka_broker.admin().create_partitions([NewPartitions(topic, 4)])[topic].result(WAIT)
+        await said(url)
+        await bus.subscribe("orders", lambda message: later.append(message.payload), broadcast=True).ready()
+        await eventually(lambda: len(heard) >= len(KEYS), "all of them", WAIT)
+        assert sorted(heard) == sorted(KEYS)
+        assert bus._link.transport.registrar.registry.channels["orders"].partitions == 4
+        await bus.publish("orders", "last")
+        await eventually(lambda: later and heard[-1] == "last", "the last one", WAIT)
+        assert later == ["last"]
+        await asyncio.sleep(1.5)
+        assert len(heard) == len(KEYS) + 1
