@@ -336,6 +336,7 @@ class Member(Consumer):
     def _disown(self, partition: Partition) -> None:
         """Whatever has taken it: nothing of it is committed any more, and who has something of it is told, once."""
         self._committing.forget(partition)
+        self._transport.upkeep.touched([partition.channel])  # what was committed last may have been all that was needed
         self._lost(partition.disown())
 
     def _lost(self, deliveries: Sequence[Delivery]) -> None:

@@ -110,8 +110,8 @@ class KafkaTransport(Transport):
         self._publishing: Publishing
         self._refreshing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._upkeep = Upkeep(self)
-        self._settling = Settling(self._upkeep.settled_late)
+        self.upkeep = Upkeep(self)
+        self._settling = Settling(self.upkeep.settled_late)
 
     @classmethod
     def from_url(cls, url: str) -> KafkaTransport:
@@ -155,7 +155,7 @@ class KafkaTransport(Transport):
             self.making,
             self.administration,
             self.run,
-            changed=self._upkeep.touched,
+            changed=self.upkeep.touched,
             lost=self.data_lost,
         )
         self._state = "open"
@@ -166,7 +166,7 @@ class KafkaTransport(Transport):
             await self._shut()
             self._state = "closed"
             raise
-        self.in_background(self._upkeep.run())
+        self.in_background(self.upkeep.run())
 
     def _connect(self) -> None:
         """Blocks."""
@@ -316,7 +316,7 @@ class KafkaTransport(Transport):
 
     async def _publish(self, publishes: Sequence[Envelope]) -> CommitResult:
         published, reasons = await self._sending.publish(publishes)
-        self._upkeep.touched(each.channel for each in publishes)
+        self.upkeep.touched(each.channel for each in publishes)
         return CommitResult(published, (), reasons)
 
     # Transactions
@@ -330,7 +330,7 @@ class KafkaTransport(Transport):
 
     async def prepared(self, envelopes: Sequence[Envelope]) -> list[Outgoing]:
         """Raises NeuralCoreError."""
-        self._upkeep.touched(each.channel for each in envelopes)
+        self.upkeep.touched(each.channel for each in envelopes)
         return await self._sending.prepared(envelopes)
 
     def together(self, job: Job) -> None:
@@ -388,7 +388,7 @@ class KafkaTransport(Transport):
 
     async def stats(self) -> Mapping[str, StoreStats]:
         self._check_open()
-        return await self._upkeep.stats()
+        return await self.upkeep.stats()
 
     async def health(self) -> Health:
         if self._state != "open":
