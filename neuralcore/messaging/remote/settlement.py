@@ -186,7 +186,7 @@ class RemoteSettlement(Settlement):
         self.holding.replace(delivery, message)
         if delivery.suspect and not message.lease_lost:
             done = await self._commit(delivery, Outcome.ATTEMPT)
-            if done.settled is SettleStatus.LEASE_LOST:
+            if done.settled is not SettleStatus.SETTLED:  # or this bus closes, and was not told
                 self.lost([delivery])
         if not message.lease_lost:
             return True

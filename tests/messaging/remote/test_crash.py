@@ -139,6 +139,32 @@ async def test_a_suspects_attempt_is_stored_before_its_handler_is_called(town, r
 
 
 @virtual
+async def test_a_suspect_whose_attempt_nobody_confirms_is_not_handled_by_a_bus_that_closes(town, relay_on):
+    """It might end this process, and nobody would have counted that."""
+    dying = MemoryTransport(town.store)
+    first = await town.bus(dying)
+    await first.subscribe("jobs", lambda message: forever(), group="g").ready()
+    await first.publish("jobs", 1)
+    await asyncio.sleep(0.1)
+    dying.kill()
+
+    relay = relay_on(town.store)
+    second = await town.bus(relay)
+    here, elsewhere = [], []
+    await second.subscribe("jobs", here.append, group="g", blocking=False).ready()
+    relay.refuse = ConnectionResetError("nobody answers")
+    await asyncio.sleep(12)
+    await second.close(timeout=30)
+    assert here == []
+
+    third = await town.bus()
+    await third.subscribe("jobs", elsewhere.append, group="g", blocking=False).ready()
+    await town.eventually(lambda: town.stats().depth == 0)
+    assert [message.attempt for message in elsewhere] == [1]
+    await town.close()
+
+
+@virtual
 async def test_a_suspect_whose_lease_is_lost_before_its_handler_is_not_handled_here(town, relay_on):
     dying = MemoryTransport(town.store)
     first = await town.bus(dying)
