@@ -82,8 +82,8 @@ def test_a_full_disk_ends_a_server_that_always_syncs(tmp_path: Path, number: int
     """As Redis has it: it cannot take back what it has done, and rather dies than answer. Nothing was promised then."""
     with small(tmp_path, "always", SEED * 1000 + number) as (disk, stage):
         stage.query = "lease=1&timeout=2&patience=1"
-        producer = stage.producer(size=2000, at_once=4)
         stage.consumer(work=0.001)
+        producer = stage.producer(size=2000, at_once=4)  # not before: it may fill the disk by itself
         producer.until(lambda lines: begun(lines, "acked") > 20)
         stage.journal.fault("disk full")
         disk.fill(leave=max(0, int(stage.moments.next(-50_000, 50_000))))
