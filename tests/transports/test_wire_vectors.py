@@ -73,6 +73,12 @@ def is_message(envelope: Envelope) -> bool:
     return True
 
 
+def check_foreign(found: Envelope, message: dict[str, Any] | None) -> None:
+    assert is_message(found) is (message is not None)
+    if message is not None:
+        assert found == envelope(message)
+
+
 @each("messages", "redis")
 def test_what_is_written_to_redis(vector: Any) -> None:
     written = entries.fields_of(envelope(vector["message"]), VECTORS["source"])
@@ -101,15 +107,9 @@ def test_what_is_read_from_kafka(vector: Any) -> None:
 
 @each("foreign", "redis")
 def test_an_entry_of_somebody_else(vector: Any) -> None:
-    found = read_entry(vector)
-    assert is_message(found) is (vector["message"] is not None)
-    if vector["message"] is not None:
-        assert found == envelope(vector["message"])
+    check_foreign(read_entry(vector), vector["message"])
 
 
 @each("foreign", "kafka")
 def test_a_record_of_somebody_else(vector: Any) -> None:
-    found = read_record(vector)
-    assert is_message(found) is (vector["message"] is not None)
-    if vector["message"] is not None:
-        assert found == envelope(vector["message"])
+    check_foreign(read_record(vector), vector["message"])

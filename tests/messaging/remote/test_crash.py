@@ -81,15 +81,20 @@ async def test_a_poisonous_request_is_answered_with_its_failure(town):
     await town.close()
 
 
-@virtual
-async def test_suspects_are_handled_one_at_a_time_and_others_beside_them(town):
+async def abandoned(town, *payloads):
+    """A client dies in the handlers of these."""
     dying = MemoryTransport(town.store)
-    first = await town.bus(dying)
-    await first.subscribe("jobs", lambda message: forever(), group="g", concurrency=4).ready()
-    for number in range(4):
-        await first.publish("jobs", number)
+    bus = await town.bus(dying)
+    await bus.subscribe("jobs", lambda message: forever(), group="g", concurrency=len(payloads)).ready()
+    for payload in payloads:
+        await bus.publish("jobs", payload, message_id=f"m{payload}")
     await asyncio.sleep(0.1)
     dying.kill()
+
+
+@virtual
+async def test_suspects_are_handled_one_at_a_time_and_others_beside_them(town):
+    await abandoned(town, *range(4))
 
     second = await town.bus()
     running, most, seen = set(), 0, []
@@ -117,12 +122,7 @@ async def test_suspects_are_handled_one_at_a_time_and_others_beside_them(town):
 
 @virtual
 async def test_a_suspects_attempt_is_stored_before_its_handler_is_called(town, relay_on):
-    dying = MemoryTransport(town.store)
-    first = await town.bus(dying)
-    await first.subscribe("jobs", lambda message: forever(), group="g").ready()
-    await first.publish("jobs", 1, message_id="m")
-    await asyncio.sleep(0.1)
-    dying.kill()
+    await abandoned(town, 1)
 
     relay = relay_on(town.store)
     second = await town.bus(relay)
@@ -133,20 +133,15 @@ async def test_a_suspects_attempt_is_stored_before_its_handler_is_called(town, r
 
     await second.subscribe("jobs", handler, group="g").ready()
     await town.eventually(lambda: town.stats().depth == 0)
-    assert seen == [[("attempt", "m")]]
-    assert relay.settled == [("attempt", "m"), ("ack", "m")]
+    assert seen == [[("attempt", "m1")]]
+    assert relay.settled == [("attempt", "m1"), ("ack", "m1")]
     await town.close()
 
 
 @virtual
 async def test_a_suspect_whose_attempt_nobody_confirms_is_not_handled_by_a_bus_that_closes(town, relay_on):
     """It might end this process, and nobody would have counted that."""
-    dying = MemoryTransport(town.store)
-    first = await town.bus(dying)
-    await first.subscribe("jobs", lambda message: forever(), group="g").ready()
-    await first.publish("jobs", 1)
-    await asyncio.sleep(0.1)
-    dying.kill()
+    await abandoned(town, 1)
 
     relay = relay_on(town.store)
     second = await town.bus(relay)
@@ -166,12 +161,7 @@ async def test_a_suspect_whose_attempt_nobody_confirms_is_not_handled_by_a_bus_t
 
 @virtual
 async def test_a_suspect_whose_lease_is_lost_before_its_handler_is_not_handled_here(town, relay_on):
-    dying = MemoryTransport(town.store)
-    first = await town.bus(dying)
-    await first.subscribe("jobs", lambda message: forever(), group="g").ready()
-    await first.publish("jobs", 1)
-    await asyncio.sleep(0.1)
-    dying.kill()
+    await abandoned(town, 1)
 
     relay = relay_on(town.store)
     second = await town.bus(relay)
@@ -225,13 +215,7 @@ async def test_a_late_ack_is_harmless_and_an_explicit_one_says_so(town):
 
 @virtual
 async def test_unsubscribing_gives_waiting_suspects_back_and_drains_the_rest(town):
-    dying = MemoryTransport(town.store)
-    first = await town.bus(dying)
-    await first.subscribe("jobs", lambda message: forever(), group="g", concurrency=5).ready()
-    for number in range(5):
-        await first.publish("jobs", number)
-    await asyncio.sleep(0.1)
-    dying.kill()
+    await abandoned(town, *range(5))
     second, seen = await town.bus(), []
 
     async def handler(message):
