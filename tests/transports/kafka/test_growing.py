@@ -6,6 +6,7 @@ import asyncio
 from secrets import token_hex
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
 from neuralcore import MessageBus
@@ -63,3 +64,46 @@ async def test_partitions_that_somebody_else_has_added_are_heard_too(kafka_broke
         assert later == ["last"]
         await asyncio.sleep(1.5)
         assert len(heard) == len(KEYS) + 1
+
+
+async def test_who_has_published_before_publishes_on(url):
+    """Its client knows of one partition, for minutes to come."""
+    async with MessageBus(url) as bus, MessageBus(url) as other:
+        await bus.publish("orders", "before")
+        other.create_channel("orders", partitions=4)
+        await other.publish("orders", "there")
+        await eventually(lambda: partitions_known(bus) == 4, "it to be told", WAIT)
+        for number in range(10):
+            await bus.publish("orders", number)
+        await bus.publish_many([("orders", number) for number in range(10, 40)])
+        async with bus.transaction() as tx:
+            for number in range(40, 60):
+                await tx.publish("orders", number)
+        stream = bus.stream("orders", group="g")
+        got = [await asyncio.wait_for(anext(stream), WAIT) for _ in range(62)]
+        assert {message.payload for message in got} == {"before", "there", *range(60)}
+        assert not bus.metrics().transport.get("data_lost")
+
+
+async def test_a_group_that_begins_at_new_has_nothing_older_of_partitions_that_somebody_has_added(
+    kafka_broker, url, prefix
+):
+    topic = f"{prefix}.orders"
+    async with MessageBus(url) as bus:
+        await bus.publish("orders", "first")
+        kafka_broker.admin().create_partitions([NewPartitions(topic, 4)])[topic].result(WAIT)
+        producer = Producer(kafka_broker.config())
+        for partition in range(4):
+            producer.produce(topic, b"old", partition=partition)
+        assert producer.flush(WAIT) == 0
+        heard = []
+        subscription = bus.subscribe("orders", lambda message: heard.append(message.payload), group="late", start="new")
+        await subscription.ready()
+        assert partitions_known(bus) == 4
+        await said(url)
+        await eventually(lambda: len(heard) >= len(KEYS), "what is new", WAIT)
+        assert sorted(heard) == sorted(KEYS)
+
+
+def partitions_known(bus):
+    return bus._link.transport.registrar.registry.channels["orders"].partitions

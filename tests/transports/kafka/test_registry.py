@@ -72,6 +72,16 @@ def test_of_several_formats_the_first_one_counts():
     assert after(Channel("a", 1), Format(FORMAT), Format(FORMAT + 1)).format == FORMAT
 
 
+def test_who_counts_partitions_says_nothing_else_of_a_channel():
+    """It had read what somebody has changed meanwhile."""
+    registry = after(
+        Channel("a", 1), Channel("a", 4, age=9.0, dedup_window=5.0), Channel("a", 6, implied=True), Removed("b")
+    )
+    assert registry.channels["a"] == Channel("a", 6, age=9.0, dedup_window=5.0)
+    registry.apply(9, Channel("a", 2, implied=True))
+    assert registry.channels["a"].partitions == 6
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(changes, max_size=40), st.randoms(use_true_random=False))
 def test_two_clients_that_have_read_the_same_agree_whatever_they_were_asked_meanwhile(log, random):
@@ -323,7 +333,7 @@ def test_forgetting_who_is_not_there_is_no_error():
 
 
 def test_a_channel_that_is_only_needed_leaves_one_that_was_declared_as_it_is():
-    declared, needed = Channel("a", 4, age=60.0, dedup_window=5.0), Channel("a", 8, implied=True)
+    declared, needed = Channel("a", 4, age=60.0, dedup_window=5.0), Channel("a", 2, implied=True)
     registry = Registry()
     for offset, change in enumerate([declared, needed]):
         registry.apply(offset, change)

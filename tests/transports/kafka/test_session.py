@@ -215,3 +215,52 @@ def test_what_is_gone_is_not_committed_after_its_last_word(bench: Bench) -> None
     bench.until(lambda: bench.answers)
     assert bench.library.commits == [(True, [(STAYS, 7)])]
     assert bench.answers == [(None, [])], "who asked is told nothing of it"
+
+
+def test_it_waits_no_longer_than_it_must_however_many_commits_are_wanted(bench: Bench) -> None:
+    """Where no broker answers each takes long, and is wanted again."""
+    commit, turns = bench.library.commit, 0
+
+    def slow(offsets: list[TopicPartition], *, asynchronous: bool) -> list[TopicPartition] | None:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            bench.done()
+        if turns < 50:
+            bench.commit((STAYS, turns))
+        return commit(offsets, asynchronous=asynchronous)
+
+    going(bench)
+    bench.library.commit = slow  # type: ignore[method-assign]
+    bench.commit((STAYS, 1))
+    assert bench.gone_from.wait(5)
+    assert [asynchronous for asynchronous, _ in bench.library.commits].count(False) == 3
+    bench.until(lambda: turns == 50)
+
+
+def test_an_older_one_that_was_given_up_does_not_answer_for_the_next(bench: Bench) -> None:
+    given_up = bench.commit((STAYS, 1))
+    bench.until(lambda: len(bench.library.commits) == 1)
+    bench.commit((STAYS, 2))
+    bench.until(lambda: len(bench.library.commits) == 2)
+    bench.library.doing.append(lambda: bench.library.on_commit(None, given_up))
+    bench.until(lambda: bench.answers)
+    going(bench)
+    bench.until(lambda: len(bench.library.commits) == 3)
+    assert bench.library.commits[-1] == (False, [(STAYS, 2)])
+    bench.done()
+
+
+def test_one_under_way_is_not_repeated_when_what_was_lost_comes_back(bench: Bench) -> None:
+    """It is of another generation, and others may have gone beyond it."""
+    bench.commit((GOES, 1))
+    bench.until(lambda: bench.library.commits)
+    bench.do("on_lost", GOES)
+    assert bench.gone_from.wait(5)
+    bench.assigned_to.clear()
+    bench.do("on_assign", GOES)
+    assert bench.assigned_to.wait(5)
+    going(bench)
+    bench.done()
+    bench.until(lambda: bench.library.left == [GOES])
+    assert bench.library.commits == [(True, [(GOES, 1)])]

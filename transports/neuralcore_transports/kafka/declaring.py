@@ -7,13 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from msgspec import structs
-
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore_transports.kafka.administration import Administration
 from neuralcore_transports.kafka.making import Making
 from neuralcore_transports.kafka.registrar import Registrar
-from neuralcore_transports.kafka.registry import Forgotten, Removed
+from neuralcore_transports.kafka.registry import Channel, Forgotten, Removed
 from neuralcore_transports.kafka.topics import Topics
 
 __all__ = ["Declaring", "Run"]
@@ -56,7 +54,7 @@ class Declaring:
         known = self._registrar.registry.channels
         asked = [(config, known.get(config.name)) for config in configs]
         wanted = await self._run(partial(self._making.channels, asked, implied=implied))
-        changed = [channel for channel in wanted if channel != known.get(channel.channel)]
+        changed = [channel for channel in wanted if not _says(known.get(channel.channel), channel)]
         await self._registrar.append(*changed)
         self._changed(channel.channel for channel in changed)
 
@@ -71,10 +69,13 @@ class Declaring:
     async def count_partitions(self, names: Iterable[str]) -> None:
         """If somebody else has added some to the topics of these channels, the registry says so from now on."""
         known = [self._registrar.topics_of(name) for name in self._known(names)]
+        if not known:
+            return
         there = await self._partitions(topic for _, topics in known for topic in topics)
         counted = [(channel, min(there.get(topic, 0) for topic in topics)) for channel, topics in known]
+        more = [(channel, count) for channel, count in counted if count > channel.partitions]
         await self._registrar.append(
-            *(structs.replace(channel, partitions=count) for channel, count in counted if count > channel.partitions)
+            *(Channel(channel.channel, count, channel.bands, implied=True) for channel, count in more)
         )
 
     async def look_for(self, names: Iterable[str]) -> None:
@@ -82,6 +83,11 @@ class Declaring:
         topics = {name: self._registrar.topics_of(name)[1] for name in self._known(names)}
         there = await self._partitions(topic for each in topics.values() for topic in each)
         await self.make_again([name for name in topics if any(topic not in there for topic in topics[name])])
+
+    async def mend(self, names: Sequence[str]) -> None:
+        """Topics of these are not there, or not with all their partitions."""
+        await self.look_for(names)
+        await self.declare(*(ChannelConfig(name) for name in self._known(names)), implied=True)
 
     async def make_again(self, names: Sequence[str]) -> None:
         """Somebody has deleted their topics."""
@@ -108,3 +114,10 @@ class Declaring:
 
     async def _partitions(self, topics: Iterable[str]) -> dict[str, int]:
         return await self._run(self._administration.partitions, list(topics))
+
+
+def _says(known: Channel | None, channel: Channel) -> bool:
+    """The registry says so already."""
+    if known is not None and channel.implied:
+        return channel.partitions <= known.partitions
+    return channel == known

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec import structs
-
 from neuralcore.messaging.channel import ChannelConfig
 from neuralcore.messaging.errors import ChannelConflict, TransportError
 from neuralcore.messaging.names import is_reserved
@@ -106,6 +104,10 @@ class Making:
     def _partitions(self, plan: _Plan, have: int) -> int:
         """How many there are, when there are as many as were asked for."""
         name, asked = plan.config.name, plan.config.partitions
+        least = plan.known.partitions if plan.known is not None else have
+        if asked is None and have < least and self._may_create(plan.config):  # somebody has made it again, with fewer
+            self._administration.grow(plan.topics, least)
+            return least
         if asked is None or asked == have:
             return have
         if asked < have:
@@ -130,6 +132,4 @@ def _declared(plan: _Plan, partitions: int) -> Channel:
 
 
 def _implied(plan: _Plan, partitions: int) -> Channel:
-    if plan.known is not None:
-        return structs.replace(plan.known, partitions=partitions)
     return Channel(plan.config.name, partitions, plan.bands, implied=True)

@@ -350,9 +350,11 @@ class Member(Consumer):
         if found is None:
             raise ValueError(f"this consumer has no interest {interest}; update() it first")
         registrar = self._transport.registrar
+        covered = registrar.registry.covered
+        await self._transport.declaring.count_partitions(channel.channel for channel in covered(found.pattern))
         channels = [
             channel
-            for channel in registrar.registry.covered(found.pattern)
+            for channel in covered(found.pattern)
             if registrar.registry.position(self._group, channel.channel) is not None
         ]
         starts = await self._transport.positions.starts(channels, position)

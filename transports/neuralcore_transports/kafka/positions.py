@@ -32,7 +32,9 @@ class Positions:
         await registrar.refresh()
         registry = registrar.registry
         new = [each for each in interests if not registry.wants(group, each.pattern)]
-        await self._transport.declaring.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+        declaring = self._transport.declaring
+        await declaring.ensure([each.pattern for each in new if not is_pattern(each.pattern)])
+        await declaring.count_partitions({c.channel for each in new for c in registry.covered(each.pattern)})
         missing: dict[Interest, list[Channel]] = {}
         attached: set[str] = set()
         for interest in new:

@@ -18,11 +18,13 @@ from neuralcore_transports.kafka.poller import Call
 from neuralcore_transports.kafka.records import Header, Record
 from neuralcore_transports.waiting import woken
 
-__all__ = ["Outgoing", "Publisher", "Sent", "handed_over"]
+__all__ = ["Outgoing", "Publisher", "Sent", "handed_over", "learn"]
 
 _TURN: Final = 0.5
 _ROOM: Final = 0.01
 """Seconds after which a full queue is tried again, if nothing was heard of it before."""
+_LEARNT: Final = 5.0
+"""Seconds after which it is not known how many partitions there are."""
 
 
 class Outgoing(Struct, frozen=True):
@@ -116,15 +118,31 @@ class Publisher:
             return []
         batch = _Batch(len(records), self._call, done)
         generation = self._generation()
+        learned: set[str] = set()
         for index, record in enumerate(records):
-            while not _handed_over(generation, record, batch, index):
-                self._room.clear()
-                await woken(self._room, _ROOM)
+            told = partial(batch.told, index)
+            while (error := _handed_over(generation, record, told)) is not None:
+                if error.code() == KafkaError._QUEUE_FULL:
+                    self._room.clear()
+                    await woken(self._room, _ROOM)
+                elif error.code() == KafkaError._UNKNOWN_PARTITION and record.topic not in learned:
+                    learned.add(record.topic)
+                    await self._learn(generation)
+                else:
+                    told(error, None)
+                    break
         await finished
         sent = [each for each in batch.sent if each is not None]
         if any(each.error is not None and each.error.fatal() for each in sent):
             self._leave(generation)
         return sent
+
+    async def _learn(self, generation: _Generation) -> None:
+        """A topic may have more partitions by now."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, learn, generation.producer)
+        except KafkaException as error:
+            log.info("a producer cannot learn which partitions there are: %s", error)
 
     def start(self) -> None:
         """An idempotent producer has to be let in first, which takes a moment. Raises Closed."""
@@ -171,12 +189,19 @@ def handed_over(producer: Producer, record: Outgoing, told: Callable[..., None])
     return True
 
 
-def _handed_over(generation: _Generation, record: Outgoing, batch: _Batch, index: int) -> bool:
+def learn(producer: Producer) -> None:
+    """Blocks until it knows all partitions that there are: asked for one topic, brokers might make it. Raises
+    KafkaException.
+    """
+    producer.list_topics(timeout=_LEARNT)
+
+
+def _handed_over(generation: _Generation, record: Outgoing, told: Callable[..., None]) -> KafkaError | None:
+    """Why not."""
     if generation.stopping:  # soon nobody polls it any more
-        batch.told(index, KafkaError(KafkaError._PURGE_QUEUE), None)
-        return True
+        return KafkaError(KafkaError._PURGE_QUEUE)
     try:
-        return handed_over(generation.producer, record, partial(batch.told, index))
+        return None if handed_over(generation.producer, record, told) else KafkaError(KafkaError._QUEUE_FULL)
     except KafkaException as error:  # such as one that is too large
-        batch.told(index, error.args[0], None)
-        return True
+        found: KafkaError = error.args[0]
+        return found

@@ -55,7 +55,9 @@ class Channel(msgspec.Struct, frozen=True, tag="channel", omit_defaults=True):
     bytes: int | None = None
     dedup_window: float | None = None
     implied: bool = False
-    """Somebody needed it, and says nothing of it: one that is there already stays as it is."""
+    """Somebody needed it, or has counted its partitions, and says nothing else of it: one that is there already stays
+    as it is, but for partitions that it has more.
+    """
 
     def below(self, band: int) -> int | None:
         """All priorities of that band are more urgent; None: of the last one that cannot be said."""
@@ -173,7 +175,10 @@ class Registry:
                 self._forget(offset, change)
 
     def _put(self, offset: int, change: Channel) -> None:
-        if change.implied and change.channel in self.channels:
+        known = self.channels.get(change.channel)
+        if known is not None and change.implied:
+            if change.partitions > known.partitions:
+                self.channels[change.channel] = msgspec.structs.replace(known, partitions=change.partitions)
             return
         self._created.setdefault(change.channel, offset)
         self.channels[change.channel] = msgspec.structs.replace(change, implied=False)

@@ -25,6 +25,7 @@ __all__ = ["Sending"]
 _ANY: Final = -1
 """The client library finds a key's partition, as Java's does."""
 _GONE: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+"""Of which nothing has happened: a topic is not there, or has fewer partitions than the registry says."""
 
 
 class Sending:
@@ -50,7 +51,7 @@ class Sending:
         gone = await self._send(envelopes, left, statuses, reasons)
         if gone:
             channels = {envelopes[index].channel for index in gone}
-            await self._transport.declaring.make_again([name for name in channels if not name.startswith(INBOX_PREFIX)])
+            await self._transport.declaring.mend([name for name in channels if not name.startswith(INBOX_PREFIX)])
             await self._send(envelopes, gone, statuses, reasons)
         late = {envelopes[index].channel for index in left if statuses[index] is PublishStatus.UNKNOWN}
         if late:
@@ -87,7 +88,7 @@ class Sending:
         statuses: list[PublishStatus],
         reasons: dict[int, str],
     ) -> list[int]:
-        """Those whose topic is not there any more, of which nothing has happened."""
+        """Those whose topic, or partition, is not there."""
         now = self._transport.clock.time_ns()
         records = {index: self._outgoing(envelopes[index], now) for index in which}
         outgoing = {index: record for index, record in records.items() if record is not None}

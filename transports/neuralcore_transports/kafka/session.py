@@ -135,20 +135,24 @@ class Session:
             except KafkaException as error:
                 self._answer(error.args[0], ())
 
-    def _commit_at_once(self) -> None:
-        """Inside a callback, where the library tells of no commit: of the one under way only after it, too late."""
+    def _commit_at_once(self) -> bool:
+        """One, inside a callback, where the library tells of no commit: of the one under way only after it, too late.
+        False when there was none.
+        """
         if self._sent is not None:
             self._answered.append(_contents(self._sent))
             self._commits.appendleft(self._sent)
             self._sent = None
-        while self._commits:
-            mine = self._owned_of(self._commits.popleft())
-            try:
-                answer = self._client.commit(offsets=mine, asynchronous=False) if mine else ()
-            except KafkaException as error:
-                self._answer(error.args[0], ())
-            else:
-                self._answer(None, answer)
+        if not self._commits:
+            return False
+        mine = self._owned_of(self._commits.popleft())
+        try:
+            answer = self._client.commit(offsets=mine, asynchronous=False) if mine else ()
+        except KafkaException as error:
+            self._answer(error.args[0], ())
+        else:
+            self._answer(None, answer)
+        return True
 
     def _owned_of(self, offsets: list[TopicPartition]) -> list[TopicPartition]:
         return [each for each in offsets if (each.topic, each.partition) in self._owned]
@@ -158,7 +162,8 @@ class Session:
         if contents in self._answered:
             self._answered.remove(contents)
             return
-        self._sent = None
+        if self._sent is not None and contents == _contents(self._sent):  # not an older one's, that was given up
+            self._sent = None
         self._answer(error, partitions)
 
     def _answer(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
@@ -344,9 +349,9 @@ class Session:
         patience = self._transport.options.handover + 1.0
         deadline = time.monotonic() + patience
         while not over.is_set() and (left := deadline - time.monotonic()) > 0:
-            self._commit_at_once()
-            self._asked.wait(left)
-            self._asked.clear()
+            if not self._commit_at_once():
+                self._asked.wait(left)
+                self._asked.clear()
         if not over.is_set():
             log.warning(
                 "the event loop did not answer for %g s, while partitions of %s had to go", patience, self._group
@@ -373,6 +378,7 @@ class Session:
 
     def _lose(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         keys = [(each.topic, each.partition) for each in partitions]
+        self._sent = None  # it may not be sent again when they come back
         self._disown(keys)
         for key in keys:
             self._poller.remove(*key)

@@ -18,8 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from neuralcore.messaging.errors import NeuralCoreError, NotStored, PublishError
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import Clients, log
-from neuralcore_transports.kafka.errors import KafkaRefused, group_is_changing, record_is_refused, translated
-from neuralcore_transports.kafka.publisher import Outgoing, handed_over
+from neuralcore_transports.kafka.errors import KafkaRefused, code_of, group_is_changing, record_is_refused, translated
+from neuralcore_transports.kafka.publisher import Outgoing, handed_over, learn
 from neuralcore_transports.kafka.records import Record
 
 __all__ = ["InDoubt", "Settled", "Transactor"]
@@ -117,8 +117,13 @@ class Transactor:
                 stored.append((record.topic(), record.partition(), record.offset()))
 
         for record in records:
-            while not handed_over(producer, record, told):
-                producer.poll(_ROOM)
+            try:
+                _hand_over(producer, record, told)
+            except KafkaException as error:
+                if code_of(error) != KafkaError._UNKNOWN_PARTITION:
+                    raise
+                learn(producer)  # its topic has grown
+                _hand_over(producer, record, told)
         producer.flush(max(0.0, deadline - time.monotonic()))
         if failed:
             raise KafkaException(failed[0])
@@ -171,6 +176,11 @@ class Transactor:
         self._producer = None
 
     close = _leave
+
+
+def _hand_over(producer: Producer, record: Outgoing, told: Callable[..., None]) -> None:
+    while not handed_over(producer, record, told):
+        producer.poll(_ROOM)
 
 
 def _tried(what: Callable[[float], T], deadline: float) -> T:
