@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from operator import gt
 from pathlib import Path
 
 import pytest
 from redis import RedisError
 
-from tests.faults.acts import go_on
+from tests.faults.acts import begun, go_on
 from tests.faults.plan import tell, times
+from tests.faults.processes import Worker
 from tests.faults.redis.stage import RedisStage
 from tests.faults.report import Figures
 from tests.faults.stage import reply
@@ -89,22 +91,26 @@ def right_withdrawn(server: RedisServer) -> Iterator[None]:
         client.acl_setuser("default", enabled=True, nopass=True, commands=["+evalsha", "+fcall"])
 
 
+def acked(producers: list[Worker]) -> list[int]:
+    return [begun(producer.lines, "acked") for producer in producers]
+
+
 Fault = Callable[[RedisServer], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize(
-    ("row", "name", "fault"),
+    ("row", "name", "fault", "refuses"),
     [
-        (7, "out of memory (OOM)", out_of_memory),
-        (8, "a replica (READONLY)", read_only),
-        (5, "a script that does not end (BUSY)", busy),
-        (8, "its scripts forgotten (NOSCRIPT)", scripts_forgotten),
-        (8, "a right withdrawn (NOPERM)", right_withdrawn),
-        (16, "a group destroyed (NOGROUP)", group_destroyed),
+        (7, "out of memory (OOM)", out_of_memory, True),
+        (8, "a replica (READONLY)", read_only, True),
+        (5, "a script that does not end (BUSY)", busy, True),
+        (8, "its scripts forgotten (NOSCRIPT)", scripts_forgotten, False),
+        (8, "a right withdrawn (NOPERM)", right_withdrawn, True),
+        (16, "a group destroyed (NOGROUP)", group_destroyed, False),
     ],
 )
 def test_it_goes_on_and_nothing_is_lost(
-    tmp_path: Path, start_redis: Callable[..., RedisServer], row: int, name: str, fault: Fault
+    tmp_path: Path, start_redis: Callable[..., RedisServer], row: int, name: str, fault: Fault, refuses: bool
 ) -> None:
     server = start_redis(appendfsync="everysec")
     with RedisStage(tmp_path, server, query="lease=1&timeout=2&patience=3") as stage:
@@ -115,9 +121,12 @@ def test_it_goes_on_and_nothing_is_lost(
             go_on(producers)
             stage.journal.fault(name)
             with fault(server):
+                time.sleep(0.1)
+                before = acked(producers)
                 time.sleep(stage.moments.next(0.1, 1.0))
-            ended = time.monotonic()
-            go_on(producers, 1)
+                assert refuses is (acked(producers) == before), "it is said that it refuses, and it does"
+            ended, before = time.monotonic(), acked(producers)
+            until(lambda: all(map(gt, acked(producers), before)), timeout=20, what="publishes")  # noqa: B023
             recoveries.append(time.monotonic() - ended)
         for producer in producers:
             reply(producer, "stop")

@@ -49,7 +49,8 @@ class RedisConsumer(Consumer):
             await asyncio.wait({self._working})
         await self._coverage.update(interests)
         self._event.set()
-        await self._releasing.release(self._prefetched.remove(lambda each: not self._coverage.wants(each.interest)))
+        ended = [each for each in self._prefetched if not self._coverage.wants(each.interest)]
+        await self._releasing.release(ended)
         await self._coverage.leave()
 
     async def rejoin(self) -> None:
@@ -195,7 +196,7 @@ class RedisConsumer(Consumer):
             if not working.cancelled() and (error := working.exception()) is not None:
                 self._transport.background.failed(error)
             self._working = working = None
-        if places and working is None and not self._releasing.rests:
+        if (places or self._releasing.strays) and working is None and not self._releasing.rests:
             self._working = self._loop.create_task(self._releasing.give_back(places))
 
     # The end
@@ -205,17 +206,11 @@ class RedisConsumer(Consumer):
         await self._coverage.end()
 
     async def close(self) -> None:
-        try:
-            await self._close()
-        finally:
-            self._transport.consumers.discard(self)
-
-    async def _close(self) -> None:
+        """If it fails, what is here goes back nevertheless, as what nobody asks for."""
         if self._working is not None:
             await asyncio.wait({self._working})
             _ = self._working.exception()  # nobody asks any more
-        if not self._transport.running:
-            return
-        await self.update(())
-        await self._releasing.release(list(self._prefetched))
-        self._prefetched.remove(lambda delivery: True)
+        if self._transport.running:
+            await self.update(())
+            await self._releasing.release(list(self._prefetched))
+        self._transport.consumers.discard(self)

@@ -71,7 +71,12 @@ class Coverage:
         """Raises ValueError for a start that cannot be found."""
         wanted = {interest.id: interest for interest in interests}
         groups = {id: self._groups.get(id) or self._new_group() for id in wanted}
-        await self._membership.join(list(interests), groups)
+        try:
+            await self._membership.join(list(interests), groups)
+        except BaseException:
+            if self._group is None:  # it may have joined, and the next try is another group
+                self._ended += [(groups[id], each) for id, each in wanted.items() if id not in self._interests]
+            raise
         self._ended += [(self._groups[id], each) for id, each in self._interests.items() if id not in wanted]
         self._interests, self._groups = wanted, groups
         await self.find()
@@ -97,7 +102,7 @@ class Coverage:
 
     async def end(self) -> None:
         """The client leaves: nobody waits here any more, and its broadcasts are over."""
-        for place in self:
+        for place in list(self):
             await self._client.channel("away", place.base, place.group, self._client.session)
         if self._group is None:
             for id, interest in self._interests.items():

@@ -66,6 +66,8 @@ class Leases:
             return status
         if lease is not None and lease.group in self._over and self.holds(delivery):
             status = SettleStatus.SETTLED
+        if status is SettleStatus.UNKNOWN:  # it is asked again, and is this client's until then
+            return status
         self.end(delivery)
         return status
 

@@ -58,7 +58,7 @@ class Poller:
         """Of the demand, what one of the interest's places may be given unasked: all together, no more than that."""
         if not self._transport.listening:
             return 0
-        return min(wanted.limit // self._coverage.crowd(place.interest), _MOST_UNASKED)
+        return min(wanted.limit // max(1, self._coverage.crowd(place.interest)), _MOST_UNASKED)
 
     async def poll(self, demand: Mapping[int, Demand]) -> None:
         """Have what is wanted among what was prefetched, as far as there is any. Raises TransportError."""

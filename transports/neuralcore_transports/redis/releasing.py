@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from neuralcore.messaging.errors import TransportError
-from neuralcore.messaging.transport import Delivery, Outcome, Settlement
+from neuralcore.messaging.errors import TransportError, Unavailable
+from neuralcore.messaging.transport import Delivery, Outcome, Settlement, SettleStatus
 from neuralcore_transports.redis.agenda import Agenda, Place
 from neuralcore_transports.redis.coverage import Coverage
 from neuralcore_transports.redis.fetcher import Fetcher
@@ -70,7 +70,7 @@ class Releasing:
             await self._fetcher.stop(place, "rest")
         gone = self._prefetched.remove(lambda delivery: self._place_of(delivery) in places)
         try:
-            await self.release(gone)
+            await self._commit(gone)
         except BaseException:
             for delivery in gone:
                 self._transport.leases.end(delivery)
@@ -80,12 +80,27 @@ class Releasing:
         for place in places:
             place.credit = 0
             self._agenda.mark(place)
+        await self.release(self.strays)
+
+    @property
+    def strays(self) -> list[Delivery]:
+        """Their interests have ended, and they could not be released then."""
+        return [each for each in self._prefetched if self._place_of(each) is None]
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """What cannot be released stays, for the next try. Raises TransportError."""
+        await self._commit(deliveries)
+        gone = set(map(id, deliveries))
+        self._prefetched.remove(lambda each: id(each) in gone)
 
     def _place_of(self, delivery: Delivery) -> Place | None:
         lease = lease_of(delivery)
         return None if lease is None else self._coverage.get(lease.base, lease.group)
 
-    async def release(self, deliveries: Sequence[Delivery]) -> None:
+    async def _commit(self, deliveries: Sequence[Delivery]) -> None:
         """Raises TransportError."""
-        if deliveries:
-            await self._transport.commit((), [Settlement(each, Outcome.RELEASE) for each in deliveries])
+        if not deliveries:
+            return
+        result = await self._transport.commit((), [Settlement(each, Outcome.RELEASE) for each in deliveries])
+        if SettleStatus.UNKNOWN in result.settled:
+            raise Unavailable("redis", "it does not say whether all of what was handed out has gone back")
