@@ -164,6 +164,9 @@ class Bench:
             self.channels[name] = Channel(name, len(there))
             self.in_background(self.made.refresh())  # as when the registry has changed
 
+    def created(self, channel: str) -> int:
+        return 0
+
     def covered(self, pattern: str) -> list[Channel]:
         return [channel for name, channel in self.channels.items() if matches(pattern, name)]
 

@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
 from neuralcore import MessageBus
+from neuralcore.messaging.transport import ChannelRef
 from neuralcore_transports.kafka import broadcast
 from tests.transports.clients import eventually
 
@@ -103,6 +104,20 @@ async def test_a_group_that_begins_at_new_has_nothing_older_of_partitions_that_s
         await said(url)
         await eventually(lambda: len(heard) >= len(KEYS), "what is new", WAIT)
         assert sorted(heard) == sorted(KEYS)
+
+
+async def test_a_channel_that_is_removed_and_made_again_is_heard_from_its_beginning(url):
+    heard = []
+    async with MessageBus(url) as bus:
+        await bus.subscribe("*", lambda message: heard.append(message.payload), broadcast=True).ready()
+        for number in range(3):
+            await bus.publish("orders", f"old {number}")
+        await eventually(lambda: len(heard) == 3, "the old ones", WAIT)
+        await bus._link.transport.remove(ChannelRef("orders"))
+        for number in range(3):
+            await bus.publish("orders", f"new {number}")
+        await eventually(lambda: "new 2" in heard, "the new ones", WAIT)
+        assert heard == [f"{age} {number}" for age in ("old", "new") for number in range(3)]
 
 
 def partitions_known(bus):

@@ -42,6 +42,8 @@ class Broadcasts(Contract):
         """By interest: the channels that it listens to, as Serving asks for it."""
         self._reached: dict[int, dict[str, int]] = {}
         """By interest and channel: so many partitions of it."""
+        self._created: dict[int, dict[str, int | None]] = {}
+        """The same channels, as the registry knows them apart."""
         self._fans: dict[Place, Fan] = {}
         self._ending: list[Fan] = []
         """Those whose partitions nobody is to hear any more, and the reader may have yet."""
@@ -78,6 +80,7 @@ class Broadcasts(Contract):
         self._servings.setdefault(id, Serving())
         self._answers.setdefault(id, {})
         self._reached.setdefault(id, {})
+        self._created.setdefault(id, {})
         covered, starts = self._fixed[id]
         for channel in covered:
             await self._listen(id, channel, starts)
@@ -89,6 +92,7 @@ class Broadcasts(Contract):
         try:
             async with self._changing:
                 for id, interest in self._interests.items():
+                    await self._leave_removed(id)
                     for channel in self._transport.registrar.registry.covered(interest.pattern):
                         await self._listen(id, channel, {})
         except Exception:
@@ -132,7 +136,21 @@ class Broadcasts(Contract):
                 await self._listen_to(place, listener)
         self._answers[id][channel.channel] = id
         self._reached[id][channel.channel] = channel.partitions
+        self._created[id][channel.channel] = self._transport.registrar.registry.created(channel.channel)
         self._event.set()
+
+    async def _leave_removed(self, id: int) -> None:
+        """One of the same name may have been made since, and begins anew."""
+        registry = self._transport.registrar.registry
+        for name in [each for each, created in self._created[id].items() if registry.created(each) != created]:
+            for place, fan in list(self._fans.items()):
+                for listener in [each for each in fan.listeners if each.id == id and each.channel == name]:
+                    self._servings[id].remove(listener.partition)
+                    if fan.remove(id):
+                        self._ending.append(self._fans.pop(place))
+            for known in (self._answers, self._reached, self._created):
+                known[id].pop(name, None)
+        await self._sweep()
 
     async def _listen_to(self, place: Place, listener: Listener) -> None:
         if place in self._fans:
@@ -151,7 +169,7 @@ class Broadcasts(Contract):
 
     async def _end(self, ids: Collection[int]) -> None:
         for id in ids:
-            for known in (self._interests, self._fixed, self._servings, self._answers, self._reached):
+            for known in (self._interests, self._fixed, self._servings, self._answers, self._reached, self._created):
                 known.pop(id, None)
             for place, fan in list(self._fans.items()):
                 if fan.remove(id):

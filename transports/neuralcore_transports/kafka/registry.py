@@ -216,6 +216,10 @@ class Registry:
             return None if since is None else Position(max(since, created), None)
         return found
 
+    def created(self, channel: str) -> int | None:
+        """Another one when it was removed and made again; None when it is not there."""
+        return self._created.get(channel)
+
     def positions(self, channel: str) -> dict[str, Position]:
         """Of all groups that have one there."""
         groups = {**self._positions.get(channel, {}), **self._patterns}
