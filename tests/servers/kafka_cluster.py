@@ -118,8 +118,20 @@ class KafkaCluster:
         return name
 
     def leader(self, topic: str, partition: int = 0) -> KafkaServer:
-        node = self._metadata(topic).topics[topic].partitions[partition].leader
+        """Another broker than the one that said so first may be asked, and not know it yet."""
+        node = 0
+
+        def known() -> bool:
+            nonlocal node
+            node = self._leader(topic, partition)
+            return node > 0
+
+        until(known, timeout=20, what=f"a leader of {topic}")
         return next(broker for broker in self.brokers if broker.node == node)
+
+    def _leader(self, topic: str, partition: int) -> int:
+        found = self._metadata(topic).topics[topic].partitions.get(partition)
+        return -1 if found is None else found.leader
 
     def start(self) -> KafkaCluster:
         """One broker 2 s, three 7 s; the first time half as much again."""
