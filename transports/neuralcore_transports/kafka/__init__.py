@@ -19,6 +19,9 @@
     poller.py       the thread that reads                   making.py      the topics of channels
     reader.py       partitions that are no group's          sending.py     envelopes become records
     clients.py      the client library's objects            publisher.py   records go to the brokers
+    fan.py          one partition, for all who listen       settling.py    settlements go to their owners
+    declaring.py    channels come, grow and go              upkeep.py      deletes what nobody needs, and counts
+    complaints.py   tells of commits that fail
 """
 
 from neuralcore_transports.kafka.errors import KafkaRefused, NotOurs

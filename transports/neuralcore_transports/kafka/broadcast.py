@@ -130,7 +130,7 @@ class Broadcasts(Contract):
             return
         for band, place in self._transport.positions.places(channel):
             fan = self._fans.get(place)
-            if fan is None or not fan.has(id):
+            if fan is None or fan.of(id) is None:
                 start = starts.get(place, 0)
                 listener = Listener(self._transport, self, id, channel, band, place, start, ready=self._may_have_more)
                 await self._listen_to(place, listener)
@@ -141,13 +141,16 @@ class Broadcasts(Contract):
 
     async def _leave_removed(self, id: int) -> None:
         """One of the same name may have been made since, and begins anew."""
-        registry = self._transport.registrar.registry
-        for name in [each for each, created in self._created[id].items() if registry.created(each) != created]:
-            for place, fan in list(self._fans.items()):
-                for listener in [each for each in fan.listeners if each.id == id and each.channel == name]:
-                    self._servings[id].remove(listener.partition)
-                    if fan.remove(id):
-                        self._ending.append(self._fans.pop(place))
+        created = self._transport.registrar.registry.created
+        gone = {name for name, since in self._created[id].items() if created(name) != since}
+        for place, fan in list(self._fans.items()):
+            listener = fan.of(id)
+            if listener is None or listener.channel not in gone:
+                continue
+            self._servings[id].remove(listener.partition)
+            if fan.remove(id):
+                self._ending.append(self._fans.pop(place))
+        for name in gone:
             for known in (self._answers, self._reached, self._created):
                 known[id].pop(name, None)
         await self._sweep()

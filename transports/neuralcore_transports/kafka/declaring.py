@@ -82,14 +82,14 @@ class Declaring:
         """Publishes to these were not answered: perhaps somebody has deleted their topics."""
         topics = {name: self._registrar.topics_of(name)[1] for name in self._known(names)}
         there = await self._partitions(topic for each in topics.values() for topic in each)
-        await self.make_again([name for name in topics if any(topic not in there for topic in topics[name])])
+        await self._make_again([name for name in topics if any(topic not in there for topic in topics[name])])
 
     async def mend(self, names: Sequence[str]) -> None:
         """Topics of these are not there, or not with all their partitions."""
         await self.look_for(names)
         await self.declare(*(ChannelConfig(name) for name in self._known(names)), implied=True)
 
-    async def make_again(self, names: Sequence[str]) -> None:
+    async def _make_again(self, names: Sequence[str]) -> None:
         """Somebody has deleted their topics."""
         for name in names:
             self._lost(name, "its topic was deleted, with what was in it; it is made again")

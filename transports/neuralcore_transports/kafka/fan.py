@@ -129,8 +129,8 @@ class Fan:
         self.listeners.append(listener)
         self._read_again(listener)
 
-    def has(self, id: int) -> bool:
-        return any(each.id == id for each in self.listeners)
+    def of(self, id: int) -> Listener | None:
+        return next((each for each in self.listeners if each.id == id), None)
 
     def remove(self, id: int) -> bool:
         """Whether nobody is left."""
