@@ -9,8 +9,11 @@ from tests.faults.kafka.judging import judge, load
 from tests.faults.kafka.stage import QUERY, KafkaStage
 from tests.faults.plan import tell, times
 from tests.faults.stage import reply
+from tests.servers.ports import until
 
 PATIENCE = 3.0
+_FEW = 100
+"""Messages that are always under way."""
 
 
 def test_a_stopped_broker_is_waited_for_and_no_longer(mortal: KafkaStage) -> None:
@@ -35,6 +38,26 @@ def test_a_stopped_broker_is_waited_for_and_no_longer(mortal: KafkaStage) -> Non
     note = f"an error after at most {max(waited):.2f} s"
     judge(mortal, 5, f"SIGSTOP broker for {times(5, 30)} s", [*producers, *consumers], note=note)
     assert max(waited) < 3 * PATIENCE
+
+
+def test_a_broker_that_takes_itself_for_gone_is_found_again(mortal: KafkaStage) -> None:
+    """When it goes on after its controller has given it up, it says for a moment that there are no brokers at all."""
+    mortal.query = f"{QUERY}&patience={PATIENCE:g}"
+    producers, consumers = load(mortal, pause=0.05)  # there is time to catch up
+    moments = []
+    for _ in range(times(3, 30)):
+        go_on(producers, 40)
+        seconds = mortal.moments.next(3.0, 4.5)
+        mortal.journal.fault("SIGSTOP broker")
+        mortal.kafka.brokers[0].pause()
+        time.sleep(seconds)
+        mortal.kafka.brokers[0].resume()
+        began = time.monotonic()
+        go_on(producers)
+        until(lambda: mortal.outstanding() < _FEW, timeout=60, what="the consumers to catch up")
+        moments.append(time.monotonic() - began)
+    note = f"consumers have caught up after at most {max(moments):.1f} s"
+    judge(mortal, 5, "SIGSTOP broker for 3 to 4.5 s", [*producers, *consumers], note=note)
 
 
 def test_an_outage_takes_nothing_from_the_living(mortal: KafkaStage) -> None:

@@ -12,9 +12,10 @@ from neuralcore.messaging.transport import Delivery, Envelope, Outcome, Settleme
 from neuralcore_transports.kafka.dedup import Seen
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.records import headers_of
+from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.window import Commit, Moment, Window
 
-__all__ = ["NOW_MS", "NOW_NS", "SECOND", "FakeRecord", "Hands", "a_clock", "after", "crashed", "record_of"]
+__all__ = ["NOW_MS", "NOW_NS", "SECOND", "FakeRecord", "Hands", "a_clock", "a_silence", "after", "crashed", "record_of"]
 
 NOW_MS = 1_772_600_767_123
 NOW_NS = NOW_MS * 1_000_000
@@ -66,6 +67,11 @@ def record_of(envelope: Envelope, offset: int, now_ns: int = NOW_NS) -> FakeReco
     ]
     by = None if envelope.key is None else envelope.key.encode()
     return FakeRecord(offset, envelope.body, by, headers, (1, now_ns // 1_000_000))
+
+
+def a_silence(name: str = "the client") -> Silence:
+    """Of one that is not asked for as long as a test takes."""
+    return Silence(name, "registry", 60.0, quiet=60.0)
 
 
 def a_clock() -> Clock:

@@ -20,7 +20,7 @@ from neuralcore_transports.kafka import broadcast, fan
 from neuralcore_transports.kafka.broadcast import Broadcasts
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.registry import Channel
-from tests.transports.kafka.fakes import FakeRecord, a_clock, record_of
+from tests.transports.kafka.fakes import FakeRecord, a_clock, a_silence, record_of
 
 GONE = KafkaError(KafkaError.OFFSET_OUT_OF_RANGE)
 NOT_YET = KafkaException(KafkaError(KafkaError._STATE))
@@ -103,7 +103,14 @@ class Reading:
 
     def __init__(self, bench: Bench) -> None:
         self.client = bench.library
-        self.poller = Poller(self.client, bench.call, prefetch=bench.options.prefetch, name="t")  # type: ignore[arg-type]
+        self.poller = Poller(
+            lambda: self.client,  # type: ignore[arg-type,return-value]
+            bench.call,
+            prefetch=bench.options.prefetch,
+            name="t",
+            silence=a_silence(),
+            replaced=lambda: None,
+        )
         self.added: list[tuple[Place, int]] = []
         self.failing: Callable[[Place], str] = lambda place: ""
         """``before`` it is read, or ``late``: it is read all the same."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from neuralcore_transports.kafka import poller as module
 from neuralcore_transports.kafka.poller import Flow, Poller
+from neuralcore_transports.kafka.silence import Silence
 from tests.transports.kafka.fakes import FakeRecord
 
 END = KafkaError(KafkaError._PARTITION_EOF)
@@ -37,6 +38,15 @@ class Library:
     waiting: list[Any] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closed: bool = False
+    assigned: list[tuple[int, int]] = field(default_factory=list)
+    alone: bool = False
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        if self.alone:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
+        self.assigned += [(each.partition, each.offset) for each in places]
 
     def give(self, *records: Any) -> None:
         with self.lock:
@@ -70,11 +80,18 @@ class Library:
 
 class Bench:
     def __init__(self) -> None:
-        self.library = Library()
+        self.libraries: list[Library] = []
         self.arrived: list[int] = []
         self.ended: list[int] = []
         self.wakes = 0
-        self.poller = Poller(self.library, self.call, prefetch=10, name="t")  # type: ignore[arg-type]
+        self.poller = Poller(
+            self.make,  # type: ignore[arg-type]
+            self.call,
+            prefetch=10,
+            name="t",
+            silence=Silence("t", "registry", 0.05, quiet=0.05),
+            replaced=self._replaced,
+        )
         self.flow = Flow(
             "nc.orders",
             3,
@@ -84,6 +101,18 @@ class Bench:
         )
         self.poller.add(self.flow)
         self.poller.start()
+
+    def make(self) -> Library:
+        self.libraries.append(Library())
+        return self.library
+
+    @property
+    def library(self) -> Library:
+        """The last one that was made."""
+        return self.libraries[-1]
+
+    def _replaced(self) -> None:
+        self.poller.read_on()
 
     def call(self, what: Any, *arguments: Any) -> None:
         self.wakes += 1
@@ -193,3 +222,25 @@ def test_what_the_library_drops_when_a_callback_of_its_raises_is_read_again(
 def test_a_flow_of_which_nothing_was_read_is_read_again_from_its_start(bench: Bench) -> None:
     bench.poller.order(lambda: bench.poller.add(Flow("nc.orders", 4, lambda records: None, lambda error: None), 7))
     assert bench.poller.ask(lambda: bench.poller._flows["nc.orders", 4]._next, 5) == 7
+
+
+def test_a_client_that_takes_anothers_place_reads_on_where_that_one_was(bench: Bench) -> None:
+    bench.give(*records(*range(3)))
+    bench.until(lambda: len(bench.arrived) == 3)
+    bench.library.alone = True
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.assigned)
+    assert bench.library.assigned == [(3, 3)]
+    assert bench.library.told == []
+    bench.give(*records(3, 4))
+    bench.until(lambda: bench.arrived == [0, 1, 2, 3, 4])
+
+
+def test_what_was_paused_is_paused_for_the_next_client_too(bench: Bench) -> None:
+    bench.give(*records(*range(12)))
+    bench.until(lambda: len(bench.arrived) == 12)
+    bench.library.alone = True
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.told)
+    assert bench.library.assigned == [(3, 12)]
+    assert bench.library.told == [("pause", 3)]
+    bench.poller.taken(bench.flow, 12)
+    bench.until(lambda: bench.library.told == [("pause", 3), ("resume", 3), ("seek", 12)])

@@ -13,6 +13,7 @@ import pytest
 from neuralcore.messaging.errors import Closed
 from neuralcore_transports.kafka import publisher as module
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher
+from tests.transports.kafka.fakes import a_silence
 
 RECORD = Outgoing("t", 0, b"", None, [])
 
@@ -74,7 +75,7 @@ def clients() -> Clients:
 @pytest.fixture
 async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
     given: Any = clients
-    made = Publisher(given, asyncio.get_running_loop().call_soon_threadsafe, name="test")
+    made = Publisher(given, asyncio.get_running_loop().call_soon_threadsafe, name="test", silence=a_silence)
     yield made
     await asyncio.to_thread(made.close, 1.0)
 

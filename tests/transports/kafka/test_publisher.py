@@ -16,6 +16,7 @@ from neuralcore_transports.kafka.options import KafkaOptions
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher, handed_over
 from neuralcore_transports.kafka.statistics import Statistics
 from tests.transports.clients import eventually
+from tests.transports.kafka.fakes import a_silence
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -84,7 +85,7 @@ async def test_a_publisher_that_closes_sends_what_it_has(kafka_broker, prefix):
     topic = kafka_broker.create_topic(prefix)
     options = KafkaOptions.from_url(f"kafka://{kafka_broker.bootstrap}/x?linger.ms=1000")
     clients = Clients(options, "test", lambda error: None, Statistics(lambda *_: None, lambda *_: None, 10))
-    made, told = Publisher(clients, lambda what, *arguments: None, name="producer"), []
+    made, told = Publisher(clients, lambda what, *arguments: None, name="producer", silence=a_silence), []
     made.start()
     for number in range(100):
         record = Outgoing(topic, 0, b"%d" % number, None, [])

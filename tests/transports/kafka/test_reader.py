@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition
 
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.reader import Reader
-from tests.transports.kafka.fakes import FakeRecord
+from tests.transports.kafka.fakes import FakeRecord, a_silence
 
 
 class Library:
@@ -46,7 +46,15 @@ def call(what: Callable[..., object], *arguments: object) -> None:
 
 def test_what_was_dropped_before_anything_of_a_partition_was_read_is_read_again() -> None:
     library = Library()
-    reader = Reader(lambda: library, call, prefetch=10, timeout=5, where="here", name="t")  # type: ignore[arg-type,return-value]
+    reader = Reader(
+        lambda: library,  # type: ignore[arg-type,return-value]
+        call,
+        silence=a_silence(),
+        prefetch=10,
+        timeout=5,
+        where="here",
+        name="t",
+    )
     reader.start()
     arrived: list[Any] = []
     for number, start in ((3, 0), (4, 7)):

@@ -15,11 +15,13 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from neuralcore_transports.kafka.registry import Channel, Position
 from neuralcore_transports.kafka.session import Session
+from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.window import Commit
 from tests.transports.kafka.fakes import a_clock
 
 TOPIC = "nc.orders"
 STAYS, GOES = 0, 1
+NOBODY = KafkaException(KafkaError(KafkaError._TRANSPORT))
 CHANGING = KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
 
 
@@ -30,6 +32,8 @@ class Library:
         self.doing: deque[Callable[[], object]] = deque()
         self.commits: list[tuple[bool, list[tuple[int, int]]]] = []
         self.failing: Exception | None = None
+        self.alone = False
+        """No broker answers, and its callbacks are not called."""
         self.on_commit: Callable[..., None]
         self.callbacks: dict[str, Callable[..., None]] = {}
         self.left: list[int] = []
@@ -39,14 +43,19 @@ class Library:
 
     def poll(self, seconds: float) -> None:
         time.sleep(0.001)
-        if self.doing and self.callbacks:
+        if self.doing and self.callbacks and not self.alone:
             self.doing.popleft()()
 
     def consume(self, most: int, seconds: float) -> Sequence[Any]:
         return ()
 
     def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self.list_topics()
         return places
+
+    def list_topics(self, *_: Any) -> None:
+        if self.alone:
+            raise NOBODY
 
     def commit(self, offsets: list[TopicPartition], *, asynchronous: bool) -> list[TopicPartition] | None:
         if self.failing is not None:
@@ -70,7 +79,7 @@ class Bench:
     """A session that has two partitions; one of them is to go when the test says so."""
 
     def __init__(self) -> None:
-        self.library = Library()
+        self.libraries: list[Library] = []
         self.answers: list[tuple[KafkaError | None, list[tuple[int, int]]]] = []
         self.assigned_to = threading.Event()
         self.going = threading.Event()
@@ -81,6 +90,7 @@ class Bench:
         transport = SimpleNamespace(
             call=lambda what, *arguments: what(*arguments),
             clock=a_clock(),
+            silence=lambda name: Silence(name, "registry", 0.05, quiet=0.05),
             count=lambda name: None,
             topics=SimpleNamespace(group=lambda name: f"nc.{name}"),
             clients=SimpleNamespace(member=self._member),
@@ -96,12 +106,19 @@ class Bench:
         assert self.assigned_to.wait(5)
 
     def _member(self, group: str, *, on_commit: Callable[..., None]) -> Library:
+        self.libraries.append(Library())
         self.library.on_commit = on_commit
         return self.library
 
+    @property
+    def library(self) -> Library:
+        """The last one that was made."""
+        return self.libraries[-1]
+
     def do(self, callback: str, *numbers: int) -> None:
         places = [TopicPartition(TOPIC, number) for number in numbers]
-        self.library.doing.append(lambda: self.library.callbacks[callback](self.library, places))
+        library = self.library
+        library.doing.append(lambda: library.callbacks[callback](library, places))
 
     def commit(self, *offsets: tuple[int, int]) -> list[TopicPartition]:
         made = [TopicPartition(TOPIC, *each, "nc1:") for each in offsets]
@@ -264,3 +281,44 @@ def test_one_under_way_is_not_repeated_when_what_was_lost_comes_back(bench: Benc
     bench.done()
     bench.until(lambda: bench.library.left == [GOES])
     assert bench.library.commits == [(True, [(GOES, 1)])]
+
+
+def test_another_client_begins_anew_when_one_has_lost_all_brokers(bench: Bench) -> None:
+    """Of a commit that the last one had, nobody else would tell."""
+    bench.commit((STAYS, 1))
+    bench.until(lambda: bench.library.commits)
+    bench.library.alone = True
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.callbacks)
+    assert bench.gone_from.is_set()
+    ((error, places),) = bench.answers
+    assert error is not None
+    assert not places
+    bench.assigned_to.clear()
+    bench.do("on_assign", STAYS)
+    assert bench.assigned_to.wait(5)
+    bench.commit((STAYS, 2), (GOES, 2))
+    bench.until(lambda: bench.library.commits)
+    assert bench.library.commits == [(True, [(STAYS, 2)])]
+
+
+def test_of_a_commit_that_was_answered_within_a_callback_it_is_not_told_again(bench: Bench) -> None:
+    bench.commit((STAYS, 1))
+    bench.until(lambda: bench.library.commits)
+    going(bench)
+    bench.until(partial(bench.has_answers, 1))
+    bench.done()
+    bench.until(lambda: bench.library.left == [GOES])
+    bench.library.alone = True
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.callbacks)
+    assert len(bench.answers) == 1
+
+
+def test_it_does_not_wait_for_positions_that_a_lost_client_cannot_learn(bench: Bench) -> None:
+    first = bench.library
+
+    def lose() -> None:
+        first.alone = True
+        first.callbacks["on_assign"](first, [TopicPartition(TOPIC, 2)])
+
+    first.doing.append(lose)
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.callbacks)

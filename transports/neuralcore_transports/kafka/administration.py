@@ -56,6 +56,8 @@ class Administration:
         self._where = where
         self._lock = threading.Lock()
         self._made: AdminClient | None = None
+        self._since: float | None = None
+        """When no broker answered it, if none has since."""
 
     @property
     def _client(self) -> AdminClient:
@@ -172,7 +174,9 @@ class Administration:
         """
         client = self._onlooker(group)
         try:
-            answer = self._try(lambda: client.committed([TopicPartition(*place) for place in places], self._timeout))
+            answer = client.committed([TopicPartition(*place) for place in places], self._timeout)
+        except KafkaException as error:
+            raise translated(error, self._where) from error
         finally:
             client.close()
         return {(each.topic, each.partition): each for each in answer if each.error is None and each.offset >= 0}
@@ -190,16 +194,31 @@ class Administration:
     def _result(self, future: Any, *ignored: int) -> Any:
         """None for an error that says that it is so already."""
         try:
-            return future.result(self._timeout + 1)
+            answer = future.result(self._timeout + 1)
         except KafkaException as error:
             if code_of(error) in ignored:
                 return None
-            raise translated(error, self._where) from error
+            raise self._failed(translated(error, self._where)) from error
         except futures.TimeoutError as error:
-            raise Unavailable("kafka", f"{self._where}: no answer within {self._timeout:g} s") from error
+            silent = Unavailable("kafka", f"{self._where}: no answer within {self._timeout:g} s")
+            raise self._failed(silent) from error
+        self._since = None
+        return answer
 
     def _try(self, what: Callable[[], T]) -> T:
         try:
-            return what()
+            answer = what()
         except KafkaException as error:
-            raise translated(error, self._where) from error
+            raise self._failed(translated(error, self._where)) from error
+        self._since = None
+        return answer
+
+    def _failed(self, error: Exception) -> Exception:
+        """Where no broker answers for long, the next call's client is another: see Silence."""
+        if isinstance(error, Unavailable):
+            now = time.monotonic()
+            if self._since is None:
+                self._since = now
+            elif now - self._since >= self._timeout:
+                self._since = self._made = None
+        return error

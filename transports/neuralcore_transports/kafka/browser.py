@@ -117,6 +117,9 @@ class Browser:
                     self._drop()  # one whose reading failed does not always read again
                     if not again or not position_is_gone(error):
                         raise translated(error, self._where) from error
+                except Unavailable:
+                    self._drop()  # it may have lost all brokers: see Silence
+                    raise
             raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ partition, and a partition of which enough waits there is paused.
 
 The client library lets one thread at a time into a consumer, for as long as it polls. So whatever is asked of the
 consumer is done here, between two polls, which are short while somebody is likely to ask.
+
+A consumer that has lost all brokers is replaced: whoever gave it its partitions gives them to the next one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.records import Record
+from neuralcore_transports.kafka.silence import Silence
 
 __all__ = ["Call", "Flow", "Poller", "room"]
 
@@ -110,15 +113,23 @@ class Flow:
 class Poller:
     def __init__(
         self,
-        consumer: Consumer,
+        make: Callable[[], Consumer],
         call: Call,
         *,
         prefetch: int,
         name: str,
+        silence: Silence,
+        replaced: Callable[[], None],
         trouble: Callable[[KafkaError], None] | None = None,
     ) -> None:
-        """``trouble`` hears on the loop of errors that are no partition's."""
-        self._consumer = consumer
+        """``replaced`` is called in the thread when ``client`` is another one, which has no partitions yet; ``trouble``
+        hears on the loop of errors that are no partition's. Raises TransportError.
+        """
+        self._make = make
+        self.client = make()
+        """For the thread."""
+        self._silence = silence
+        self._replaced = replaced
         self._call = call
         self._trouble = trouble
         self._prefetch = prefetch
@@ -127,6 +138,7 @@ class Poller:
         self._alert_until = 0.0
         self._orders: deque[Callable[[], object]] = deque()
         self._stopping = False
+        self._cut_off = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -159,6 +171,13 @@ class Poller:
         self.order(do)
         return answer.result(timeout)
 
+    def is_cut_off(self) -> bool:
+        """In the thread, for what waits there for a broker: the client will not find one any more, and is replaced when
+        that has ended.
+        """
+        self._cut_off = self._cut_off or self._silence.lasts(self.client)
+        return self._cut_off
+
     # Flows; in the thread
 
     def add(self, flow: Flow, start: int | None = None) -> None:
@@ -169,13 +188,21 @@ class Poller:
     def remove(self, topic: str, partition: int) -> Flow | None:
         flow = self._flows.pop((topic, partition), None)
         if flow is not None:
-            self._tell(self._consumer.resume, flow)  # the library would find it paused when it comes back
+            self._tell(self.client.resume, flow)  # the library would find it paused when it comes back
             flow.closed = True
         return flow
 
+    def read_on(self) -> None:
+        """Give them all to a client that has none."""
+        flows = self._flows.values()
+        self.client.incremental_assign([flow.at(flow._next) for flow in flows if flow._next is not None])
+        for flow in flows:
+            if flow._paused:
+                self._tell(self.client.pause, flow)
+
     def seek(self, flow: Flow, offset: int) -> None:
         """Read it from there, if it is paused once it goes on. Raises KafkaException."""
-        self._consumer.seek(flow.at(offset))
+        self.client.seek(flow.at(offset))
         flow._next = offset
 
     def taken(self, flow: Flow, count: int) -> None:
@@ -192,7 +219,7 @@ class Poller:
             while not self._stopping:
                 self._turn()
         finally:
-            self._consumer.close()
+            self.client.close()
 
     def _turn(self) -> None:
         try:
@@ -200,10 +227,14 @@ class Poller:
                 self._alert_until = time.monotonic() + _ALERT_FOR
                 for _ in range(len(self._orders)):  # what orders itself again has to wait for a poll
                     self._orders.popleft()()
-            first = self._consumer.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
+            first = self.client.poll(_ALERT if time.monotonic() < self._alert_until else _IDLE)
             if first is not None:
                 self._alert_until = time.monotonic() + _ALERT_FOR
                 self._sort(self._with_more(cast("Record", first)))
+            if self.is_cut_off():
+                self.client = self._make()  # what is left behind ends with its last reference
+                self._cut_off = False
+                self._replaced()
         except Exception:  # noqa: BLE001 - a member that no longer polls would hold its partitions, and tell nobody
             log.exception("reading failed, it is tried again")
             time.sleep(_IDLE)
@@ -211,7 +242,7 @@ class Poller:
     def _with_more(self, first: Record) -> list[Record]:
         """If one of the library's callbacks raises meanwhile, the library drops what it has read."""
         try:
-            return cast("list[Record]", [first, *self._consumer.consume(_BATCH - 1, 0)])
+            return cast("list[Record]", [first, *self.client.consume(_BATCH - 1, 0)])
         except Exception:
             self._sort([first])
             for flow in self._flows.values():
@@ -236,6 +267,8 @@ class Poller:
             self._count(flow, part)
         if parts:
             self._call(_deliver, parts)
+        if found:
+            self._silence.heard()
         for record, error in failed:
             self._failed(record, error)
 
@@ -258,18 +291,18 @@ class Poller:
         flow._read += len(records)
         flow._most = room(self._prefetch, records)
         if flow._read - flow._taken >= flow._most and not flow._paused:
-            self._tell(self._consumer.pause, flow)
+            self._tell(self.client.pause, flow)
             flow._paused = True
 
     def _resume(self, flow: Flow) -> None:
         """By itself the library looks at it again up to a second later, if nothing else is read; a seek wakes it."""
-        self._tell(self._consumer.resume, flow)
+        self._tell(self.client.resume, flow)
         self._read_on(flow)
 
     def _read_on(self, flow: Flow) -> None:
         """To what was not read yet."""
         if flow._next is not None:
-            self._tell(lambda at: self._consumer.seek(at[0]), flow, flow._next)
+            self._tell(lambda at: self.client.seek(at[0]), flow, flow._next)
 
     def _tell(self, what: Callable[[list[TopicPartition]], None], flow: Flow, offset: int = OFFSET_INVALID) -> None:
         if flow.closed:

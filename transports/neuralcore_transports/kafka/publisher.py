@@ -16,6 +16,7 @@ from neuralcore.messaging.errors import Closed
 from neuralcore_transports.kafka.clients import Clients, log
 from neuralcore_transports.kafka.poller import Call
 from neuralcore_transports.kafka.records import Header, Record
+from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.waiting import woken
 
 __all__ = ["Outgoing", "Publisher", "Sent", "handed_over", "learn"]
@@ -45,13 +46,15 @@ class Sent(Struct, frozen=True):
 class _Batch:
     """Records that were handed over together."""
 
-    __slots__ = ("_call", "_done", "_left", "_lock", "sent")
+    __slots__ = ("_call", "_done", "_heard", "_left", "_lock", "sent")
 
-    def __init__(self, count: int, call: Call, done: Callable[[], None]) -> None:
+    def __init__(self, count: int, call: Call, done: Callable[[], None], heard: Callable[[], None]) -> None:
+        """``heard`` is called in the thread when brokers have stored the last of them."""
         self._left = count
         self._lock = threading.Lock()
         self._call = call
         self._done = done
+        self._heard = heard
         self.sent: list[Sent | None] = [None] * count
 
     def told(self, index: int, error: KafkaError | None, record: Record | None) -> None:
@@ -61,15 +64,20 @@ class _Batch:
             self._left -= 1
             last = not self._left
         if last:
+            if error is None:
+                self._heard()
             self._call(self._done)
 
 
 class _Generation:
     """One producer and its thread. One that failed for good is left behind, and the next one made."""
 
-    def __init__(self, producer: Producer, name: str) -> None:
+    def __init__(self, producer: Producer, name: str, silence: Silence, cut_off: Callable[[_Generation], None]) -> None:
+        """``cut_off`` hears in the thread that this one will find no broker any more."""
         self.producer = producer
         self.stopping = False
+        self.silence = silence
+        self._cut_off = cut_off
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
@@ -77,6 +85,8 @@ class _Generation:
         while not self.stopping or len(self.producer):
             try:
                 self.producer.poll(_TURN)
+                if not self.stopping and self.silence.lasts(self.producer):
+                    self._cut_off(self)
             except Exception:  # noqa: BLE001 - what a callback raises; without this thread every publish would hang
                 log.exception("a callback of the producer failed")
                 time.sleep(_ROOM)
@@ -92,8 +102,10 @@ class _Generation:
 
 
 class Publisher:
-    def __init__(self, clients: Clients, call: Call, *, name: str) -> None:
+    def __init__(self, clients: Clients, call: Call, *, name: str, silence: Callable[[str], Silence]) -> None:
+        """``silence``: of a client with this name."""
         self._clients = clients
+        self._silence = silence
         self._call = call
         self._name = name
         self._current: _Generation | None = None
@@ -116,8 +128,8 @@ class Publisher:
 
         if not records:
             return []
-        batch = _Batch(len(records), self._call, done)
         generation = self._generation()
+        batch = _Batch(len(records), self._call, done, generation.silence.heard)
         learned: set[str] = set()
         for index, record in enumerate(records):
             told = partial(batch.told, index)
@@ -134,6 +146,7 @@ class Publisher:
         await finished
         sent = [each for each in batch.sent if each is not None]
         if any(each.error is not None and each.error.fatal() for each in sent):
+            log.warning("the producer failed for good, another one takes its place")
             self._leave(generation)
         return sent
 
@@ -153,14 +166,18 @@ class Publisher:
             if self._closed:
                 raise Closed("the Kafka transport")
             if self._current is None:
-                self._current = _Generation(self._clients.producer(), self._name)
+                self._current = _Generation(
+                    self._clients.producer(),
+                    self._name,
+                    self._silence("the producer"),
+                    lambda generation: self._call(self._leave, generation),
+                )
             return self._current
 
     def _leave(self, generation: _Generation) -> None:
         """It can do nothing more: what it still has is given up, and its records are in doubt."""
         if self._current is generation:
             self._current = None
-            log.warning("the producer failed for good, another one takes its place")
             generation.stopping = True
             generation.producer.purge()
 

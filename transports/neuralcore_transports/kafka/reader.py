@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.errors import translated
 from neuralcore_transports.kafka.poller import Call, Flow, Poller
+from neuralcore_transports.kafka.silence import Silence
 
 __all__ = ["Reader"]
 
@@ -18,15 +19,22 @@ __all__ = ["Reader"]
 class Reader:
     """One thread and one consumer for all of them. ``add`` and ``remove`` block."""
 
-    client: Consumer
-    """For the thread."""
     poller: Poller
 
     def __init__(
-        self, make: Callable[[], Consumer], call: Call, *, prefetch: int, timeout: float, where: str, name: str
+        self,
+        make: Callable[[], Consumer],
+        call: Call,
+        *,
+        silence: Silence,
+        prefetch: int,
+        timeout: float,
+        where: str,
+        name: str,
     ) -> None:
         self._make = make
         self._call = call
+        self._silence = silence
         self._prefetch = prefetch
         self._timeout = timeout
         self._where = where
@@ -37,14 +45,30 @@ class Reader:
 
     def start(self) -> None:
         """Raises TransportError."""
-        self.client = self._make()
-        self.poller = Poller(self.client, self._call, prefetch=self._prefetch, name=self._name)
+        self.poller = Poller(
+            self._make,
+            self._call,
+            prefetch=self._prefetch,
+            name=self._name,
+            silence=self._silence,
+            replaced=self._begin_anew,
+        )
         self.poller.start()
         self._running = True
 
     def stop(self) -> None:
         if self._running:
             self.poller.stop(self._timeout)
+
+    @property
+    def client(self) -> Consumer:
+        """For the thread."""
+        return self.poller.client
+
+    def _begin_anew(self) -> None:
+        """Another client has taken the last one's place."""
+        self._known.clear()
+        self.poller.read_on()
 
     def add(self, flow: Flow, offset: int) -> None:
         """Raises Unavailable."""

@@ -61,14 +61,17 @@ class Session:
         """Those that it may tell of, and the member knows."""
         self._asked = threading.Event()
         """Of the thread, while it waits for those whose partitions go."""
+        self._open = 0
+        """Commits that the library has, and has not told of."""
         self._standing: tuple[Any, frozenset[Place]] = None, frozenset()
         name = transport.topics.group(group)
-        self._client: Consumer = transport.clients.member(name, on_commit=self._on_commit)
         self._poller = Poller(
-            self._client,
+            partial(transport.clients.member, name, on_commit=self._on_commit),
             self._call,
             prefetch=transport.options.prefetch,
             name=f"kafka {name}",
+            silence=transport.silence(f"the consumer of {group}"),
+            replaced=self._begin_anew,
             trouble=member.in_trouble,
         )
         self.taken = self._poller.taken
@@ -101,6 +104,22 @@ class Session:
 
     # In the thread
 
+    @property
+    def _client(self) -> Consumer:
+        return self._poller.client
+
+    def _begin_anew(self) -> None:
+        """Another client has taken the last one's place: nothing is ours any more, and of what that one was to commit
+        nobody will be told.
+        """
+        self._forget(list(self._owned))
+        unknown = self._open - len(self._answered)
+        self._open = 0
+        self._answered.clear()
+        for _ in range(unknown):
+            self._answer(KafkaError(KafkaError._TRANSPORT, "the client that was to send it has lost all brokers"), ())
+        self._subscribe(self._topics)
+
     def _stand(self) -> None:
         """A generation is told together with what was owned in it: brokers refuse those before the last, and the last
         one's partitions are nobody else's.
@@ -132,6 +151,7 @@ class Session:
             try:
                 self._client.commit(offsets=mine, asynchronous=True)
                 self._sent = mine
+                self._open += 1
             except KafkaException as error:
                 self._answer(error.args[0], ())
 
@@ -159,6 +179,7 @@ class Session:
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         contents = _contents(partitions)
+        self._open -= 1
         if contents in self._answered:
             self._answered.remove(contents)
             return
@@ -205,8 +226,8 @@ class Session:
         client.incremental_assign(starts)
 
     def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition] | None:
-        """Tried until it is known, or all is over: nothing may be read before."""
-        while partitions and not self._poller.stopping:
+        """Tried until it is known, or all is over, or the client's time is: nothing may be read before."""
+        while partitions and not self._poller.stopping and not self._poller.is_cut_off():
             try:
                 found = client.committed(partitions, self._transport.options.timeout)
             except KafkaException as error:
@@ -377,13 +398,15 @@ class Session:
             log.exception("losing partitions of %s failed", self._group)
 
     def _lose(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        keys = [(each.topic, each.partition) for each in partitions]
+        self._forget([(each.topic, each.partition) for each in partitions])
+        client.incremental_unassign(partitions)
+
+    def _forget(self, keys: list[Place]) -> None:
         self._sent = None  # it may not be sent again when they come back
         self._disown(keys)
         for key in keys:
             self._poller.remove(*key)
         self._call(self._member.gone, keys)
-        client.incremental_unassign(partitions)
 
     def _disown(self, keys: list[Place]) -> None:
         for key in keys:

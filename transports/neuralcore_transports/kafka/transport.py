@@ -53,6 +53,7 @@ from neuralcore_transports.kafka.registrar import Registrar
 from neuralcore_transports.kafka.registry import Change, Channel
 from neuralcore_transports.kafka.sending import Sending
 from neuralcore_transports.kafka.settling import Settling
+from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.statistics import Statistics
 from neuralcore_transports.kafka.together import Job
 from neuralcore_transports.kafka.topics import Topics
@@ -135,10 +136,15 @@ class KafkaTransport(Transport):
         self.browser = Browser(self.clients.browser, self.administration, **common)
         self.making = Making(options, self.topics, self.administration)
         self._sending = Sending(self, f"urn:neuralcore:bus:{runtime.bus_id}")
-        self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}")
+        self.publisher = Publisher(self.clients, self.call, name=f"kafka producer of {name}", silence=self.silence)
         self._publishing = Publishing(Transacting(self, self.topics.transactions(runtime.bus_id)))
         self.reader = Reader(
-            self.clients.reader, self.call, prefetch=options.prefetch, name=f"kafka reader of {name}", **common
+            self.clients.reader,
+            self.call,
+            prefetch=options.prefetch,
+            name=f"kafka reader of {name}",
+            silence=self.silence("the reader"),
+            **common,
         )
         self.registrar = Registrar(
             self.topics,
@@ -220,6 +226,10 @@ class KafkaTransport(Transport):
     @property
     def clock(self) -> Clock:
         return self._runtime.clock
+
+    def silence(self, name: str) -> Silence:
+        """Of a client with this name."""
+        return Silence(name, self.topics.registry, self.options.timeout)
 
     async def run(self, what: Callable[..., T], *arguments: Any) -> T:
         """In a thread: it blocks."""
