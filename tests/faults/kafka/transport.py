@@ -40,8 +40,8 @@ def _ask_the_loop_first() -> None:
 def _poll_within_a_lease() -> None:
     made = Clients._make
 
-    def strictly(self: Clients, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
+    def strictly(self: Clients, kind: Callable[..., Any], own: dict[str, Any], **more: Any) -> Any:
         lease = own.get("session.timeout.ms")
-        return made(self, kind, own if lease is None else {**own, "max.poll.interval.ms": lease})
+        return made(self, kind, own if lease is None else {**own, "max.poll.interval.ms": lease}, **more)
 
     Clients._make = strictly  # type: ignore[method-assign]

@@ -15,7 +15,19 @@ from neuralcore_transports.kafka.records import headers_of
 from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.window import Commit, Moment, Window
 
-__all__ = ["NOW_MS", "NOW_NS", "SECOND", "FakeRecord", "Hands", "a_clock", "a_silence", "after", "crashed", "record_of"]
+__all__ = [
+    "NOW_MS",
+    "NOW_NS",
+    "SECOND",
+    "Asked",
+    "FakeRecord",
+    "Hands",
+    "a_clock",
+    "a_silence",
+    "after",
+    "crashed",
+    "record_of",
+]
 
 NOW_MS = 1_772_600_767_123
 NOW_NS = NOW_MS * 1_000_000
@@ -71,7 +83,13 @@ def record_of(envelope: Envelope, offset: int, now_ns: int = NOW_NS) -> FakeReco
 
 def a_silence(name: str = "the client") -> Silence:
     """Of one that is not asked for as long as a test takes."""
-    return Silence(name, "registry", 60.0, quiet=60.0)
+    return Silence(name, Asked, 60.0, quiet=60.0)
+
+
+class Asked:
+    """A client that asks whether a broker is there: one is."""
+
+    def list_topics(self, topic: str, timeout: float) -> None: ...
 
 
 def a_clock() -> Clock:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     def silence(self: KafkaTransport, name: str) -> Silence:
-        return Silence(name, self.topics.registry, 1.0, quiet=1.0)
+        return Silence(name, self.clients.probe, 1.0, quiet=0.5)
 
     monkeypatch.setattr(KafkaTransport, "silence", silence)
 
@@ -42,13 +42,17 @@ class Lost:
         make = getattr(module, kind)
 
         def made(settings: dict[str, Any], **more: Any) -> Any:
-            if chosen(settings):
+            if chosen({**settings, **more}):
                 self.made += 1
                 if self.made == 1:
                     settings = {**settings, "bootstrap.servers": f"{HOST}:{free_port()}"}
             return make(settings, **more)
 
         self._patch.setattr(module, kind, made)
+
+
+def _is_a_reader(settings: dict[str, Any]) -> bool:
+    return settings["logger"] is not module._silent and "enable.partition.eof" not in settings
 
 
 @pytest.fixture
@@ -90,7 +94,7 @@ async def test_a_reader_that_finds_nobody_is_replaced_and_read_on(url_with: Call
     async with bus:
         await bus.publish("orders", 0)
         await eventually(lambda: found == [0], "the first message")
-        lost.is_the_first("Consumer", lambda settings: settings["group.id"].endswith(".reader"))
+        lost.is_the_first("Consumer", _is_a_reader)
         poller = bus._link.transport.reader.poller  # type: ignore[attr-defined]
         poller.ask(lambda: setattr(poller, "client", poller._make()), 5.0)
         for number in range(1, 10):
@@ -131,6 +135,50 @@ async def test_an_administrator_that_finds_nobody_is_replaced(url_with: Callable
 
         await eventually(healthy, "another administrator", 30)
     assert lost.made == 2
+
+
+async def test_in_an_outage_nobodys_place_is_taken(
+    start_kafka: Callable[..., KafkaCluster], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler keeps its lease, and a publish waits for as long as it may."""
+    kafka = start_kafka(proxied=True)
+    started, kept = asyncio.Event(), []
+
+    async def handle(message: Message) -> None:
+        if not started.is_set():
+            started.set()
+            await asyncio.sleep(12)
+            kept.append(not message.lease_lost)
+
+    bus = MessageBus(f"kafka://{kafka.bootstrap}/nc?lease=30&timeout=1&patience=30")
+    bus.subscribe("orders", handle, group="g")
+    async with bus:
+        await bus.publish("orders", 1)
+        await asyncio.wait_for(started.wait(), 20)
+        kafka.proxies[0].partition()
+        publishing = asyncio.create_task(bus.publish("orders", 2))
+        await asyncio.sleep(8)
+        kafka.proxies[0].heal()
+        await asyncio.wait_for(publishing, 20)
+        await eventually(lambda: kept == [True], "the handler", 20)
+    assert "takes its place" not in caplog.text
+
+
+async def test_who_is_answered_slowly_keeps_its_place(
+    start_kafka: Callable[..., KafkaCluster], caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = start_kafka(proxied=True)
+    async with MessageBus(f"kafka://{kafka.bootstrap}/nc?lease=10&timeout=10") as bus:
+        found: set[int] = set()
+        _gather(bus, found)
+        await bus.publish("orders", 1)
+        await eventually(lambda: found == {1}, "the first message", 20)
+        kafka.proxies[0].delay(0.6)  # each way
+        await asyncio.sleep(8)
+        kafka.proxies[0].heal()
+        await bus.publish("orders", 2)
+        await eventually(lambda: found == {1, 2}, "the second message", 20)
+    assert "takes its place" not in caplog.text
 
 
 # As it happens

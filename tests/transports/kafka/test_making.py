@@ -93,3 +93,21 @@ async def test_there_are_as_many_copies_as_the_url_or_the_channel_says(kafka_clu
         if name.startswith(f"{prefix}.")
     }
     assert copies == {"orders": {3}, "jobs": {1}, "others": {2}, "ask": {2}, "_registry": {2}, "_inboxes": {2}}
+
+
+async def test_brokers_that_make_topics_by_themselves_make_none_of_ours(start_kafka):
+    """As they do for whoever asks for one by its name, unless they are told otherwise."""
+    kafka = start_kafka(options={"auto.create.topics.enable": "true", "num.partitions": "3"})
+    async with MessageBus(f"kafka://{kafka.bootstrap}/nc?partitions=2&inboxes=5") as bus:
+
+        @bus.subscribe("orders", group="g")
+        async def answer(message):
+            return "cake"
+
+        assert await bus.request("orders", "tea", timeout=WAIT) == "cake"
+        await bus._link.transport.stats()
+    topics = kafka.admin().list_topics(timeout=WAIT).topics
+    ours = {name: len(topic.partitions) for name, topic in topics.items() if name.startswith("nc.")}
+    assert ours == {"nc._registry": 1, "nc._inboxes": 5, "nc.orders": 2}
+    assert settings_of(kafka, "nc._registry")["retention.ms"] == "-1"
+    assert settings_of(kafka, "nc.orders")["retention.ms"] == "-1"

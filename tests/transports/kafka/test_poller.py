@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from neuralcore_transports.kafka import poller as module
 from neuralcore_transports.kafka.poller import Flow, Poller
 from neuralcore_transports.kafka.silence import Silence
-from tests.transports.kafka.fakes import FakeRecord
+from tests.transports.kafka.fakes import Asked, FakeRecord
 
 END = KafkaError(KafkaError._PARTITION_EOF)
 
@@ -89,7 +89,7 @@ class Bench:
             self.call,
             prefetch=10,
             name="t",
-            silence=Silence("t", "registry", 0.05, quiet=0.05),
+            silence=Silence("t", Asked, 0.05, quiet=0.05),
             replaced=self._replaced,
         )
         self.flow = Flow(
@@ -244,3 +244,40 @@ def test_what_was_paused_is_paused_for_the_next_client_too(bench: Bench) -> None
     assert bench.library.told == [("pause", 3)]
     bench.poller.taken(bench.flow, 12)
     bench.until(lambda: bench.library.told == [("pause", 3), ("resume", 3), ("seek", 12)])
+
+
+def test_a_client_whose_place_was_taken_may_take_its_time_to_end(bench: Bench) -> None:
+    ended, may_end = threading.Event(), threading.Event()
+
+    class Slow(Library):
+        def __del__(self) -> None:
+            may_end.wait(10)
+            ended.set()
+
+    bench.give(*records(0))
+    bench.until(lambda: bench.arrived == [0])
+    bench.poller.client = Slow(alone=True)  # type: ignore[assignment]
+    bench.until(lambda: len(bench.libraries) == 2 and bench.library.assigned)
+    bench.give(*records(1))
+    bench.until(lambda: bench.arrived == [0, 1])
+    assert not ended.is_set()
+    may_end.set()
+    assert ended.wait(5)
+
+
+def test_what_fails_as_a_client_begins_is_tried_with_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LATER", 0.01)
+    read_on, failures = bench.poller.read_on, [RuntimeError("on purpose"), RuntimeError("on purpose")]
+
+    def failing() -> None:
+        if failures:
+            raise failures.pop()
+        read_on()
+
+    monkeypatch.setattr(bench.poller, "read_on", failing)
+    bench.give(*records(0))
+    bench.until(lambda: bench.arrived == [0])
+    bench.library.alone = True
+    bench.until(lambda: len(bench.libraries) == 4 and bench.library.assigned)
+    bench.give(*records(1))
+    bench.until(lambda: bench.arrived == [0, 1])

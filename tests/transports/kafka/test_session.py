@@ -17,7 +17,7 @@ from neuralcore_transports.kafka.registry import Channel, Position
 from neuralcore_transports.kafka.session import Session
 from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.window import Commit
-from tests.transports.kafka.fakes import a_clock
+from tests.transports.kafka.fakes import Asked, a_clock
 
 TOPIC = "nc.orders"
 STAYS, GOES = 0, 1
@@ -90,7 +90,7 @@ class Bench:
         transport = SimpleNamespace(
             call=lambda what, *arguments: what(*arguments),
             clock=a_clock(),
-            silence=lambda name: Silence(name, "registry", 0.05, quiet=0.05),
+            silence=lambda name: Silence(name, Asked, 0.05, quiet=0.05),
             count=lambda name: None,
             topics=SimpleNamespace(group=lambda name: f"nc.{name}"),
             clients=SimpleNamespace(member=self._member),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -42,6 +42,8 @@ _PASSING: Final = (
     KafkaError._UNKNOWN_TOPIC,
 )
 """Of a partition that was made just now, or whose leader went just now."""
+_NOT_THERE: Final = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+"""Of a topic; the first one is being made."""
 _KNOWN: Final = 10.0
 """Seconds that a new topic may take to be known to all."""
 
@@ -67,17 +69,17 @@ class Administration:
             return self._made
 
     def partitions(self, topics: Iterable[str]) -> dict[str, int]:
-        """Of those that are there. Raises Unavailable."""
-        wanted = list(topics)
-        if not wanted:
+        """Of those that are there. Raises Unavailable.
+
+        Not by list_topics: what that asks for by name, brokers make, with settings that are not ours; by default, or
+        where auto.create.topics.enable is true.
+        """
+        wanted = TopicCollection(list(topics))
+        if not wanted.topic_names:
             return {}
-        one = wanted[0] if len(wanted) == 1 else None
-        known = self._try(lambda: self._client.list_topics(one, self._timeout)).topics
-        return {
-            topic: len(known[topic].partitions)
-            for topic in wanted
-            if topic in known and known[topic].error is None and known[topic].partitions
-        }
+        asked = self._client.describe_topics(wanted, request_timeout=self._timeout)
+        found = {topic: self._result(future, *_NOT_THERE) for topic, future in asked.items()}
+        return {topic: len(each.partitions) for topic, each in found.items() if each is not None and each.partitions}
 
     def _led(self, topics: Iterable[str]) -> list[str]:
         """Those of which each partition has a leader."""
@@ -163,7 +165,7 @@ class Administration:
             left = [place for place in left if place not in found]
             if left:
                 time.sleep(_SOON)
-                self.partitions({topic for topic, _ in left})  # it remembers for long that there was no leader
+                self._led({topic for topic, _ in left})  # it remembers for long that there was no leader
         return found
 
     def commits(self, group: str, places: Sequence[Place]) -> dict[Place, TopicPartition]:
@@ -214,11 +216,13 @@ class Administration:
         return answer
 
     def _failed(self, error: Exception) -> Exception:
-        """Where no broker answers for long, the next call's client is another: see Silence."""
+        """Where no broker answers for long, the next call's client is another: this one may have lost them, as Silence
+        says.
+        """
         if isinstance(error, Unavailable):
-            now = time.monotonic()
-            if self._since is None:
+            now, since = time.monotonic(), self._since
+            if since is None:
                 self._since = now
-            elif now - self._since >= self._timeout:
+            elif now - since >= self._timeout:
                 self._since = self._made = None
         return error

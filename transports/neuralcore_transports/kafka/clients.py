@@ -17,6 +17,8 @@ from neuralcore_transports.kafka.statistics import Statistics
 __all__ = ["Clients", "log"]
 
 log = logging.getLogger("neuralcore.kafka")
+_silent = logging.getLogger("neuralcore.kafka.probe")
+_silent.disabled = True
 
 _FETCH_MS: Final = 100
 """How long a broker may wait for messages: what was assigned or resumed meanwhile is asked for only after that."""
@@ -90,6 +92,11 @@ class Clients:
         made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), "enable.partition.eof": True})
         return made
 
+    def probe(self) -> Consumer:
+        """Only asks whether a broker is there; what is wrong with connections, others tell."""
+        made: Consumer = self._make(Consumer, self._reading(f"{self._name}.reader"), silent=True)
+        return made
+
     def onlooker(self, group: str) -> Consumer:
         """Asks what a group has committed, and does not join it."""
         made: Consumer = self._make(Consumer, self._reading(group))
@@ -122,7 +129,7 @@ class Clients:
             "stats_cb": self._statistics.of_a_client(),
         }
 
-    def _make(self, kind: Callable[..., Any], own: dict[str, Any]) -> Any:
+    def _make(self, kind: Callable[..., Any], own: dict[str, Any], *, silent: bool = False) -> Any:
         """Raises TransportError for settings that the library does not take."""
         options = self._options
         settings: dict[str, Any] = {
@@ -135,15 +142,18 @@ class Clients:
             **own,
             **options.settings,
             "bootstrap.servers": ",".join(options.hosts),
-            "error_cb": self._told,
+            "error_cb": _nothing if silent else self._told,
         }
         if options.username is not None:
             settings |= {"sasl.username": options.username, "sasl.password": options.password or ""}
         try:
             with self._gate:
-                return kind(settings, logger=log)
+                return kind(settings, logger=_silent if silent else log)
         except KafkaException as error:
             raise TransportError(f"kafka:// was given a setting that does not work: {error.args[0].str()}") from error
+
+
+def _nothing(error: KafkaError) -> None: ...
 
 
 def _ms(seconds: float) -> int:

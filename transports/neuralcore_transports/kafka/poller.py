@@ -33,6 +33,7 @@ _BATCH: Final = 1000
 _BYTES: Final = 8_000_000
 """Of one partition that wait here; of small messages there may be ``prefetch``."""
 _IDLE: Final = 0.02
+_LATER: Final = 1.0
 _ALERT: Final = 0.001
 """Seconds of one poll."""
 _ALERT_FOR: Final = 0.2
@@ -138,7 +139,7 @@ class Poller:
         self._alert_until = 0.0
         self._orders: deque[Callable[[], object]] = deque()
         self._stopping = False
-        self._cut_off = False
+        self._lost = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -171,12 +172,12 @@ class Poller:
         self.order(do)
         return answer.result(timeout)
 
-    def is_cut_off(self) -> bool:
-        """In the thread, for what waits there for a broker: the client will not find one any more, and is replaced when
-        that has ended.
+    def has_lost_brokers(self) -> bool:
+        """Asks brokers from time to time. In the thread, also for what waits there for one: when that has ended, the
+        client is replaced.
         """
-        self._cut_off = self._cut_off or self._silence.lasts(self.client)
-        return self._cut_off
+        self._lost = self._lost or self._silence.lasts(self.client)
+        return self._lost
 
     # Flows; in the thread
 
@@ -231,13 +232,18 @@ class Poller:
             if first is not None:
                 self._alert_until = time.monotonic() + _ALERT_FOR
                 self._sort(self._with_more(cast("Record", first)))
-            if self.is_cut_off():
-                self.client = self._make()  # what is left behind ends with its last reference
-                self._cut_off = False
-                self._replaced()
+            if not self._stopping and self.has_lost_brokers():
+                self._replace()
         except Exception:  # noqa: BLE001 - a member that no longer polls would hold its partitions, and tell nobody
             log.exception("reading failed, it is tried again")
-            time.sleep(_IDLE)
+            time.sleep(_LATER if self._lost else _IDLE)
+
+    def _replace(self) -> None:
+        left, self.client = [self.client], self._make()
+        self._replaced()
+        self._lost = False
+        # Not closed: it would say its last words in the midst of the next one's. Its end may take a lease's time.
+        threading.Thread(target=left.clear, name=f"{self._thread.name}, left", daemon=True).start()
 
     def _with_more(self, first: Record) -> list[Record]:
         """If one of the library's callbacks raises meanwhile, the library drops what it has read."""

@@ -72,12 +72,12 @@ class _Batch:
 class _Generation:
     """One producer and its thread. One that failed for good is left behind, and the next one made."""
 
-    def __init__(self, producer: Producer, name: str, silence: Silence, cut_off: Callable[[_Generation], None]) -> None:
-        """``cut_off`` hears in the thread that this one will find no broker any more."""
+    def __init__(self, producer: Producer, name: str, silence: Silence, lost: Callable[[_Generation], None]) -> None:
+        """``lost`` hears in the thread that this one has lost all brokers."""
         self.producer = producer
         self.stopping = False
         self.silence = silence
-        self._cut_off = cut_off
+        self._lost = lost
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
@@ -86,7 +86,7 @@ class _Generation:
             try:
                 self.producer.poll(_TURN)
                 if not self.stopping and self.silence.lasts(self.producer):
-                    self._cut_off(self)
+                    self._lost(self)
             except Exception:  # noqa: BLE001 - what a callback raises; without this thread every publish would hang
                 log.exception("a callback of the producer failed")
                 time.sleep(_ROOM)
@@ -146,7 +146,6 @@ class Publisher:
         await finished
         sent = [each for each in batch.sent if each is not None]
         if any(each.error is not None and each.error.fatal() for each in sent):
-            log.warning("the producer failed for good, another one takes its place")
             self._leave(generation)
         return sent
 
@@ -178,6 +177,7 @@ class Publisher:
         """It can do nothing more: what it still has is given up, and its records are in doubt."""
         if self._current is generation:
             self._current = None
+            log.warning("a producer is given up, another one takes its place")
             generation.stopping = True
             generation.producer.purge()
 

@@ -226,8 +226,8 @@ class Session:
         client.incremental_assign(starts)
 
     def _committed(self, client: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition] | None:
-        """Tried until it is known, or all is over, or the client's time is: nothing may be read before."""
-        while partitions and not self._poller.stopping and not self._poller.is_cut_off():
+        """Tried until it is known, or all is over, or the client is lost: nothing may be read before."""
+        while partitions and not self._poller.stopping and not self._poller.has_lost_brokers():
             try:
                 found = client.committed(partitions, self._transport.options.timeout)
             except KafkaException as error:

@@ -229,7 +229,7 @@ class KafkaTransport(Transport):
 
     def silence(self, name: str) -> Silence:
         """Of a client with this name."""
-        return Silence(name, self.topics.registry, self.options.timeout)
+        return Silence(f"{name} of {self.options.shown}", self.clients.probe, self.options.timeout)
 
     async def run(self, what: Callable[..., T], *arguments: Any) -> T:
         """In a thread: it blocks."""
