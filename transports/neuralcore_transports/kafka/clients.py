@@ -13,6 +13,7 @@ from neuralcore.messaging.errors import TransportError
 from neuralcore.messaging.forking import NoFork
 from neuralcore_transports.kafka.options import KafkaOptions
 from neuralcore_transports.kafka.statistics import Statistics
+from neuralcore_transports.kafka.topics import Topics
 
 __all__ = ["Clients", "log"]
 
@@ -44,6 +45,8 @@ class Clients:
     ) -> None:
         """``name``: what brokers call this client. ``told`` hears from any thread what is wrong with connections."""
         self._options = options
+        self._apart = Topics(options.prefix).group(f"{name}.reader")
+        """A group that nobody joins: the library wants a name for one."""
         self._statistics = statistics
         self._name = name
         self._told = told
@@ -83,18 +86,18 @@ class Clients:
         return made
 
     def reader(self) -> Consumer:
-        """Of partitions that are given to it; it belongs to no group, though the library wants a name for one."""
-        made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), **self._telling()})
+        """Of partitions that are given to it; it belongs to no group."""
+        made: Consumer = self._make(Consumer, {**self._reading(self._apart), **self._telling()})
         return made
 
     def browser(self) -> Consumer:
         """A reader that says where a partition ends: what is last may be a transaction's mark, which nobody gets."""
-        made: Consumer = self._make(Consumer, {**self._reading(f"{self._name}.reader"), "enable.partition.eof": True})
+        made: Consumer = self._make(Consumer, {**self._reading(self._apart), "enable.partition.eof": True})
         return made
 
     def probe(self) -> Consumer:
         """Only asks whether a broker is there; what is wrong with connections, others tell."""
-        made: Consumer = self._make(Consumer, self._reading(f"{self._name}.reader"), silent=True)
+        made: Consumer = self._make(Consumer, self._reading(self._apart), silent=True)
         return made
 
     def onlooker(self, group: str) -> Consumer:

@@ -57,6 +57,7 @@ _REFUSING: Final = frozenset(
         KafkaError.INVALID_CONFIG,
         KafkaError.INVALID_PARTITIONS,
         KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_SESSION_TIMEOUT,
         KafkaError.OFFSET_METADATA_TOO_LARGE,
         KafkaError.POLICY_VIOLATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -66,6 +67,10 @@ _REFUSING: Final = frozenset(
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
     }
 )
+_MENDING: Final = {
+    KafkaError.INVALID_SESSION_TIMEOUT: "lease= has to be between group.min.session.timeout.ms and "
+    "group.max.session.timeout.ms of the brokers, which are 6 s and 30 minutes by default",
+}
 _REFUSED: Final = frozenset(
     {
         KafkaError.INVALID_MSG,
@@ -114,5 +119,5 @@ def translated(error: Exception | KafkaError, where: str) -> Exception:
     if not isinstance(found, KafkaError):
         return Unavailable("kafka", f"{where}: {found}")
     if is_refusing(found):
-        return KafkaRefused(where, found.str())
+        return KafkaRefused(where, "; ".join(filter(None, (found.str(), _MENDING.get(found.code())))))
     return Unavailable("kafka", f"{where}: {found.str()}")

@@ -23,7 +23,7 @@ from neuralcore.messaging.transport import (
 from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
-from neuralcore_transports.kafka.errors import translated
+from neuralcore_transports.kafka.errors import is_refusing, translated
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.records import Record
@@ -72,11 +72,13 @@ class Member(Consumer):
         self._joined = False
         self._trouble: KafkaError | None = None
         """Of the whole group, not told to anybody yet."""
+        self._refused: KafkaError | None = None
+        """Why this process has no share of these topics."""
         self._ahead: dict[Partition, None] = {}
         """Of which more may be handed out than was."""
         self._pausing: asyncio.TimerHandle | None = None
         self._shared = asyncio.Event()
-        """The partitions were dealt out since the last change of topics."""
+        """The partitions were dealt out since the last change of topics, or will not be."""
         self._closed = False
         self._leaving: asyncio.Task[None] | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
@@ -98,6 +100,7 @@ class Member(Consumer):
     # What it reads
 
     async def update(self, interests: Sequence[Interest]) -> None:
+        """Raises KafkaRefused, Unavailable."""
         if self._closed:
             return
         await self._transport.positions.attach(self._group, interests)
@@ -105,6 +108,8 @@ class Member(Consumer):
         self._answering = Answering(self._interests)
         if self.refresh():
             await self._share_of_the_work()
+        if self._refused is not None:
+            raise translated(self._refused, self._transport.options.shown)
 
     async def _share_of_the_work(self) -> None:
         """What is published from here on is handed out at once. Where the group takes longer, that is for later."""
@@ -123,6 +128,7 @@ class Member(Consumer):
         if changed:
             self._topics = topics
             self._shared.clear()
+            self._refused = None
             self._read(sorted(topics))
         self.look_at_positions()
         self._event.set()
@@ -244,6 +250,7 @@ class Member(Consumer):
 
     def assigned(self, found: Sequence[tuple[Flow, Partition]]) -> None:
         self._joined = True
+        self._refused = None
         self._shared.set()
         for flow, partition in found:
             self._partitions[flow.key] = partition
@@ -274,6 +281,9 @@ class Member(Consumer):
     def in_trouble(self, error: KafkaError) -> None:
         self._trouble = error
         self._event.set()
+        if is_refusing(error) and not self._shared.is_set():
+            self._refused = error
+            self._shared.set()
 
     def sought(self, flow: Flow, partition: Partition, window: Window) -> None:
         self._flows[flow.key] = flow

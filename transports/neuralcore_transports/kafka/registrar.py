@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import log
-from neuralcore_transports.kafka.errors import NotOurs, translated
+from neuralcore_transports.kafka.errors import NotOurs, is_refusing, position_is_gone, translated
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher
 from neuralcore_transports.kafka.reader import Reader
@@ -54,6 +54,8 @@ class Registrar:
         """Where the next change is read."""
         self._strange: str | None = None
         """Why the first record that is no change is none."""
+        self._refused: KafkaError | None = None
+        """What the brokers have said to reading on, if that was all."""
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._flow = Flow(topics.registry, 0, self._arrived, self._failed)
 
@@ -86,7 +88,7 @@ class Registrar:
         return self._topics_of[channel]
 
     async def refresh(self) -> None:
-        """Read what there is by now. Raises Unavailable."""
+        """Read what there is by now. Raises KafkaRefused, Unavailable."""
         _, end = await asyncio.get_running_loop().run_in_executor(None, self._ends)
         await self._reach(end)
 
@@ -105,12 +107,16 @@ class Registrar:
     async def _reach(self, end: int) -> None:
         if self._read >= end:
             return
+        if self._refused is not None:
+            raise translated(self._refused, self._where)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[future] = end
         await asyncio.wait({future}, timeout=self._timeout)
         self._waiting.pop(future, None)
         if not future.done():
             raise Unavailable("kafka", f"{self._where}: the registry cannot be read")
+        if self._read < end and self._refused is not None:
+            raise translated(self._refused, self._where)
 
     # The log
 
@@ -123,8 +129,12 @@ class Registrar:
                 changes.append(change)
         self._changed(changes)
         self._reader.poller.taken(self._flow, len(records))
+        self._refused = None
+        self._answer()
+
+    def _answer(self) -> None:
         for future, end in list(self._waiting.items()):
-            if self._read >= end and not future.done():
+            if not future.done() and (self._read >= end or self._refused is not None):
                 future.set_result(None)
 
     def _apply(self, record: Record) -> Change | None:
@@ -146,4 +156,10 @@ class Registrar:
         return change
 
     def _failed(self, error: KafkaError) -> None:
-        self._lost(f"the registry cannot be read any more: {error.str()}")
+        if position_is_gone(error):
+            self._lost(f"the registry cannot be read any more: {error.str()}")
+            return
+        log.warning("reading %s failed: %s", self._topics.registry, error.str())
+        if is_refusing(error):
+            self._refused = error
+            self._answer()

@@ -1,0 +1,80 @@
+"""Brokers as they are when nobody has configured them: those of the other tests are quicker, and make no topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from neuralcore import Message, MessageBus
+from neuralcore_transports.kafka.errors import KafkaRefused
+from tests.servers.kafka_cluster import KafkaCluster
+from tests.transports.clients import eventually
+
+pytestmark = pytest.mark.timeout(150)
+
+DEFAULTS = {
+    "auto.create.topics.enable": "true",
+    "broker.heartbeat.interval.ms": "2000",
+    "broker.session.timeout.ms": "9000",
+    "group.initial.rebalance.delay.ms": "3000",
+    "group.min.session.timeout.ms": "6000",
+    "offsets.topic.num.partitions": "50",
+    "transaction.state.log.num.partitions": "50",
+}
+
+
+@pytest.fixture
+def kafka(start_kafka: Callable[..., KafkaCluster]) -> KafkaCluster:
+    return start_kafka(options=DEFAULTS)
+
+
+async def test_a_bus_works_with_them(kafka: KafkaCluster) -> None:
+    handled: list[str] = []
+    failed = asyncio.Event()
+    bus = MessageBus(f"kafka://{kafka.bootstrap}/nc")
+
+    @bus.subscribe("orders", group="g")
+    async def handle(message: Message) -> str:
+        if message.payload == "mud":
+            raise ValueError(message.payload)
+        async with message.transaction() as tx:
+            await tx.publish("bills", message.payload)
+        return f"no {message.payload}"
+
+    @bus.subscribe("bills", group="g")
+    async def collect(message: Message) -> None:
+        handled.append(message.payload)
+
+    @bus.subscribe("_dlq.orders", group="burials")
+    async def bury(message: Message) -> None:
+        failed.set()
+
+    @bus.subscribe("news", broadcast=True)
+    async def hear(message: Message) -> None:
+        handled.append(message.payload)
+
+    async with bus:
+        assert await bus.request("orders", "tea", timeout=30) == "no tea"
+        await bus.publish("orders", "mud")
+        await bus.publish("news", "rain")
+        await eventually(lambda: sorted(handled) == ["rain", "tea"], "bills and news", 30)
+        await asyncio.wait_for(failed.wait(), 60)
+    topics = kafka.admin().list_topics(timeout=20).topics
+    ours = {name: len(topic.partitions) for name, topic in topics.items() if name.startswith("nc.")}
+    assert ours == {
+        "nc._inboxes": 8,
+        "nc._registry": 1,
+        "nc.bills": 8,
+        "nc.news": 8,
+        "nc.orders": 8,
+        "nc.__dlq.orders": 1,
+    }
+
+
+async def test_a_lease_that_they_do_not_allow_is_told(kafka: KafkaCluster) -> None:
+    bus = MessageBus(f"kafka://{kafka.bootstrap}/nc?lease=3")
+    bus.subscribe("orders", print, group="g")
+    with pytest.raises(KafkaRefused, match=r"Invalid session timeout; lease= has to be between"):
+        await bus.start()

@@ -1,0 +1,159 @@
+"""What brokers have to allow a bus, as docs/kafka.md lists it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuralcore import Message, MessageBus
+from neuralcore_transports.kafka.errors import KafkaRefused
+from neuralcore_transports.kafka.silence import Silence
+from neuralcore_transports.kafka.transport import KafkaTransport
+from tests.servers.kafka_cluster import KafkaCluster
+from tests.transports.clients import eventually
+
+pytestmark = pytest.mark.timeout(120)
+
+KINDS = {"topics": "TOPIC", "groups": "GROUP", "transactional ids": "TRANSACTIONAL_ID"}
+PAGE = Path(__file__).parents[3] / "docs" / "kafka.md"
+WAIT = 30.0
+
+
+def listed() -> dict[str, list[str]]:
+    section = PAGE.read_text(encoding="utf-8").partition("\n## Rights\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z ]+) \| ([A-Z][a-z]+(?:, [A-Z][a-z]+)*) \|$", section, re.MULTILINE)
+    return {KINDS[on]: operations.upper().split(", ") for on, operations in rows}
+
+
+RIGHTS = listed()
+
+
+@pytest.fixture
+def kafka(start_kafka: Callable[..., KafkaCluster]) -> KafkaCluster:
+    return start_kafka(
+        users={"root": "r", "ada": "a"},
+        options={
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:root;User:ANONYMOUS",
+        },
+    )
+
+
+def allow(kafka: KafkaCluster, rights: dict[str, list[str]]) -> None:
+    from confluent_kafka.admin import (
+        AclBinding,
+        AclOperation,
+        AclPermissionType,
+        ResourcePatternType,
+        ResourceType,
+    )
+
+    bindings = [
+        AclBinding(
+            ResourceType[kind],
+            "nc.",
+            ResourcePatternType.PREFIXED,
+            "User:ada",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for kind, operations in rights.items()
+        for operation in operations
+    ]
+    for made in kafka.admin().create_acls(bindings).values():
+        made.result(WAIT)
+
+
+def without(kind: str, right: str) -> dict[str, list[str]]:
+    return {each: [one for one in rights if (each, one) != (kind, right)] for each, rights in RIGHTS.items()}
+
+
+def bus_of(kafka: KafkaCluster) -> MessageBus:
+    login = "security.protocol=SASL_PLAINTEXT&sasl.mechanism=PLAIN"
+    return MessageBus(f"kafka://ada:a@{kafka.bootstrap}/nc?{login}&partitions=2&upkeep=0.2&timeout=5")
+
+
+def test_they_are_listed() -> None:
+    assert set(RIGHTS) == set(KINDS.values())
+
+
+async def test_these_are_enough(
+    kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hurried(self: KafkaTransport, name: str) -> Silence:
+        return Silence(name, self.clients.probe, 0.5, quiet=0.2)
+
+    monkeypatch.setattr(KafkaTransport, "silence", hurried)
+    allow(kafka, RIGHTS)
+    seen: list[Any] = []
+    buried = asyncio.Event()
+    bus = bus_of(kafka)
+
+    @bus.subscribe("orders", group="g")
+    async def handle(message: Message) -> str:
+        if message.payload == "mud":
+            raise ValueError(message.payload)
+        async with message.transaction() as tx:
+            await tx.publish("bills", message.payload)
+        return f"no {message.payload}"
+
+    @bus.subscribe("bills", group="g")
+    async def collect(message: Message) -> None:
+        seen.append(message.payload)
+
+    @bus.subscribe("_dlq.orders", group="burials")
+    async def bury(message: Message) -> None:
+        buried.set()
+
+    @bus.subscribe("news", broadcast=True)
+    async def hear(message: Message) -> None:
+        seen.append(message.payload)
+
+    async with bus:
+        assert await bus.request("orders", "tea", timeout=WAIT) == "no tea"
+        await bus.publish("orders", "mud")
+        await bus.publish("news", "rain")
+        await bus.publish("bills", "late", delay=0.2)
+        async with bus.transaction() as tx:
+            await tx.publish("bills", "both")
+        await eventually(lambda: {"tea", "rain", "late", "both"} <= set(seen), "all of it", WAIT)
+        await asyncio.wait_for(buried.wait(), WAIT)
+        transport = bus._link.transport
+        assert (await transport.health()).ok
+        assert "orders" in await transport.stats()
+        page = await transport.browse("news", "beginning", 10)
+        assert [envelope.channel for envelope in page.envelopes] == ["news"]
+        await asyncio.sleep(1.0)  # upkeep, and questions after brokers
+        counts = bus.metrics().transport
+    assert "uthoriz" not in caplog.text
+    assert "takes its place" not in caplog.text
+    assert "upkeep_failed" not in counts
+
+
+async def test_a_group_that_may_not_be_joined_is_told(kafka: KafkaCluster) -> None:
+    allow(kafka, without("GROUP", "READ"))
+    bus = bus_of(kafka)
+    bus.subscribe("orders", print, group="g")
+    with pytest.raises(KafkaRefused, match="uthoriz"):
+        await bus.start()
+
+
+async def test_a_topic_that_may_not_be_read_is_told(kafka: KafkaCluster) -> None:
+    allow(kafka, without("TOPIC", "READ"))
+    bus = bus_of(kafka)
+    bus.subscribe("orders", print, group="g")
+    with pytest.raises(KafkaRefused, match="uthoriz"):
+        await bus.start()
+
+
+async def test_a_topic_that_may_not_be_made_is_told(kafka: KafkaCluster) -> None:
+    allow(kafka, without("TOPIC", "CREATE"))
+    with pytest.raises(KafkaRefused, match="uthoriz"):
+        async with bus_of(kafka) as bus:
+            await bus.publish("orders", "tea")
