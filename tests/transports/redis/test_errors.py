@@ -46,6 +46,21 @@ async def test_out_of_memory(start_redis, version):
         await works(transport, member)
 
 
+@versions
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "noeviction"])
+async def test_a_server_that_removes_messages_is_warned_of(start_redis, version, policy, caplog):
+    server = start_redis(version=version, maxmemory="50mb", maxmemory_policy=policy, appendfsync=None)
+    async with MessageBus(server.url()) as bus:
+        await bus.publish("orders", 1)
+    warned = f"has maxmemory-policy {policy}: when it has 52 MB it removes keys" in caplog.text
+    assert warned == (policy != "noeviction")
+    with server.client() as admin:
+        admin.config_set("maxmemory", "0")
+    caplog.clear()
+    async with MessageBus(server.url()):
+        assert "maxmemory" not in caplog.text, "there is nothing that it could be short of"
+
+
 async def test_out_of_memory_from_the_beginning(start_redis):
     server = start_redis(appendfsync=None)
     with server.client() as admin:

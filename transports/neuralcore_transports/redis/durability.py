@@ -1,14 +1,41 @@
-"""Whether the server can promise what ``durability=disk`` asks for."""
+"""Whether the server keeps what it is given, as long as ``durability=`` asks for."""
 
 from __future__ import annotations
+
+import logging
+import re
+from typing import Final
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.redis.errors import RedisRefused
 from neuralcore_transports.redis.servers import Servers
 
-__all__ = ["WAITAOF_SINCE", "check_durability"]
+__all__ = ["WAITAOF_SINCE", "check_durability", "check_eviction"]
+
+log = logging.getLogger("neuralcore.redis")
 
 WAITAOF_SINCE = (7, 2)
+_LIMIT: Final = re.compile(rb"^maxmemory:(\d+)\r?$", re.MULTILINE)
+_POLICY: Final = re.compile(rb"^maxmemory_policy:([a-z-]+)\r?$", re.MULTILINE)
+
+
+async def check_eviction(servers: Servers) -> None:
+    """Warns of servers that remove what they have no room for: it may be shared with a cache, on purpose. Raises
+    TransportError.
+    """
+    found = set()
+    for info in await servers.each("INFO", "memory"):
+        limit, policy = _LIMIT.search(info), _POLICY.search(info)
+        if limit is not None and int(limit[1]) and policy is not None and policy[1] != b"noeviction":
+            found.add((policy[1].decode(), int(limit[1]) // 1_000_000))
+    for name, megabytes in sorted(found):
+        log.warning(
+            "Redis at %s has maxmemory-policy %s: when it has %d MB it removes keys, with messages, and tells nobody; "
+            "set it to noeviction",
+            servers.options.shown,
+            name,
+            megabytes,
+        )
 
 
 async def check_durability(servers: Servers) -> None:

@@ -37,7 +37,7 @@ from neuralcore_transports.redis.client import Client
 from neuralcore_transports.redis.cluster import Cluster
 from neuralcore_transports.redis.consumer import RedisConsumer
 from neuralcore_transports.redis.deadline import within
-from neuralcore_transports.redis.durability import check_durability
+from neuralcore_transports.redis.durability import check_durability, check_eviction
 from neuralcore_transports.redis.errors import translated
 from neuralcore_transports.redis.format import check_format
 from neuralcore_transports.redis.inbox import RedisInbox
@@ -141,6 +141,7 @@ class RedisTransport(Transport):
         try:
             await self._servers.open()
             await check_durability(self._servers)
+            await check_eviction(self._servers)
             await check_format(self.client)
             await self.register()
             try:
