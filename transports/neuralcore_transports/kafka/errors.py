@@ -21,6 +21,7 @@ __all__ = [
     "NotOurs",
     "code_of",
     "group_is_changing",
+    "group_is_refused",
     "is_refusing",
     "position_is_gone",
     "record_is_refused",
@@ -95,6 +96,11 @@ def position_is_gone(error: KafkaError | KafkaException) -> bool:
 def is_refusing(error: KafkaError) -> bool:
     """The brokers will say so again, until somebody has changed something there."""
     return error.code() in _REFUSING
+
+
+def group_is_refused(error: KafkaError) -> bool:
+    """Whatever it reads; a topic may be refused to it alone."""
+    return error.code() in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_SESSION_TIMEOUT)
 
 
 def record_is_refused(error: KafkaError) -> bool:

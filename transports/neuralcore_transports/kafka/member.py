@@ -23,7 +23,7 @@ from neuralcore.messaging.transport import (
 from neuralcore_transports.kafka.administration import Place
 from neuralcore_transports.kafka.clients import log
 from neuralcore_transports.kafka.committing import Committing
-from neuralcore_transports.kafka.errors import is_refusing, translated
+from neuralcore_transports.kafka.errors import group_is_refused, translated
 from neuralcore_transports.kafka.partition import Partition
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.records import Record
@@ -281,7 +281,7 @@ class Member(Consumer):
     def in_trouble(self, error: KafkaError) -> None:
         self._trouble = error
         self._event.set()
-        if is_refusing(error) and not self._shared.is_set():
+        if group_is_refused(error) and not self._shared.is_set():
             self._refused = error
             self._shared.set()
 
