@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     def silence(self: KafkaTransport, name: str) -> Silence:
-        return Silence(name, self.clients.probe, 1.0, quiet=0.5)
+        return Silence(name, self.clients.probe, 3.0, quiet=0.5)
 
     monkeypatch.setattr(KafkaTransport, "silence", silence)
 

@@ -87,7 +87,7 @@ async def test_these_are_enough(
     kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def hurried(self: KafkaTransport, name: str) -> Silence:
-        return Silence(name, self.clients.probe, 0.5, quiet=0.2)
+        return Silence(name, self.clients.probe, 5.0, quiet=0.2)
 
     monkeypatch.setattr(KafkaTransport, "silence", hurried)
     allow(kafka, RIGHTS)

@@ -37,7 +37,7 @@ class Silence:
 
     def __init__(self, name: str, another: Callable[[], _Client], patience: float, *, quiet: float = _QUIET) -> None:
         """``another`` makes a client to compare it with. ``patience``: seconds that brokers answer that one and not
-        this one, until its place is taken.
+        this one, until its place is taken; more than the one or two that clients take to connect again.
         """
         self._name = name
         self._make = another

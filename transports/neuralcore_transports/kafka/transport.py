@@ -7,7 +7,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from confluent_kafka import KafkaError
 
@@ -65,6 +65,9 @@ from neuralcore_transports.kafka.upkeep import Upkeep
 __all__ = ["KafkaTransport"]
 
 T = TypeVar("T")
+
+_LEAST_PATIENCE: Final = 5.0
+"""Seconds, however soon brokers have to answer."""
 
 
 class KafkaTransport(Transport):
@@ -229,7 +232,8 @@ class KafkaTransport(Transport):
 
     def silence(self, name: str) -> Silence:
         """Of a client with this name."""
-        return Silence(f"{name} of {self.options.shown}", self.clients.probe, self.options.timeout)
+        patience = max(self.options.timeout, _LEAST_PATIENCE)
+        return Silence(f"{name} of {self.options.shown}", self.clients.probe, patience)
 
     async def run(self, what: Callable[..., T], *arguments: Any) -> T:
         """In a thread: it blocks."""
