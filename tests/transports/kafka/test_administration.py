@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException
 
 from neuralcore_transports.kafka.administration import Administration
 
@@ -25,9 +25,6 @@ class Opening:
     def list_topics(self, topic: str | None = None, timeout: float = 0) -> Any:
         partitions = {number: SimpleNamespace(leader=1) for number in range(3)}
         return SimpleNamespace(topics={"orders": SimpleNamespace(error=None, partitions=partitions)})
-
-    def describe_topics(self, topics: TopicCollection, **_: Any) -> dict[str, Future[Any]]:
-        return {each: _done(SimpleNamespace(partitions=range(3))) for each in topics.topic_names}
 
     def list_offsets(self, wanted: dict[Any, Any], **_: Any) -> dict[Any, Future[Any]]:
         return {each: self._offset(each.partition) for each in wanted}

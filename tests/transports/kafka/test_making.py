@@ -111,3 +111,14 @@ async def test_brokers_that_make_topics_by_themselves_make_none_of_ours(start_ka
     assert ours == {"nc._registry": 1, "nc._inboxes": 5, "nc.orders": 2}
     assert settings_of(kafka, "nc._registry")["retention.ms"] == "-1"
     assert settings_of(kafka, "nc.orders")["retention.ms"] == "-1"
+
+
+@pytest.mark.parametrize("how", [{"broadcast": True}, {"group": "g"}])
+async def test_several_may_subscribe_to_a_new_channel_at_once(kafka_broker, prefix, how):
+    got = asyncio.Queue()
+    bus = MessageBus(url(kafka_broker, prefix, ""))
+    for _ in range(2):
+        bus.subscribe("orders", got.put, **how)
+    async with bus:
+        await bus.publish("orders", "tea")
+        assert (await asyncio.wait_for(got.get(), WAIT)).payload == "tea"

@@ -144,6 +144,39 @@ async def test_a_group_that_may_not_be_joined_is_told(kafka: KafkaCluster) -> No
         await bus.start()
 
 
+@pytest.mark.parametrize("channels", [["orders"], ["orders", "bills"]])
+async def test_a_group_that_may_not_even_be_found_is_told(kafka: KafkaCluster, channels: list[str]) -> None:
+    """The library tells that once only, whatever is subscribed to later."""
+    allow(kafka, {**RIGHTS, "GROUP": []})
+    bus = bus_of(kafka)
+    subscriptions = [bus.subscribe(channel, print, group="g") for channel in channels]
+    with pytest.raises(KafkaRefused, match="uthoriz"):
+        await bus.start()
+    assert len(subscriptions) == len(channels)
+
+
+async def test_a_group_that_was_refused_is_joined_when_it_may_be(kafka: KafkaCluster) -> None:
+    allow(kafka, {**RIGHTS, "GROUP": []})
+    got: asyncio.Queue[Message] = asyncio.Queue()
+    async with bus_of(kafka) as bus:
+
+        async def subscribed() -> bool:
+            subscription = bus.subscribe("orders", got.put, group="g")
+            try:
+                await subscription.ready()
+            except KafkaRefused:
+                await subscription.unsubscribe()
+                return False
+            return True
+
+        for _ in range(2):
+            assert not await subscribed()
+        allow(kafka, {"GROUP": RIGHTS["GROUP"]})
+        await eventually(subscribed, "the group", WAIT)
+        await bus.publish("orders", "tea")
+        assert (await asyncio.wait_for(got.get(), WAIT)).payload == "tea"
+
+
 async def test_a_topic_that_may_not_be_read_is_told(kafka: KafkaCluster) -> None:
     allow(kafka, without("TOPIC", "READ"))
     bus = bus_of(kafka)

@@ -10,6 +10,10 @@ import pytest
 from neuralcore import MessageBus
 from neuralcore.messaging.errors import NotStored, PublishUnknown, Unavailable
 from neuralcore.messaging.transport import PublishStatus
+from neuralcore_transports.redis.durability import check_eviction
+from neuralcore_transports.redis.errors import RedisRefused
+from neuralcore_transports.redis.options import RedisOptions
+from neuralcore_transports.redis.pipe import NotSent
 from tests.faults.disks import SmallDisk
 from tests.servers.missing import ALL_REDIS_VERSIONS
 from tests.servers.ports import free_port
@@ -59,6 +63,17 @@ async def test_a_server_that_removes_messages_is_warned_of(start_redis, version,
     caplog.clear()
     async with MessageBus(server.url()):
         assert "maxmemory" not in caplog.text, "there is nothing that it could be short of"
+
+
+@pytest.mark.parametrize("error", [NotSent("gone"), TimeoutError(), RedisRefused("here", "NOPERM")])
+async def test_a_server_that_does_not_say_what_it_removes_is_used_all_the_same(error):
+    class Servers:
+        options = RedisOptions()
+
+        async def each(self, *command):
+            raise error
+
+    await check_eviction(Servers())
 
 
 async def test_out_of_memory_from_the_beginning(start_redis):

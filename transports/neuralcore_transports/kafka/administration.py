@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -42,8 +42,6 @@ _PASSING: Final = (
     KafkaError._UNKNOWN_TOPIC,
 )
 """Of a partition that was made just now, or whose leader went just now."""
-_NOT_THERE: Final = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
-"""Of a topic; the first one is being made."""
 _KNOWN: Final = 10.0
 """Seconds that a new topic may take to be known to all."""
 
@@ -71,15 +69,18 @@ class Administration:
     def partitions(self, topics: Iterable[str]) -> dict[str, int]:
         """Of those that are there. Raises Unavailable.
 
-        Not by list_topics: what that asks for by name, brokers make, with settings that are not ours; by default, or
+        Of all topics: one that is asked for by its name, brokers make, with settings that are not ours; by default, or
         where auto.create.topics.enable is true.
         """
-        wanted = TopicCollection(list(topics))
-        if not wanted.topic_names:
+        wanted = list(topics)
+        if not wanted:
             return {}
-        asked = self._client.describe_topics(wanted, request_timeout=self._timeout)
-        found = {topic: self._result(future, *_NOT_THERE) for topic, future in asked.items()}
-        return {topic: len(each.partitions) for topic, each in found.items() if each is not None and each.partitions}
+        known = self._try(lambda: self._client.list_topics(timeout=self._timeout)).topics
+        return {
+            topic: len(known[topic].partitions)
+            for topic in wanted
+            if topic in known and known[topic].error is None and known[topic].partitions
+        }
 
     def _led(self, topics: Iterable[str]) -> list[str]:
         """Those of which each partition has a leader."""
@@ -165,7 +166,7 @@ class Administration:
             left = [place for place in left if place not in found]
             if left:
                 time.sleep(_SOON)
-                self._led({topic for topic, _ in left})  # it remembers for long that there was no leader
+                self.partitions({topic for topic, _ in left})  # it remembers for long that there was no leader
         return found
 
     def commits(self, group: str, places: Sequence[Place]) -> dict[Place, TopicPartition]:

@@ -54,7 +54,7 @@ class Clients:
 
     def producer(self) -> Producer:
         made: Producer = self._make(
-            Producer, {**_SENDING, **self._telling(), "message.timeout.ms": _ms(self._options.patience)}
+            Producer, {**_SENDING, **self._lasting(), "message.timeout.ms": _ms(self._options.patience)}
         )
         return made
 
@@ -72,7 +72,7 @@ class Clients:
         options = self._options
         settings = {
             **self._reading(group),
-            **self._telling(),
+            **self._lasting(),
             "enable.partition.eof": True,
             "session.timeout.ms": _ms(options.lease),
             "max.poll.interval.ms": max(_POLL_MS, 2 * _ms(options.lease)),
@@ -87,7 +87,7 @@ class Clients:
 
     def reader(self) -> Consumer:
         """Of partitions that are given to it; it belongs to no group."""
-        made: Consumer = self._make(Consumer, {**self._reading(self._apart), **self._telling()})
+        made: Consumer = self._make(Consumer, {**self._reading(self._apart), **self._lasting()})
         return made
 
     def browser(self) -> Consumer:
@@ -123,11 +123,13 @@ class Clients:
             "fetch.queue.backoff.ms": 10,
         }
 
-    def _telling(self) -> dict[str, Any]:
-        """For those that are polled all their life: what nobody takes is kept."""
+    def _lasting(self) -> dict[str, Any]:
+        """For those that are polled all their life: what the others told is kept until somebody takes it."""
+        settings = {"socket.timeout.ms": _ms(self._options.answering)}
         if not self._options.statistics:
-            return {}
+            return settings
         return {
+            **settings,
             "statistics.interval.ms": _ms(self._options.statistics),
             "stats_cb": self._statistics.of_a_client(),
         }

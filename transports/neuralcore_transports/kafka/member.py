@@ -73,7 +73,7 @@ class Member(Consumer):
         self._trouble: KafkaError | None = None
         """Of the whole group, not told to anybody yet."""
         self._refused: KafkaError | None = None
-        """Why this process has no share of these topics."""
+        """Why this process has no share of the partitions; brokers may say that once only."""
         self._ahead: dict[Partition, None] = {}
         """Of which more may be handed out than was."""
         self._pausing: asyncio.TimerHandle | None = None
@@ -108,7 +108,8 @@ class Member(Consumer):
         self._answering = Answering(self._interests)
         if self.refresh():
             await self._share_of_the_work()
-        if self._refused is not None:
+        if self._refused is not None and self._topics:
+            self._trouble = None
             raise translated(self._refused, self._transport.options.shown)
 
     async def _share_of_the_work(self) -> None:
@@ -128,7 +129,6 @@ class Member(Consumer):
         if changed:
             self._topics = topics
             self._shared.clear()
-            self._refused = None
             self._read(sorted(topics))
         self.look_at_positions()
         self._event.set()

@@ -118,6 +118,11 @@ class KafkaOptions:
         return round((self.dedup_window if channel is None else channel) * 1e9)
 
     @property
+    def answering(self) -> float:
+        """Seconds after which another broker is asked instead of one that owes an answer."""
+        return max(self.timeout, 5.0)
+
+    @property
     def shown(self) -> str:
         """Where it is, without secrets."""
         return ",".join(self.hosts)

@@ -240,10 +240,12 @@ class Poller:
 
     def _replace(self) -> None:
         left, self.client = [self.client], self._make()
-        self._replaced()
-        self._lost = False
-        # Not closed: it would say its last words in the midst of the next one's. Its end may take a lease's time.
-        threading.Thread(target=left.clear, name=f"{self._thread.name}, left", daemon=True).start()
+        try:
+            self._replaced()
+            self._lost = False
+        finally:
+            # Not closed: it would say its last words in the midst of the next one's. Its end may take a lease's time.
+            threading.Thread(target=left.clear, name=f"{self._thread.name}, left", daemon=True).start()
 
     def _with_more(self, first: Record) -> list[Record]:
         """If one of the library's callbacks raises meanwhile, the library drops what it has read."""

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from neuralcore.messaging.errors import Unavailable
 from neuralcore_transports.kafka.browser import Browser
 from neuralcore_transports.kafka.clients import log
-from neuralcore_transports.kafka.errors import NotOurs, is_refusing, position_is_gone, translated
+from neuralcore_transports.kafka.errors import NotOurs, is_refusing, translated
 from neuralcore_transports.kafka.poller import Flow
 from neuralcore_transports.kafka.publisher import Outgoing, Publisher
 from neuralcore_transports.kafka.reader import Reader
@@ -107,16 +107,15 @@ class Registrar:
     async def _reach(self, end: int) -> None:
         if self._read >= end:
             return
-        if self._refused is not None:
-            raise translated(self._refused, self._where)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[future] = end
         await asyncio.wait({future}, timeout=self._timeout)
         self._waiting.pop(future, None)
-        if not future.done():
-            raise Unavailable("kafka", f"{self._where}: the registry cannot be read")
-        if self._read < end and self._refused is not None:
+        if self._read >= end:
+            return
+        if self._refused is not None:
             raise translated(self._refused, self._where)
+        raise Unavailable("kafka", f"{self._where}: the registry cannot be read")
 
     # The log
 
@@ -156,10 +155,9 @@ class Registrar:
         return change
 
     def _failed(self, error: KafkaError) -> None:
-        if position_is_gone(error):
-            self._lost(f"the registry cannot be read any more: {error.str()}")
-            return
-        log.warning("reading %s failed: %s", self._topics.registry, error.str())
         if is_refusing(error):
+            log.warning("reading %s failed: %s", self._topics.registry, error.str())
             self._refused = error
             self._answer()
+        else:
+            self._lost(f"the registry cannot be read any more: {error.str()}")

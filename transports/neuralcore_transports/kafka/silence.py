@@ -77,9 +77,11 @@ class Silence:
         return False
 
     def _others_are_answered(self, now: float) -> bool:
-        if self._other is None or (self._since is None and now - self._made > _FRESH):
-            self._other, self._made = self._make(), now
-        return _is_answered(self._other)
+        other = self._other  # whoever hears of a broker meanwhile needs no other one
+        if other is None or (self._since is None and now - self._made > _FRESH):
+            other = self._make()
+            self._other, self._made = other, now
+        return _is_answered(other)
 
 
 def _is_answered(client: _Client) -> bool:

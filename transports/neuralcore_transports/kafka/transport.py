@@ -66,8 +66,8 @@ __all__ = ["KafkaTransport"]
 
 T = TypeVar("T")
 
-_LEAST_PATIENCE: Final = 5.0
-"""Seconds, however soon brokers have to answer."""
+_AGAIN: Final = 5.0
+"""Seconds to connect again."""
 
 
 class KafkaTransport(Transport):
@@ -232,7 +232,7 @@ class KafkaTransport(Transport):
 
     def silence(self, name: str) -> Silence:
         """Of a client with this name."""
-        patience = max(self.options.timeout, _LEAST_PATIENCE)
+        patience = self.options.answering + _AGAIN  # one of several brokers may be silent, and another is asked then
         return Silence(f"{name} of {self.options.shown}", self.clients.probe, patience)
 
     async def run(self, what: Callable[..., T], *arguments: Any) -> T:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Final
+
+from redis.exceptions import RedisError
 
 from neuralcore.messaging.errors import TransportError
 from neuralcore_transports.redis.errors import RedisRefused
@@ -20,11 +23,14 @@ _POLICY: Final = re.compile(rb"^maxmemory_policy:([a-z-]+)\r?$", re.MULTILINE)
 
 
 async def check_eviction(servers: Servers) -> None:
-    """Warns of servers that remove what they have no room for: it may be shared with a cache, on purpose. Raises
-    TransportError.
-    """
+    """Warns of servers that remove what they have no room for: one may be shared with a cache, on purpose."""
+    try:
+        answers = await servers.each("INFO", "memory")
+    except (TransportError, RedisError, OSError, asyncio.TimeoutError) as error:
+        log.debug("whether Redis at %s removes messages is not known: %s", servers.options.shown, error)
+        return
     found = set()
-    for info in await servers.each("INFO", "memory"):
+    for info in answers:
         limit, policy = _LIMIT.search(info), _POLICY.search(info)
         if limit is not None and int(limit[1]) and policy is not None and policy[1] != b"noeviction":
             found.add((policy[1].decode(), int(limit[1]) // 1_000_000))
