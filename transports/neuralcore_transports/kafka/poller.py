@@ -33,9 +33,10 @@ _BATCH: Final = 1000
 _BYTES: Final = 8_000_000
 """Of one partition that wait here; of small messages there may be ``prefetch``."""
 _IDLE: Final = 0.02
-_LATER: Final = 1.0
 _ALERT: Final = 0.001
 """Seconds of one poll."""
+_LATER: Final = 1.0
+"""Seconds after which a lost client's place is tried to be taken again."""
 _ALERT_FOR: Final = 0.2
 """Seconds after an order in which others are expected."""
 
