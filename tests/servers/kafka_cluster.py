@@ -100,7 +100,8 @@ class KafkaCluster:
         from confluent_kafka.admin import AdminClient
 
         if self._admin is None:
-            self._admin = AdminClient(self.config(), logger=_Silent())
+            # It asks the same broker until its connection ends, also one that stands still.
+            self._admin = AdminClient(self.config(socket_timeout_ms=10_000), logger=_Silent())
         return self._admin
 
     def create_topic(self, name: str, *, partitions: int = 1, replicas: int | None = None, **config: str) -> str:
