@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from neuralcore import Message, MessageBus
+from neuralcore import MessageBus
 from neuralcore_transports.kafka.errors import KafkaRefused
 from tests.servers.kafka_cluster import KafkaCluster
-from tests.transports.clients import eventually
+from tests.transports.kafka.all_of_it import AllOfIt
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -31,36 +30,10 @@ def kafka(start_kafka: Callable[..., KafkaCluster]) -> KafkaCluster:
 
 
 async def test_a_bus_works_with_them(kafka: KafkaCluster) -> None:
-    handled: list[str] = []
-    failed = asyncio.Event()
     bus = MessageBus(f"kafka://{kafka.bootstrap}/nc")
-
-    @bus.subscribe("orders", group="g")
-    async def handle(message: Message) -> str:
-        if message.payload == "mud":
-            raise ValueError(message.payload)
-        async with message.transaction() as tx:
-            await tx.publish("bills", message.payload)
-        return f"no {message.payload}"
-
-    @bus.subscribe("bills", group="g")
-    async def collect(message: Message) -> None:
-        handled.append(message.payload)
-
-    @bus.subscribe("_dlq.orders", group="burials")
-    async def bury(message: Message) -> None:
-        failed.set()
-
-    @bus.subscribe("news", broadcast=True)
-    async def hear(message: Message) -> None:
-        handled.append(message.payload)
-
+    all_of_it = AllOfIt(bus)
     async with bus:
-        assert await bus.request("orders", "tea", timeout=30) == "no tea"
-        await bus.publish("orders", "mud")
-        await bus.publish("news", "rain")
-        await eventually(lambda: sorted(handled) == ["rain", "tea"], "bills and news", 30)
-        await asyncio.wait_for(failed.wait(), 60)
+        await all_of_it.works()
     topics = kafka.admin().list_topics(timeout=20).topics
     ours = {name: len(topic.partitions) for name, topic in topics.items() if name.startswith("nc.")}
     assert ours == {

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from neuralcore_transports.kafka.silence import Silence
 from neuralcore_transports.kafka.transport import KafkaTransport
 from tests.servers.kafka_cluster import KafkaCluster
 from tests.transports.clients import eventually
+from tests.transports.kafka.all_of_it import AllOfIt
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -79,6 +79,12 @@ def bus_of(kafka: KafkaCluster) -> MessageBus:
     return MessageBus(f"kafka://ada:a@{kafka.bootstrap}/nc?{login}&partitions=2&upkeep=0.2&timeout=5")
 
 
+async def is_refused(bus: MessageBus) -> None:
+    bus.subscribe("orders", print, group="g")
+    with pytest.raises(KafkaRefused, match="uthoriz"):
+        await bus.start()
+
+
 def test_they_are_listed() -> None:
     assert set(RIGHTS) == set(KINDS.values())
 
@@ -91,39 +97,10 @@ async def test_these_are_enough(
 
     monkeypatch.setattr(KafkaTransport, "silence", hurried)
     allow(kafka, RIGHTS)
-    seen: list[Any] = []
-    buried = asyncio.Event()
     bus = bus_of(kafka)
-
-    @bus.subscribe("orders", group="g")
-    async def handle(message: Message) -> str:
-        if message.payload == "mud":
-            raise ValueError(message.payload)
-        async with message.transaction() as tx:
-            await tx.publish("bills", message.payload)
-        return f"no {message.payload}"
-
-    @bus.subscribe("bills", group="g")
-    async def collect(message: Message) -> None:
-        seen.append(message.payload)
-
-    @bus.subscribe("_dlq.orders", group="burials")
-    async def bury(message: Message) -> None:
-        buried.set()
-
-    @bus.subscribe("news", broadcast=True)
-    async def hear(message: Message) -> None:
-        seen.append(message.payload)
-
+    all_of_it = AllOfIt(bus)
     async with bus:
-        assert await bus.request("orders", "tea", timeout=WAIT) == "no tea"
-        await bus.publish("orders", "mud")
-        await bus.publish("news", "rain")
-        await bus.publish("bills", "late", delay=0.2)
-        async with bus.transaction() as tx:
-            await tx.publish("bills", "both")
-        await eventually(lambda: {"tea", "rain", "late", "both"} <= set(seen), "all of it", WAIT)
-        await asyncio.wait_for(buried.wait(), WAIT)
+        await all_of_it.works()
         transport = bus._link.transport
         assert (await transport.health()).ok
         assert "orders" in await transport.stats()
@@ -138,21 +115,17 @@ async def test_these_are_enough(
 
 async def test_a_group_that_may_not_be_joined_is_told(kafka: KafkaCluster) -> None:
     allow(kafka, without("GROUP", "READ"))
-    bus = bus_of(kafka)
-    bus.subscribe("orders", print, group="g")
-    with pytest.raises(KafkaRefused, match="uthoriz"):
-        await bus.start()
+    await is_refused(bus_of(kafka))
 
 
 @pytest.mark.parametrize("channels", [["orders"], ["orders", "bills"]])
 async def test_a_group_that_may_not_even_be_found_is_told(kafka: KafkaCluster, channels: list[str]) -> None:
     """The library tells that once only, whatever is subscribed to later."""
     allow(kafka, {**RIGHTS, "GROUP": []})
-    bus = bus_of(kafka)
-    subscriptions = [bus.subscribe(channel, print, group="g") for channel in channels]
-    with pytest.raises(KafkaRefused, match="uthoriz"):
-        await bus.start()
-    assert len(subscriptions) == len(channels)
+    async with bus_of(kafka) as bus:
+        for subscription in [bus.subscribe(channel, print, group="g") for channel in channels]:
+            with pytest.raises(KafkaRefused, match="uthoriz"):
+                await subscription.ready()
 
 
 async def test_a_group_that_was_refused_is_joined_when_it_may_be(kafka: KafkaCluster) -> None:
@@ -179,10 +152,7 @@ async def test_a_group_that_was_refused_is_joined_when_it_may_be(kafka: KafkaClu
 
 async def test_a_topic_that_may_not_be_read_is_told(kafka: KafkaCluster) -> None:
     allow(kafka, without("TOPIC", "READ"))
-    bus = bus_of(kafka)
-    bus.subscribe("orders", print, group="g")
-    with pytest.raises(KafkaRefused, match="uthoriz"):
-        await bus.start()
+    await is_refused(bus_of(kafka))
 
 
 async def test_a_topic_that_may_not_be_made_is_told(kafka: KafkaCluster) -> None:

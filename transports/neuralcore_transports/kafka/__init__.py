@@ -21,7 +21,7 @@
     clients.py      the client library's objects            publisher.py   records go to the brokers
     fan.py          one partition, for all who listen       settling.py    settlements go to their owners
     declaring.py    channels come, grow and go              upkeep.py      deletes what nobody needs, and counts
-    complaints.py   tells of commits that fail
+    complaints.py   tells of commits that fail              silence.py     clients that have lost all brokers
 """
 
 from neuralcore_transports.kafka.errors import KafkaRefused, NotOurs
