@@ -44,9 +44,16 @@ class Acks(Work):
         if statuses.count(SettleStatus.SETTLED) == len(statuses):
             return ()
         return [
-            (Told(partial(confirm, self._context, message), settlement=settlement, persistent=True), Done(None, status))
-            for message, settlement, status in zip(self._messages, self.settlements, statuses, strict=True)
+            (part, Done(None, status))
+            for part, status in zip(self.parts(), statuses, strict=True)
             if status is not SettleStatus.SETTLED
+        ]
+
+    def parts(self) -> Sequence[Work]:
+        """Each goes on by itself."""
+        return [
+            Told(partial(confirm, self._context, message), settlement=settlement, persistent=True)
+            for message, settlement in zip(self._messages, self.settlements, strict=True)
         ]
 
 

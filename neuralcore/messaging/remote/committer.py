@@ -54,6 +54,8 @@ class Committer:
         self._closing = False
         self._closed = False
         self._backoff = Backoff("a commit", context.rng)
+        self._most = MOST_ITEMS
+        """Items that are tried again together: fewer after each time that there was no room for them."""
 
     @property
     def unfinished(self) -> int:
@@ -151,10 +153,11 @@ class Committer:
         count = size = 0
         queue = self._queue
         again = bool(queue) and queue[0].failed
+        most = self._most if again else MOST_ITEMS
         while queue and queue[0].failed == again and size < MOST_BYTES:
             work = queue[0]
             items = work.items
-            if batch and count + items > MOST_ITEMS:
+            if batch and count + items > most:
                 break
             queue.popleft()
             refusal = self._refusal(work)
@@ -194,6 +197,8 @@ class Committer:
                 self._unknown(unknown, Unavailable(self._transport.scheme, "it does not know what became of an item"))
             else:
                 self._backoff.worked()
+                if batch[0].failed:
+                    self._most = min(2 * self._most, MOST_ITEMS)
             if publishes:
                 await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 
@@ -258,6 +263,10 @@ class Committer:
         delay = 0.0 if self._closed else self._backoff.failed(error)
         if isinstance(error, NotStored) and not all(work.persistent for work in works):
             delay = 0.0  # without the publishes it may well be stored
+        if isinstance(error, NotStored):
+            if items := sum(work.items for work in works if work.persistent):
+                self._most = max(1, items // 2)
+            works = [part for work in works for part in (work.parts() if type(work) is Acks else (work,))]
         for work in works:
             if work.persistent and self._patient(work):
                 self._context.loop.call_later(delay, self._again, work)

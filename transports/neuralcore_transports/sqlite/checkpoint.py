@@ -9,13 +9,14 @@ move most of it without that lock, and take it only for the rest, after which th
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
+import time
 from typing import Final
 
 from neuralcore_transports.sqlite.log import LogFile, log_of
 from neuralcore_transports.sqlite.opening import connect
 from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.room import Room
 from neuralcore_transports.sqlite.store.transaction import Book, is_busy
 
 __all__ = ["Checkpointer", "safe_beside_writers"]
@@ -26,12 +27,16 @@ _AHEAD: Final = 2 * 1024 * 1024
 """Bytes by which the file of the log is longer than what is in use, where every commit is synced."""
 _ROOMY: Final = 64 * 1024 * 1024
 """With fewer bytes free on the disk, none are taken ahead."""
+_FEW: Final = 64 * 1024
+"""Bytes of log that need not be given back."""
+_PAUSE: Final = 1.0
+"""Seconds before the same is tried again."""
 
 
 class Checkpointer:
     def __init__(self, options: SqliteOptions) -> None:
         self._log = log_of(options.path)
-        self._folder = self._log.parent
+        self._room = Room(options.path)
         self._file = LogFile(self._log)
         self._locker = connect(options.path)
         self._worker = connect(options.path)
@@ -40,29 +45,39 @@ class Checkpointer:
         self._syncs = options.level == "FULL"
         self._threshold = _DUE
         self._looked_at = 0
+        self._again = 0.0
 
-    def look(self) -> None:
-        """Do what is to be done. Raises sqlite3.Error, OSError."""
+    def look(self) -> bool:
+        """Do what is to be done; whether there is more, although nobody writes. Raises sqlite3.Error, OSError."""
         used = self._file.used()
-        if self._is_due(used):
-            self._looked_at = used
-            self._run()
+        scarce = self._is_scarce(used)
+        if self._is_due(used, scarce=scarce):
+            self._looked_at, self._again = used, time.monotonic() + _PAUSE
+            self._run(scarce=scarce)
             used = self._file.used()
-        if self._syncs and self._file.size() - used < _AHEAD // 2 and self._room() >= _ROOMY:
+            scarce = self._is_scarce(used)
+        if self._syncs and self._file.size() - used < _AHEAD // 2 and self._room.free >= _ROOMY:
             self._make_room()
+        return scarce
 
-    def _is_due(self, used: int) -> bool:
-        """It has grown long, or on a small disk long enough that there would soon be no room to move it."""
-        return used >= self._threshold or (used != self._looked_at and used > self._room() // 4)
+    def _is_scarce(self, used: int) -> bool:
+        """There would soon be no room to move it, and moving it makes some."""
+        return self._room.is_scarce(self._worker) and (used > _FEW or self._room.to_move(self._worker) > 0)
 
-    def _room(self) -> int:
-        return shutil.disk_usage(self._folder).free
+    def _is_due(self, used: int, *, scarce: bool) -> bool:
+        if used >= self._threshold:
+            return True
+        if used == self._looked_at:
+            return scarce and time.monotonic() > self._again
+        return scarce or used > self._room.free // 4
 
-    def _run(self) -> None:
-        if safe_beside_writers(sqlite3.sqlite_version_info):
+    def _run(self, *, scarce: bool) -> None:
+        if safe_beside_writers(sqlite3.sqlite_version_info) and not scarce:
             self._move()
         try:
             with self._book.write():
+                if scarce:
+                    self._cut()
                 left = self._move()
             if not left:  # a writer that begins now begins the log anew: room that publishers look for
                 self._book.waiting("UPDATE nc_store SET next = next")
@@ -84,6 +99,12 @@ class Checkpointer:
                 os.fsync(file)
             finally:
                 os.close(file)
+
+    def _cut(self) -> None:
+        """Give back what a transaction has taken that was undone for lack of room. Nobody reads it, nor writes now."""
+        committed = self._file.committed()
+        if committed < self._file.size():
+            os.truncate(self._log, committed)
 
     def _move(self) -> bool:
         """Whether something could not be moved."""

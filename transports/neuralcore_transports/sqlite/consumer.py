@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuralcore.messaging.transport import (
@@ -216,10 +217,14 @@ class SqliteConsumer(Consumer):
 
     async def _take(self) -> None:
         ask = self._ask()
-        fetched = await self._client.run(lambda store, now: store.fetch(*ask, now))
+        fetched = await self._client.run(partial(self._fetch, ask))
         self._accept(ask, fetched)
         if not fetched.open:
             await self._subscribe_again()
+
+    def _fetch(self, ask: Ask, store: Store, now: Moment) -> Fetched:
+        self._client.room.await_moving(store.connection)
+        return store.fetch(*ask, now)
 
     def _accept(self, ask: Ask, fetched: Fetched) -> None:
         self._client.leases.begin(fetched.deliveries)

@@ -183,8 +183,8 @@ class Keeper:
 
     def _checkpoint(self) -> None:
         if self._grown:
-            self._grown = False
-            self._checkpointer.look()
+            self._grown = False  # also where looking fails
+            self._grown = self._checkpointer.look()
 
     def _registered(self) -> object:
         """What differs whenever a channel has come or gone."""
@@ -215,4 +215,4 @@ class Keeper:
             return
         self._tidied, self._tidy_again = self._version, now + _TIDY_IDLE
         while self._store.tidy(self._clock.now(), _TIDY_ROWS) >= _TIDY_ROWS and not self._stop.wait(0.005):
-            pass
+            self._checkpointer.look()

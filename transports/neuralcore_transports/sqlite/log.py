@@ -60,6 +60,14 @@ class LogFile:
         self._frames = low
         return low * frame
 
+    def committed(self) -> int:
+        """Bytes of it that are in use and not what is left of a transaction which was undone. Nobody may write meanwhile."""
+        used = self.used()
+        frame = used // self._frames if self._frames else 0
+        while used and os.pread(self._file.fileno(), 4, _HEADER + used - frame + 4) == bytes(4):
+            used -= frame
+        return _HEADER + used
+
     def close(self) -> None:
         self._file.close()
 

@@ -76,7 +76,7 @@ class SqliteTransaction(Transaction):
     async def __aenter__(self) -> SqliteTransaction:
         await self._connection.turn.acquire()
         try:
-            await self._connection.run(lambda: self._book.waiting("BEGIN IMMEDIATE"))
+            await self._connection.run(self._begin)
         except BaseException:
             await self._give_up()
             raise
@@ -94,6 +94,10 @@ class SqliteTransaction(Transaction):
             await self._give_up()
         self._transport.committed(self._settled)
 
+    def _begin(self) -> None:
+        self._transport.room.await_moving(self._connection.raw)
+        self._book.waiting("BEGIN IMMEDIATE")
+
     def _commit(self) -> None:
         if not self._connection.raw.in_transaction:
             raise TransportError("the transaction was ended inside its block; leave commit and rollback to the block")
@@ -107,6 +111,10 @@ class SqliteTransaction(Transaction):
             self._connection.turn.release()
 
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
-        result = await self._connection.run(lambda: self._store.joined(publishes, settlements, self._clock.now()))
+        result = await self._connection.run(lambda: self._join(publishes, settlements))
         self._settled += settlements
         return result
+
+    def _join(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement]) -> CommitResult:
+        self._transport.room.check(publishes, settlements, self._connection.raw)
+        return self._store.joined(publishes, settlements, self._clock.now())

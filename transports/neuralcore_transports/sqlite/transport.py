@@ -97,7 +97,7 @@ class SqliteTransport(Transport):
         self._closing: asyncio.Task[None] | None = None
         self._runtime: Runtime
         self._loop: asyncio.AbstractEventLoop
-        self._room = Room(options.path)
+        self.room = Room(options.path)
         self._clock: StoreClock
         self._client: StoreClient
         self._liveness: Liveness
@@ -290,7 +290,7 @@ class SqliteTransport(Transport):
 
     async def commit(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement] = ()) -> CommitResult:
         if not publishes and all(s.outcome is Outcome.ACK and s.delivery.envelope.key is None for s in settlements):
-            result = await self.run(lambda store, now: store.commit((), settlements, now))
+            result = await self.run(partial(self._settle, settlements))
         else:
             result = await self._commit_and_hand_out(publishes, settlements)
         self._settled(settlements, result.settled)
@@ -334,6 +334,10 @@ class SqliteTransport(Transport):
         finally:
             answer(committing, result, error)
 
+    def _settle(self, settlements: Sequence[Settlement], store: Store, now: Moment) -> CommitResult:
+        self.room.await_moving(store.connection)
+        return store.commit((), settlements, now)
+
     def _exchange(
         self,
         publishes: Sequence[Envelope],
@@ -342,7 +346,8 @@ class SqliteTransport(Transport):
         store: Store,
         now: Moment,
     ) -> tuple[CommitResult, list[Fetched]]:
-        self._room.check(publishes, settlements, store.extent)
+        self.room.await_moving(store.connection)
+        self.room.check(publishes, settlements, store.connection)
         return store.exchange(publishes, settlements, asks, now)
 
     def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:

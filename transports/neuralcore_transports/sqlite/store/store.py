@@ -276,14 +276,6 @@ class Store:
         with self._book.read():
             return looking.stats(self._book)
 
-    def extent(self) -> tuple[int, int]:
-        """Bytes of the database, with what is still in its log, and how many of them nothing is in."""
-        pages, free, size = self._book.execute(
-            "SELECT page_count, freelist_count, page_size"
-            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-        ).fetchone()
-        return pages * size, free * size
-
     # Upkeep
 
     def tidy(self, now: Moment, most: int) -> int:
