@@ -59,8 +59,8 @@ async def a_late_ack_is_not_the_new_owners(bed: Bed) -> None:
     (owned,) = await fetch(bed, consumer, 1, wanted=1, beyond=3 * bed.harness.lease)
     await victim.resume()
     await bed.quiet()
+    await victim.kill()  # before it could be given the message again, and rightly acknowledge it
     await settle(transport, Outcome.NACK, owned)
-    await victim.kill()
     (again,) = await fetch(bed, consumer, 1, wanted=1)
     same((numbers([again]), again.attempt), ([0], 2), "the message and its attempt")
     await consumer.close()
