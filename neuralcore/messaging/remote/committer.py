@@ -198,7 +198,7 @@ class Committer:
             else:
                 self._backoff.worked()
                 if batch[0].failed:
-                    self._most = min(2 * self._most, MOST_ITEMS)
+                    self._most = min(self._most + self._most // 8 + 1, MOST_ITEMS)
             if publishes:
                 await asyncio.sleep(0)  # who was answered may publish again at once: that shares the next commit
 

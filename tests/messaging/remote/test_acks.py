@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from neuralcore.messaging.errors import NotStored
 from neuralcore.messaging.transport import SettleStatus
 from neuralcore.testing import virtual
 
@@ -75,6 +76,32 @@ async def test_all_of_them_are_told_again_when_nothing_is_known(town, relay_on):
     transport.refuse = None
     await town.eventually(lambda: town.stats().depth == 0)
     assert len(transport.settled) == 50
+    await town.close()
+
+
+@virtual
+async def test_what_there_is_no_room_for_at_once_is_told_in_parts(town, relay_on):
+    class Narrow(relay_on):
+        most = 7
+
+        async def commit(self, publishes, settlements=()):
+            if len(settlements) > self.most:
+                raise NotStored("narrow", "no room")
+            return await super().commit(publishes, settlements)
+
+    bus = await town.bus(transport := Narrow(town.store))
+    await bus.publish_many([("jobs", number) for number in range(200)])
+    await handle_all(town, bus, 200)
+    await town.eventually(lambda: town.stats().depth == 0)
+    assert len(transport.settled) == len(set(transport.settled)) == 200
+    together = [settlements for _, settlements in transport.commits if settlements]
+    assert max(together) <= 7
+    assert len(together) < 100, "not one by one"
+    transport.most = 1000
+    transport.commits.clear()
+    await bus.publish_many([("jobs", number) for number in range(200)])
+    await town.eventually(lambda: town.stats().depth == 0)
+    assert max(settlements for _, settlements in transport.commits) > 100
     await town.close()
 
 

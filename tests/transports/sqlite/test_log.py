@@ -1,6 +1,7 @@
 """A log that is damaged before its end: SQLite drops what is behind that in silence, and the transport tells."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -92,5 +93,30 @@ def test_it_is_measured_from_where_it_was_however_the_log_goes_on(tmp_path):
                     assert (busy, frames * 4120) == (0, file.used())
                     one.execute("INSERT INTO t VALUES (1)")
                 assert file.used() == used_of(tmp_path / "bus.db-wal")
+        finally:
+            file.close()
+
+
+def test_what_was_undone_is_found_at_the_end_of_a_log_and_what_was_committed_stays_when_it_is_cut_off(tmp_path):
+    path, log = tmp_path / "bus.db", tmp_path / "bus.db-wal"
+    with closing(connect(path)) as one, closing(connect(path)) as other:
+        one.execute("PRAGMA journal_mode = WAL")
+        one.execute("PRAGMA cache_size = 5")  # pages: a transaction writes to the log before it ends
+        one.execute("CREATE TABLE t (x)")
+        one.execute("INSERT INTO t VALUES (zeroblob(20000))")
+        file = LogFile(log)
+        try:
+            before = file.used()
+            assert file.committed() == log.stat().st_size == before + 32
+            one.execute("BEGIN")
+            one.executemany("INSERT INTO t VALUES (zeroblob(3000))", [()] * 100)
+            one.execute("ROLLBACK")
+            assert file.used() > before + 50 * 4096
+            assert file.committed() == before + 32
+            os.truncate(log, file.committed())
+            assert file.used() == before
+            one.execute("INSERT INTO t VALUES (1)")
+            assert other.execute("SELECT count(*) FROM t").fetchone() == (2,)
+            assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         finally:
             file.close()
