@@ -61,7 +61,7 @@ class LogFile:
         return low * frame
 
     def committed(self) -> int:
-        """Bytes of it that are in use and not what is left of a transaction which was undone. Nobody may write meanwhile."""
+        """Bytes of the file without what is left of a transaction that was undone. Nobody may write meanwhile."""
         used = self.used()
         frame = used // self._frames if self._frames else 0
         while used and os.pread(self._file.fileno(), 4, _HEADER + used - frame + 4) == bytes(4):
