@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: ASYNC240 - these files are small
+import asyncio
 import logging
 import os
 import sqlite3
@@ -144,6 +145,27 @@ async def test_a_log_that_is_moved_late_leaves_the_room_for_that(
             assert sorted(await drained(path, "audit", acked)) == sorted(acked)
             assert await bus.publish("orders.new", "x")
         assert len(acked) > 100
+
+
+@needs_mount
+async def test_publishers_leave_the_room_for_a_log_that_nobody_has_moved_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SmallDisk(tmp_path / "small") as disk:
+        path, acked = disk.path / "bus.db", []
+        async with MessageBus(f"sqlite://{path}") as bus:
+
+            async def fill() -> None:
+                with pytest.raises(DiskFull):  # noqa: PT012 - after some
+                    while True:
+                        acked.append(await bus.publish("orders.new", "x" * 2000))
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Checkpointer, "look", lambda _: True)
+                await asyncio.gather(*(fill() for _ in range(16)))
+            assert sorted(await drained(path, "audit", acked)) == sorted(acked)
+            assert await bus.publish("orders.new", "x")
+        assert len(acked) > 10
 
 
 @needs_mount

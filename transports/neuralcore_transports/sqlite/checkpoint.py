@@ -27,10 +27,9 @@ _AHEAD: Final = 2 * 1024 * 1024
 """Bytes by which the file of the log is longer than what is in use, where every commit is synced."""
 _ROOMY: Final = 64 * 1024 * 1024
 """With fewer bytes free on the disk, none are taken ahead."""
-_FEW: Final = 64 * 1024
-"""Bytes of log that need not be given back."""
-_PAUSE: Final = 1.0
-"""Seconds before the same is tried again."""
+_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds until it is tried again to begin the log anew."""
 
 
 class Checkpointer:
@@ -46,29 +45,25 @@ class Checkpointer:
         self._threshold = _DUE
         self._looked_at = 0
         self._again = 0.0
+        self._pause = _PAUSE
 
     def look(self) -> bool:
         """Do what is to be done; whether there is more, although nobody writes. Raises sqlite3.Error, OSError."""
         used = self._file.used()
-        scarce = self._is_scarce(used)
+        scarce = self._room.is_scarce(self._worker)
         if self._is_due(used, scarce=scarce):
-            self._looked_at, self._again = used, time.monotonic() + _PAUSE
             self._run(scarce=scarce)
-            used = self._file.used()
-            scarce = self._is_scarce(used)
+            used = self._looked_at = self._file.used()
+            scarce = self._room.is_scarce(self._worker)
         if self._syncs and self._file.size() - used < _AHEAD // 2 and self._room.free >= _ROOMY:
             self._make_room()
         return scarce
-
-    def _is_scarce(self, used: int) -> bool:
-        """There would soon be no room to move it, and moving it makes some."""
-        return self._room.is_scarce(self._worker) and (used > _FEW or self._room.to_move(self._worker) > 0)
 
     def _is_due(self, used: int, *, scarce: bool) -> bool:
         if used >= self._threshold:
             return True
         if used == self._looked_at:
-            return scarce and time.monotonic() > self._again
+            return scarce and time.monotonic() >= self._again
         return scarce or used > self._room.free // 4
 
     def _run(self, *, scarce: bool) -> None:
@@ -79,14 +74,24 @@ class Checkpointer:
                 if scarce:
                     self._cut()
                 left = self._move()
-            if not left:  # a writer that begins now begins the log anew: room that publishers look for
-                self._book.waiting("UPDATE nc_store SET next = next")
+            if not left and self._room.free < _ROOMY:
+                self._begin_anew()
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
             left = True
         # Somebody who reads what was before keeps the log from beginning anew: do not try at every look.
         self._threshold = self._file.used() + _DUE // 4 if left else _DUE
+
+    def _begin_anew(self) -> None:
+        """A writer who begins while all is moved, and nobody reads what was before, makes the log short; if somebody
+        reads, he makes it longer.
+        """
+        now = time.monotonic()
+        if now >= self._again:
+            self._book.waiting("UPDATE nc_store SET next = next + 1")
+            self._pause = _PAUSE if self._room.is_short() else min(2 * self._pause, _LONGEST_PAUSE)
+            self._again = now + self._pause
 
     def _make_room(self) -> None:
         """Lengthen the file of the log before commits have to: syncing what overwrites takes a fraction of the time, as

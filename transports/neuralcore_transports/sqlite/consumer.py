@@ -182,7 +182,7 @@ class SqliteConsumer(Consumer):
     async def update(self, interests: Sequence[Interest]) -> None:
         wanted = list(interests)
         self._demand = {}
-        await self._run(lambda store, now: store.update(self._reader, wanted, now))
+        await self._run(partial(self._update, wanted))
         self._interests = wanted
         self._waiting.wake()
         if not wanted:
@@ -221,6 +221,10 @@ class SqliteConsumer(Consumer):
         self._accept(ask, fetched)
         if not fetched.open:
             await self._subscribe_again()
+
+    def _update(self, interests: Sequence[Interest], store: Store, now: Moment) -> None:
+        self._client.room.await_moving(store.connection)
+        store.update(self._reader, interests, now)
 
     def _fetch(self, ask: Ask, store: Store, now: Moment) -> Fetched:
         self._client.room.await_moving(store.connection)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.errors import SQL_ERRORS, NewerStore, StoreCorrupt, StoreReadOnly, translated
 from neuralcore_transports.sqlite.log import commits_behind, log_of
 from neuralcore_transports.sqlite.options import SqliteOptions
+from neuralcore_transports.sqlite.room import log_limit
 from neuralcore_transports.sqlite.store import schema
 from neuralcore_transports.sqlite.store.transaction import Book
 
@@ -23,10 +23,6 @@ __all__ = ["connect", "network_file_system", "open_book", "prepare"]
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "fuse.sshfs"}
 )
-_LOG_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that the file of an emptied log keeps of what it had grown to."""
-_LOG_SHARE: Final = 64
-"""On small disks, one part in so many."""
 _PATIENCE: Final = 5.0
 """Seconds to wait for those who have the file alone, which takes them milliseconds."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
@@ -41,9 +37,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see checkpoint.py: before 3.51.3 it could damage the file
         connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute(
-            f"PRAGMA journal_size_limit = {min(_LOG_LIMIT, shutil.disk_usage(path.parent).total // _LOG_SHARE)}"
-        )
+        connection.execute(f"PRAGMA journal_size_limit = {log_limit(path)}")
         connection.execute("PRAGMA temp_store = MEMORY")
         # The first look takes a lock that it keeps: until then, others who open or close the file may have it alone.
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()

@@ -16,28 +16,37 @@ from typing import Final
 
 from neuralcore.messaging.transport import Envelope, Settlement
 from neuralcore_transports.sqlite.errors import DiskFull
+from neuralcore_transports.sqlite.log import log_of
 
-__all__ = ["Room"]
+__all__ = ["Room", "log_limit"]
 
 _KEPT: Final = 32 * 1024 * 1024
 """Bytes: some times the log that makes a checkpoint due, whose pages may be new ones of the database."""
 _SHARE: Final = 8
 """On small disks, one part in so many."""
+_LOG_LIMIT: Final = 64 * 1024 * 1024
+_LOG_SHARE: Final = 64
 _PATIENCE: Final = 0.5
 """Seconds that a writer gives those who move the log."""
 _NAP: Final = 0.005
+_PAUSE: Final = 1.0
+"""Seconds after waiting in vain, in which nobody waits."""
+
+
+def log_limit(path: Path) -> int:
+    """Bytes that the file of an emptied log keeps of what it had grown to."""
+    return min(_LOG_LIMIT, shutil.disk_usage(path.parent).total // _LOG_SHARE)
 
 
 class Room:
     def __init__(self, path: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._path = path
+        self._log = log_of(path)
         self._folder = str(path.parent)  # asked with every commit
         self._sleep = sleep
+        self._hopeless_until = 0.0
 
-    @property
-    def free(self) -> int:
-        """Bytes of the disk."""
-        return shutil.disk_usage(self._folder).free
+    # For writers, outside of a transaction. They block, while keepers are about to make room.
 
     def check(
         self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], connection: sqlite3.Connection
@@ -49,35 +58,82 @@ class Room:
         """
         if len(publishes) <= sum(settlement.after is not None for settlement in settlements):
             return
-        free, kept = self._look()
         size = sum(len(envelope.body) for envelope in publishes)
-        left = free - 2 * size
-        if left >= 2 * kept:
-            return
-        left -= self.to_move(connection)
-        if left < (kept if size > _unused(connection) else kept // 2):
-            raise DiskFull(str(self._path), kept)
+
+        def missing() -> int:
+            free, kept = self._look()
+            left = free - 2 * size
+            if left >= kept + self._log_size():
+                return 0
+            return (kept if size > _unused(connection) else kept // 2) - (left - self._to_move(connection))
+
+        if missing() > 0:
+            self._wait(lambda: 0 < missing() <= self._to_give())
+            if missing() > 0:
+                raise DiskFull(str(self._path), self._look()[1])
+
+    def is_small(self, connection: sqlite3.Connection) -> bool:
+        """Publishes are refused."""
+        return self._missing(connection, 1) > 0
 
     def await_moving(self, connection: sqlite3.Connection) -> None:
-        """Before writing: let the log be moved while there is room for that. Blocks; outside of a transaction. Raises
-        DiskFull when it is not moved.
-        """
+        """Before anything is written: the log must not take the room for moving it. Raises DiskFull."""
+        if not self._wait(lambda: self._is_scarce(connection, 2)):
+            raise DiskFull(str(self._path))
+
+    def _wait(self, pending: Callable[[], bool]) -> bool:
+        """Whether it ended."""
         deadline = time.monotonic() + _PATIENCE
-        while self.is_scarce(connection) and self.to_move(connection):
-            if time.monotonic() > deadline:
-                raise DiskFull(str(self._path))
+        while pending():
+            now = time.monotonic()
+            if now > deadline:
+                self._hopeless_until = now + _PAUSE
+            if now < self._hopeless_until:
+                return False
             self._sleep(_NAP)
+        self._hopeless_until = 0.0
+        return True
+
+    # For keepers
+
+    @property
+    def free(self) -> int:
+        """Bytes of the disk."""
+        return shutil.disk_usage(self._folder).free
 
     def is_scarce(self, connection: sqlite3.Connection) -> bool:
-        """A few commits more, and there might be too little to move the log."""
+        """Publishes are refused, or soon will be, and the log can be moved or made short."""
+        return self._is_scarce(connection, 1)
+
+    def is_short(self) -> bool:
+        """The log's file is, as it is once it has begun anew."""
+        return self._to_give() == 0
+
+    # What there is
+
+    def _is_scarce(self, connection: sqlite3.Connection, part: int) -> bool:
+        return self._missing(connection, part) > 0 and (not self.is_short() or self._to_move(connection) > 0)
+
+    def _missing(self, connection: sqlite3.Connection, part: int) -> int:
+        """Bytes to one part in so many of what publishes leave, once the log is moved."""
         free, kept = self._look()
-        return free < 2 * kept and free < kept // 2 + self.to_move(connection)
+        if free >= kept // part + self._log_size():
+            return 0
+        return kept // part - (free - self._to_move(connection))
 
     def _look(self) -> tuple[int, int]:
         disk = shutil.disk_usage(self._folder)
         return disk.free, min(_KEPT, disk.total // _SHARE)
 
-    def to_move(self, connection: sqlite3.Connection) -> int:
+    def _log_size(self) -> int:
+        """Bytes: at least what there is to move, and quicker found out."""
+        return self._log.stat().st_size
+
+    def _to_give(self) -> int:
+        """Bytes that the log's file gives back when it begins anew."""
+        return max(0, self._log_size() - log_limit(self._path))
+
+    def _to_move(self, connection: sqlite3.Connection) -> int:
         """Bytes by which the database's file grows when its log is moved there."""
         ((whole,),) = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         return max(0, int(whole) - self._path.stat().st_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -41,6 +42,7 @@ from neuralcore_transports.sqlite.client import StoreClient
 from neuralcore_transports.sqlite.clock import StoreClock
 from neuralcore_transports.sqlite.connection import Told, answer
 from neuralcore_transports.sqlite.consumer import SqliteConsumer, SqliteInbox, Waiting
+from neuralcore_transports.sqlite.errors import DiskFull
 from neuralcore_transports.sqlite.keeper import Events, Keeper
 from neuralcore_transports.sqlite.leases import Leases
 from neuralcore_transports.sqlite.liveness import Liveness
@@ -59,6 +61,8 @@ T = TypeVar("T")
 log = logging.getLogger("neuralcore.sqlite")
 
 _MAX_PAYLOAD = 256 * 1024 * 1024
+_FEW = 32
+"""Settlements that share a transaction where room is scarce: each may touch some pages of its own."""
 """Bytes; SQLite's own limit is about four times that for a whole row."""
 
 _local: dict[Path, set[SqliteTransport]] = {}
@@ -335,8 +339,20 @@ class SqliteTransport(Transport):
             answer(committing, result, error)
 
     def _settle(self, settlements: Sequence[Settlement], store: Store, now: Moment) -> CommitResult:
-        self.room.await_moving(store.connection)
-        return store.commit((), settlements, now)
+        """In parts where room is scarce: none of them may take so much of it that the log could not be moved."""
+        if not self.room.is_small(store.connection):
+            return store.commit((), settlements, now)
+        settled: list[SettleStatus] = []
+        try:
+            for first in range(0, len(settlements), _FEW):
+                self.room.await_moving(store.connection)
+                settled += store.commit((), settlements[first : first + _FEW], now).settled
+        except (sqlite3.Error, DiskFull) as error:
+            if not settled:
+                raise
+            log.debug("%d settlements are tried again: %s", len(settlements) - len(settled), error)
+            settled += [SettleStatus.UNKNOWN] * (len(settlements) - len(settled))
+        return CommitResult((), settled)
 
     def _exchange(
         self,
@@ -352,7 +368,7 @@ class SqliteTransport(Transport):
 
     def _settled(self, settlements: Sequence[Settlement], statuses: Sequence[SettleStatus]) -> None:
         for settlement, status in zip(settlements, statuses, strict=True):
-            if status is not SettleStatus.SKIPPED and settlement.outcome is not Outcome.ATTEMPT:
+            if status not in (SettleStatus.SKIPPED, SettleStatus.UNKNOWN) and settlement.outcome is not Outcome.ATTEMPT:
                 self.leases.end(settlement.delivery)
 
     def connection(self) -> AbstractAsyncContextManager[OwnConnection]:
