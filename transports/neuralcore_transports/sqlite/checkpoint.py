@@ -52,6 +52,7 @@ class Checkpointer:
         used = self._file.used()
         scarce = self._room.is_scarce(self._worker)
         if self._is_due(used, scarce=scarce):
+            self._looked_at = used
             self._run(scarce=scarce)
             used = self._looked_at = self._file.used()
             scarce = self._room.is_scarce(self._worker)

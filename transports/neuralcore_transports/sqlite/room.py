@@ -7,6 +7,7 @@ become shorter.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -39,46 +40,37 @@ def log_limit(path: Path) -> int:
 
 
 class Room:
-    def __init__(self, path: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._log = log_of(path)
-        self._folder = str(path.parent)  # asked with every commit
-        self._sleep = sleep
+        self._log = str(log_of(path))
+        self._folder = str(path.parent)
         self._hopeless_until = 0.0
 
-    # For writers, outside of a transaction. They block, while keepers are about to make room.
+    # For writers, before a transaction. They block, while keepers are about to make room.
 
     def check(
         self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], connection: sqlite3.Connection
     ) -> None:
-        """Raises DiskFull. What comes with a settlement, a dead letter for one, may use all the room there is.
-
-        What is published goes into the log, and from there into the database; what is left then must do for the log
-        that settling takes, half of it where the database need not grow.
-        """
-        if len(publishes) <= sum(settlement.after is not None for settlement in settlements):
+        """Raises DiskFull. What comes with a settlement, a dead letter for one, may use all the room there is."""
+        size = _published(publishes, settlements)
+        if self._is_ample(size or 0):
             return
-        size = sum(len(envelope.body) for envelope in publishes)
+        self.await_moving(connection)
+        if size is not None:
+            self._wait(lambda: 0 < self._missing(connection, size) <= self._to_give())
+            self.check_inside(publishes, settlements, connection)
 
-        def missing() -> int:
-            free, kept = self._look()
-            left = free - 2 * size
-            if left >= kept + self._log_size():
-                return 0
-            return (kept if size > _unused(connection) else kept // 2) - (left - self._to_move(connection))
-
-        if missing() > 0:
-            self._wait(lambda: 0 < missing() <= self._to_give())
-            if missing() > 0:
-                raise DiskFull(str(self._path), self._look()[1])
-
-    def is_small(self, connection: sqlite3.Connection) -> bool:
-        """Publishes are refused."""
-        return self._missing(connection, 1) > 0
+    def check_inside(
+        self, publishes: Sequence[Envelope], settlements: Sequence[Settlement], connection: sqlite3.Connection
+    ) -> None:
+        """The same inside a transaction, which keepers wait for: it does not wait."""
+        size = _published(publishes, settlements)
+        if size is not None and self._missing(connection, size) > 0:
+            raise DiskFull(str(self._path), self._look()[1])
 
     def await_moving(self, connection: sqlite3.Connection) -> None:
         """Before anything is written: the log must not take the room for moving it. Raises DiskFull."""
-        if not self._wait(lambda: self._is_scarce(connection, 2)):
+        if not self._wait(lambda: self._is_below(connection, 2) and self._can_grow(connection)):
             raise DiskFull(str(self._path))
 
     def _wait(self, pending: Callable[[], bool]) -> bool:
@@ -90,20 +82,24 @@ class Room:
                 self._hopeless_until = now + _PAUSE
             if now < self._hopeless_until:
                 return False
-            self._sleep(_NAP)
+            time.sleep(_NAP)
         self._hopeless_until = 0.0
         return True
+
+    def is_small(self, connection: sqlite3.Connection) -> bool:
+        """Publishes are refused, or soon will be."""
+        return self._is_below(connection, 1)
 
     # For keepers
 
     @property
     def free(self) -> int:
         """Bytes of the disk."""
-        return shutil.disk_usage(self._folder).free
+        return self._look()[0]
 
     def is_scarce(self, connection: sqlite3.Connection) -> bool:
-        """Publishes are refused, or soon will be, and the log can be moved or made short."""
-        return self._is_scarce(connection, 1)
+        """It is small, and moving the log, or making it short, makes more."""
+        return self.is_small(connection) and self._can_grow(connection)
 
     def is_short(self) -> bool:
         """The log's file is, as it is once it has begun anew."""
@@ -111,23 +107,40 @@ class Room:
 
     # What there is
 
-    def _is_scarce(self, connection: sqlite3.Connection, part: int) -> bool:
-        return self._missing(connection, part) > 0 and (not self.is_short() or self._to_move(connection) > 0)
-
-    def _missing(self, connection: sqlite3.Connection, part: int) -> int:
-        """Bytes to one part in so many of what publishes leave, once the log is moved."""
+    def _is_ample(self, size: int) -> bool:
+        """Quickly found out; there may be room without."""
         free, kept = self._look()
-        if free >= kept // part + self._log_size():
+        return free >= kept + 2 * size + self._log_size()
+
+    def _missing(self, connection: sqlite3.Connection, size: int) -> int:
+        """Bytes for publishing so many.
+
+        They go into the log, and from there into the database; what is left then must do for the log that settling
+        takes, half of it where the database need not grow.
+        """
+        if self._is_ample(size):
             return 0
-        return kept // part - (free - self._to_move(connection))
+        free, kept = self._look()
+        return (kept if size > _unused(connection) else kept // 2) - (free - 2 * size - self._to_move(connection))
+
+    def _is_below(self, connection: sqlite3.Connection, part: int) -> bool:
+        """Less than one part in so many of what publishes leave remains once the log is moved."""
+        if self._is_ample(0):
+            return False
+        free, kept = self._look()
+        return free - self._to_move(connection) < kept // part
+
+    def _can_grow(self, connection: sqlite3.Connection) -> bool:
+        return not self.is_short() or self._to_move(connection) > 0
 
     def _look(self) -> tuple[int, int]:
-        disk = shutil.disk_usage(self._folder)
-        return disk.free, min(_KEPT, disk.total // _SHARE)
+        """Bytes that are free, and those that publishes leave. Asked with every commit."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize, min(_KEPT, disk.f_blocks * disk.f_frsize // _SHARE)
 
     def _log_size(self) -> int:
-        """Bytes: at least what there is to move, and quicker found out."""
-        return self._log.stat().st_size
+        """Bytes: at least what there is to move."""
+        return os.stat(self._log).st_size  # noqa: PTH116 - asked with every commit
 
     def _to_give(self) -> int:
         """Bytes that the log's file gives back when it begins anew."""
@@ -137,6 +150,13 @@ class Room:
         """Bytes by which the database's file grows when its log is moved there."""
         ((whole,),) = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         return max(0, int(whole) - self._path.stat().st_size)
+
+
+def _published(publishes: Sequence[Envelope], settlements: Sequence[Settlement]) -> int | None:
+    """Bytes; None for what is not held back: nothing but what comes with a settlement."""
+    if len(publishes) <= sum(settlement.after is not None for settlement in settlements):
+        return None
+    return sum(len(envelope.body) for envelope in publishes)
 
 
 def _unused(connection: sqlite3.Connection) -> int:

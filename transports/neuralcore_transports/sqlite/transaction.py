@@ -116,5 +116,5 @@ class SqliteTransaction(Transaction):
         return result
 
     def _join(self, publishes: Sequence[Envelope], settlements: Sequence[Settlement]) -> CommitResult:
-        self._transport.room.check(publishes, settlements, self._connection.raw)
+        self._transport.room.check_inside(publishes, settlements, self._connection.raw)
         return self._store.joined(publishes, settlements, self._clock.now())

@@ -362,7 +362,6 @@ class SqliteTransport(Transport):
         store: Store,
         now: Moment,
     ) -> tuple[CommitResult, list[Fetched]]:
-        self.room.await_moving(store.connection)
         self.room.check(publishes, settlements, store.connection)
         return store.exchange(publishes, settlements, asks, now)
 
