@@ -35,6 +35,8 @@ __all__ = ["Committer"]
 
 _PATIENCE_NS = 5_000_000_000
 """How long a closing bus goes on trying what the transport does not answer."""
+_LEAST = 64
+"""Items that are tried together, however often there was no room for more: nothing may be stored at all for a while."""
 
 
 class Committer:
@@ -261,11 +263,11 @@ class Committer:
 
     def _unknown(self, works: Sequence[Work], error: Exception) -> None:
         delay = 0.0 if self._closed else self._backoff.failed(error)
-        if isinstance(error, NotStored) and not all(work.persistent for work in works):
-            delay = 0.0  # without the publishes it may well be stored
         if isinstance(error, NotStored):
+            if not all(work.persistent for work in works):
+                delay = 0.0  # without the publishes it may well be stored
             if items := sum(work.items for work in works if work.persistent):
-                self._most = max(1, items // 2)
+                self._most = max(_LEAST, items // 2)
             works = [part for work in works for part in (work.parts() if type(work) is Acks else (work,))]
         for work in works:
             if work.persistent and self._patient(work):

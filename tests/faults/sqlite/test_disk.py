@@ -32,11 +32,11 @@ def test_a_full_disk_is_an_error_and_not_a_loss(tmp_path: Path, number: int) -> 
             disk.fill(leave=max(0, int(stage.moments.next(-50_000, 50_000))))
             producer.expect(f"produced {turn * 1000 + 200}", timeout=90)
             for again in range(400, 450, 5):  # the others were quicker, or the log gave back what it had taken
+                producer.say(f"publish {turn * 1000 + again} 5")
+                producer.expect(f"produced {turn * 1000 + again + 5}", timeout=30)
                 if reply(producer, "status")["errors"]:
                     break
                 disk.fill()
-                producer.say(f"publish {turn * 1000 + again} 5")
-                producer.expect(f"produced {turn * 1000 + again + 5}", timeout=30)
             disk.free()
             producer.say(f"publish {turn * 1000 + 500} 5")
             producer.expect(f"produced {turn * 1000 + 505}", timeout=30)

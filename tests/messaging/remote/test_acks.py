@@ -82,7 +82,7 @@ async def test_all_of_them_are_told_again_when_nothing_is_known(town, relay_on):
 @virtual
 async def test_what_there_is_no_room_for_at_once_is_told_in_parts(town, relay_on):
     class Narrow(relay_on):
-        most = 7
+        most = 70
 
         async def commit(self, publishes, settlements=()):
             if len(settlements) > self.most:
@@ -90,12 +90,12 @@ async def test_what_there_is_no_room_for_at_once_is_told_in_parts(town, relay_on
             return await super().commit(publishes, settlements)
 
     bus = await town.bus(transport := Narrow(town.store))
-    await bus.publish_many([("jobs", number) for number in range(200)])
-    await handle_all(town, bus, 200)
+    await bus.publish_many([("jobs", number) for number in range(900)])
+    await handle_all(town, bus, 900)
     await town.eventually(lambda: town.stats().depth == 0)
-    assert len(transport.settled) == len(set(transport.settled)) == 200
+    assert len(transport.settled) == len(set(transport.settled)) == 900
     together = [settlements for _, settlements in transport.commits if settlements]
-    assert max(together) <= 7
+    assert max(together) <= 70
     assert len(together) < 100, "not one by one"
     transport.most = 1000
     transport.commits.clear()

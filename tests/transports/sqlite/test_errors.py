@@ -187,6 +187,30 @@ async def test_a_full_disk_refuses_and_nothing_is_acked_that_is_not_there(tmp_pa
 
 
 @needs_mount
+async def test_an_applications_rows_may_use_the_last_room_and_nothing_of_a_transaction_is_there_that_failed(
+    tmp_path: Path,
+) -> None:
+    with SmallDisk(tmp_path / "small", size=4 << 20) as disk:
+        path = disk.path / "bus.db"
+        async with MessageBus(f"sqlite://{path}") as bus, bus.connection() as db:
+            await db.execute("CREATE TABLE note (body BLOB)")
+            acked = [await bus.publish("orders.new", "x") for _ in range(20)]
+            disk.fill(leave=300_000)
+            written = 0
+            with pytest.raises((DiskFull, sqlite3.OperationalError), match=r"full|no room"):  # noqa: PT012 - after some
+                for _ in range(200):
+                    async with bus.transaction(db):
+                        await db.execute("INSERT INTO note VALUES (zeroblob(5000))")
+                    written += 1
+            disk.free()
+            acked.append(await bus.publish("orders.new", "x"))
+            async with db.execute("SELECT count(*) FROM note") as rows:
+                assert await rows.fetchone() == (written,)
+        assert written
+        assert sorted(await drained(path, "audit", acked)) == sorted(acked)
+
+
+@needs_mount
 async def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path) -> None:
     with SmallDisk(tmp_path / "small") as disk:
         disk.fill()

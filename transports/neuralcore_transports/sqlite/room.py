@@ -27,6 +27,7 @@ _SHARE: Final = 8
 """On small disks, one part in so many."""
 _LOG_LIMIT: Final = 64 * 1024 * 1024
 _LOG_SHARE: Final = 64
+"""On small disks, one part in so many."""
 _PATIENCE: Final = 0.5
 """Seconds that a writer gives those who move the log."""
 _NAP: Final = 0.005
@@ -86,9 +87,9 @@ class Room:
         self._hopeless_until = 0.0
         return True
 
-    def is_small(self, connection: sqlite3.Connection) -> bool:
-        """Publishes are refused, or soon will be."""
-        return self._is_below(connection, 1)
+    def is_small(self) -> bool:
+        """Publishes may be refused soon."""
+        return not self._is_ample(0)
 
     # For keepers
 
@@ -98,8 +99,8 @@ class Room:
         return self._look()[0]
 
     def is_scarce(self, connection: sqlite3.Connection) -> bool:
-        """It is small, and moving the log, or making it short, makes more."""
-        return self.is_small(connection) and self._can_grow(connection)
+        """Publishes are refused, or soon will be, and moving the log, or making it short, makes more."""
+        return self._is_below(connection, 1) and self._can_grow(connection)
 
     def is_short(self) -> bool:
         """The log's file is, as it is once it has begun anew."""
@@ -131,12 +132,13 @@ class Room:
         return free - self._to_move(connection) < kept // part
 
     def _can_grow(self, connection: sqlite3.Connection) -> bool:
+        """Moving the log and beginning it anew would make room, or use what is reserved for it."""
         return not self.is_short() or self._to_move(connection) > 0
 
     def _look(self) -> tuple[int, int]:
         """Bytes that are free, and those that publishes leave. Asked with every commit."""
-        disk = os.statvfs(self._folder)
-        return disk.f_bavail * disk.f_frsize, min(_KEPT, disk.f_blocks * disk.f_frsize // _SHARE)
+        disk = shutil.disk_usage(self._folder)
+        return disk.free, min(_KEPT, disk.total // _SHARE)
 
     def _log_size(self) -> int:
         """Bytes: at least what there is to move."""

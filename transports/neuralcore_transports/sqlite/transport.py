@@ -61,9 +61,9 @@ T = TypeVar("T")
 log = logging.getLogger("neuralcore.sqlite")
 
 _MAX_PAYLOAD = 256 * 1024 * 1024
-_FEW = 32
-"""Settlements that share a transaction where room is scarce: each may touch some pages of its own."""
 """Bytes; SQLite's own limit is about four times that for a whole row."""
+_FEW = 32
+"""Settlements that share a transaction where room is small: each may touch some pages of its own."""
 
 _local: dict[Path, set[SqliteTransport]] = {}
 """Who uses which file in this process: they wake each other."""
@@ -339,18 +339,18 @@ class SqliteTransport(Transport):
             answer(committing, result, error)
 
     def _settle(self, settlements: Sequence[Settlement], store: Store, now: Moment) -> CommitResult:
-        """In parts where room is scarce: none of them may take so much of it that the log could not be moved."""
-        if not self.room.is_small(store.connection):
+        """In parts where room is small: none of them may take so much of it that the log could not be moved."""
+        if not self.room.is_small():
             return store.commit((), settlements, now)
         settled: list[SettleStatus] = []
         try:
             for first in range(0, len(settlements), _FEW):
                 self.room.await_moving(store.connection)
                 settled += store.commit((), settlements[first : first + _FEW], now).settled
-        except (sqlite3.Error, DiskFull) as error:
+        except (sqlite3.Error, DiskFull):
             if not settled:
                 raise
-            log.debug("%d settlements are tried again: %s", len(settlements) - len(settled), error)
+            # They are tried again, and that tells what is wrong, if it still is.
             settled += [SettleStatus.UNKNOWN] * (len(settlements) - len(settled))
         return CommitResult((), settled)
 
@@ -362,6 +362,8 @@ class SqliteTransport(Transport):
         store: Store,
         now: Moment,
     ) -> tuple[CommitResult, list[Fetched]]:
+        if not publishes and self.room.is_small():
+            return self._settle(settlements, store, now), []
         self.room.check(publishes, settlements, store.connection)
         return store.exchange(publishes, settlements, asks, now)
 
